@@ -1,0 +1,20 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes the checkout importable as ansible_collections.infrazero.database, wherever it lies."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent
+COLLECTIONS = ROOT / ".ansible" / "collections"
+LINK = COLLECTIONS / "ansible_collections" / "infrazero" / "database"
+
+if LINK.resolve() != ROOT:
+    LINK.parent.mkdir(parents=True, exist_ok=True)
+    LINK.unlink(missing_ok=True)
+    LINK.symlink_to("../../../..")
+sys.path.insert(0, str(COLLECTIONS))
+sys.path.insert(0, str(ROOT))

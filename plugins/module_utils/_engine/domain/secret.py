@@ -1,0 +1,43 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""A text that must not be shown."""
+
+from __future__ import annotations
+
+import typing as t
+
+
+class Secret:
+    """Holds a secret so that neither ``repr``, ``str``, formatting, pickling nor JSON shows it by accident.
+
+    Equality compares the contents; :meth:`reveal` is the one way to them, so that every use can be found.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The secret itself."""
+        return self._text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __reduce__(self) -> t.NoReturn:
+        raise TypeError("a Secret is not pickled")

@@ -1,0 +1,175 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""The engine's one tree of errors.
+
+Every error says in which stage it happened, what the cause was and what the operator can do about it.  None of the
+three texts may hold a secret: they go to logs, to return values and to terminals as they are.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+
+class EngineError(Exception):
+    """Base of everything the engine raises on purpose.
+
+    :param message: what failed, one line, no secret.
+    :param stage: where it failed: ``configuration``, ``dump``, ``compress``, ``encrypt``, ``upload``, ``load`` and so on.
+    :param cause: why, as far as it is known: a server's message, an exit status.
+    :param hint: what the operator can do.
+    """
+
+    stage = "engine"
+
+    def __init__(self, message: str, *, stage: str | None = None, cause: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        if stage is not None:
+            self.stage = stage
+        self.cause = cause
+        self.hint = hint
+
+    def __str__(self) -> str:
+        parts = [f"{self.stage}: {self.message}"]
+        if self.cause:
+            parts.append(f"cause: {self.cause}")
+        if self.hint:
+            parts.append(f"hint: {self.hint}")
+        return "; ".join(part.rstrip(".; ") for part in parts)
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """The error as plain data, for ``--json`` and for a module's return value."""
+        return {
+            "type": type(self).__name__,
+            "stage": self.stage,
+            "message": self.message,
+            "cause": self.cause,
+            "hint": self.hint,
+        }
+
+
+# Configuration ------------------------------------------------------------------------------------------------------
+
+
+class ConfigurationError(EngineError):
+    """A setting is missing or wrong; nothing has been changed."""
+
+    stage = "configuration"
+
+
+class LibraryMissing(ConfigurationError):
+    """A Python library or a program that the work needs is not installed."""
+
+
+# Streams ------------------------------------------------------------------------------------------------------------
+
+
+class StreamError(EngineError):
+    """The bytes on their way could not be produced, transformed or checked."""
+
+    stage = "stream"
+
+
+class ProcessFailed(StreamError):
+    """A child process ended with a status other than 0, or by a signal."""
+
+
+class IdentityMissing(StreamError):
+    """The object is encrypted and no identity (age private key) was given."""
+
+    stage = "decrypt"
+
+
+class WrongIdentity(StreamError):
+    """None of the given identities opens the object."""
+
+    stage = "decrypt"
+
+
+class DamagedObject(StreamError):
+    """Truncated, altered or malformed bytes: an age file, a compressed stream or an archive."""
+
+
+class ChecksumMismatch(DamagedObject):
+    """The bytes read are not those that the manifest, or the caller, names."""
+
+    stage = "checksum"
+
+
+class DumpIncomplete(DamagedObject):
+    """The text of a dump ends before pg_dump's own end."""
+
+    stage = "dump"
+
+
+# Stores -------------------------------------------------------------------------------------------------------------
+
+
+class StoreError(EngineError):
+    """The object store answered with an error, or did something it must not do."""
+
+    stage = "store"
+
+
+class NotFound(StoreError):
+    """The store said that there is no such object.  Only its own clear "no such key" becomes this."""
+
+
+class AccessDenied(StoreError):
+    """The store refused the credentials, or what they may do.  Never to be read as absence."""
+
+
+class Unreachable(StoreError):
+    """No answer: name resolution, connection, TLS or time-out.  Never to be read as absence."""
+
+
+class AlreadyExists(StoreError):
+    """A create-only write found something under its key."""
+
+
+class ManifestError(EngineError):
+    """A manifest that can't be read, or that says something it must not say."""
+
+    stage = "manifest"
+
+
+# PostgreSQL ---------------------------------------------------------------------------------------------------------
+
+
+class PostgresError(EngineError):
+    """The server refused or failed a command."""
+
+    stage = "postgresql"
+
+
+class ConnectionFailed(PostgresError):
+    """No connection to the server."""
+
+    stage = "connect"
+
+
+class LockHeld(PostgresError):
+    """Another backup or restore of the same database is running."""
+
+    stage = "lock"
+
+
+class RestoreRefused(EngineError):
+    """The plan of a restore holds something that must not be done; nothing has been changed."""
+
+    stage = "plan"
+
+
+class BackupRefused(EngineError):
+    """A backup now would put a good one out of sight; nothing has been changed."""
+
+    stage = "plan"
+
+
+class LoadError(PostgresError):
+    """The server refused a statement, or rows, of a dump."""
+
+    stage = "load"
