@@ -1,0 +1,373 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""The schema of ``databases_json``: the wish that everything starts from.
+
+The whole list is validated before anything is done with any of it, and every fault is reported at once, by entry and
+field.  The rules are those of the contract (field table of ``databases_json``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import typing as t
+
+from ..errors import ConfigurationError
+from .secret import Secret
+
+#: ``datname`` and ``rolname`` are of PostgreSQL's type ``name``: 63 bytes and the closing NUL.
+MAX_NAME_BYTES = 63
+#: Databases that every cluster has and that belong to nobody's list.
+SYSTEM_DATABASES = frozenset({"postgres", "template0", "template1"})
+#: Words that PostgreSQL does not take as the name of a role.
+RESERVED_ROLES = frozenset({"public", "none"})
+#: The fields of an entry, in the order of the contract.
+FIELDS = (
+    "name",
+    "user",
+    "password",
+    "backup_age_public_key",
+    "backup_age_private_key",
+    "restore_latest",
+    "restore_dump_path",
+)
+_PRIVATE_FIELD = "backup_age_private_key"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with the list.
+
+    :param entry: ``entry 3 (app)``, or ``list`` for the list as a whole; counted from 1.
+    :param field: the field's name, empty for the entry as a whole.
+    """
+
+    entry: str
+    field: str
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        where = f"{self.entry}, {self.field}" if self.field else self.entry
+        return f"{where}: {self.reason} ({self.remedy})"
+
+
+class InvalidDatabases(ConfigurationError):
+    """The list breaks a rule; :attr:`faults` holds every fault found."""
+
+    def __init__(self, faults: t.Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        count = len(self.faults)
+        super().__init__(
+            f"databases_json has {count} fault{'s' if count > 1 else ''}: " + "; ".join(str(f) for f in self.faults),
+            hint="correct the list and run again; nothing has been changed",
+        )
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """As the base class, with the faults as a list."""
+        return {**super().as_dict(), "faults": [dataclasses.asdict(fault) for fault in self.faults]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Database:
+    """One valid entry.
+
+    :param recipients: age recipients, one or more; every one of them can open this database's backups.
+    :param identity: the age private key, present only where a restore is to be made.
+    """
+
+    name: str
+    user: str
+    password: Secret
+    recipients: tuple[str, ...]
+    identity: Secret | None = None
+    restore_latest: bool = True
+    restore_dump_path: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Databases:
+    """A valid list, with what should be said about it though it is not wrong."""
+
+    entries: tuple[Database, ...]
+    warnings: tuple[str, ...] = ()
+
+    def named(self, name: str) -> Database:
+        """The entry of database *name*; a clear error where the list has none."""
+        for entry in self.entries:
+            if entry.name == name:
+                return entry
+        raise ConfigurationError(
+            f"database {name!r} is not in databases_json",
+            cause="the list has " + ", ".join(repr(entry.name) for entry in self.entries),
+            hint="name one of these, or add an entry",
+        )
+
+    def passwords(self) -> dict[str, Secret]:
+        """Password by user; where a user stands in several entries the last one wins (rule of the contract)."""
+        return {entry.user: entry.password for entry in self.entries}
+
+
+class KeyRules(t.Protocol):
+    """Judges of age keys, given by the caller so that this room needs no cryptography.
+
+    Each answers ``None`` for "fine", else the reason in words that hold no key material.
+    """
+
+    def recipient_fault(self, text: str) -> str | None:
+        """Is *text* a recipient that something can be encrypted to?"""
+
+    def identity_fault(self, secret: Secret) -> str | None:
+        """Is *secret* an identity that something can be decrypted with?"""
+
+    def pair_fault(self, recipients: t.Sequence[str], secret: Secret) -> str | None:
+        """Does the identity open what is encrypted to the recipients?"""
+
+
+def parse(source: object, *, rules: KeyRules, private: bool, maintenance_database: str = "postgres") -> Databases:
+    """Validate a whole list.
+
+    :param source: JSON text, or what JSON text decodes to.
+    :param rules: judges of the age keys.
+    :param private: whether private keys may be present.  A host's own list is read with ``False``: a private key in it
+        is a fault, because a host keeps public keys only.
+    :raises InvalidDatabases: with every fault of the list.
+    """
+    items = _items(source)
+    faults: list[Fault] = []
+    warnings: list[str] = []
+    entries: list[Database] = []
+    first_with: dict[str, int] = {}
+    system = SYSTEM_DATABASES | {maintenance_database}
+    for number, item in enumerate(items, start=1):
+        reader = _Entry(number, item, faults)
+        if not isinstance(item, t.Mapping):
+            reader.fault("", f"is {_kind(item)}", "each entry is an object")
+            continue
+        unknown = sorted(str(key) for key in item if key not in FIELDS)
+        if unknown:
+            warnings.append(f"{reader.label}: unknown fields are ignored: {', '.join(unknown)}")
+        name = reader.identifier("name")
+        if name is not None:
+            if name in system:
+                reader.fault("name", f"{name!r} is a template or maintenance database", "choose another name")
+            if name in first_with:
+                reader.fault(
+                    "name", f"{name!r} is already the name of entry {first_with[name]}", "each database stands once"
+                )
+            first_with.setdefault(name, number)
+        user = reader.identifier("user")
+        if user is not None and (user in RESERVED_ROLES or user.startswith("pg_")):
+            reader.fault("user", f"{user!r} is reserved by PostgreSQL", "choose another name")
+        password = reader.password()
+        recipients = reader.recipients(rules)
+        identity = reader.identity(rules, recipients, private=private)
+        latest = reader.flag("restore_latest", default=True)
+        path = reader.dump_path()
+        if latest and path:
+            warnings.append(f"{reader.label}: restore_dump_path is ignored because restore_latest is true")
+        if reader.faulty or name is None or user is None or password is None:
+            continue
+        entries.append(
+            Database(
+                name=name,
+                user=user,
+                password=password,
+                recipients=recipients,
+                identity=identity,
+                restore_latest=latest,
+                restore_dump_path=path,
+            )
+        )
+    if faults:
+        raise InvalidDatabases(faults)
+    return Databases(tuple(entries), tuple(warnings))
+
+
+def public_view(source: object) -> list[dict[str, t.Any]]:
+    """The list without private keys, as it may stay on a host; everything else as it came."""
+    return [
+        {key: value for key, value in item.items() if key != _PRIVATE_FIELD} if isinstance(item, t.Mapping) else item
+        for item in _items(source)
+    ]
+
+
+def _items(source: object) -> t.Sequence[t.Any]:
+    if isinstance(source, (str, bytes)):
+        try:
+            source = json.loads(source, object_pairs_hook=_unique, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as exc:
+            # json's own messages quote at most a position; but a decoder error of Unicode quotes bytes of the input.
+            at = f" at line {exc.lineno}, column {exc.colno}" if isinstance(exc, json.JSONDecodeError) else ""
+            reason = exc.msg if isinstance(exc, (json.JSONDecodeError, _DuplicateKey)) else "can't be decoded"
+            raise InvalidDatabases(
+                [Fault("list", "", f"is not valid JSON: {reason}{at}", "give a JSON array")]
+            ) from None
+    if not isinstance(source, t.Sequence) or isinstance(source, (str, bytes)):
+        raise InvalidDatabases([Fault("list", "", f"is {_kind(source)}", "give a JSON array of objects")])
+    if not source:
+        raise InvalidDatabases([Fault("list", "", "is empty", "give at least one database")])
+    return source
+
+
+class _DuplicateKey(ValueError):
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.msg = f"the field {key!r} stands twice in one object"
+
+
+def _unique(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
+    result: dict[str, t.Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise _DuplicateKey(key)
+        result[key] = value
+    return result
+
+
+def _no_constant(name: str) -> t.NoReturn:
+    raise ValueError(name)
+
+
+def _kind(value: object) -> str:
+    names = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "a text"}
+    for kind, name in names.items():
+        if type(value) is kind:
+            return name
+    return "an object" if isinstance(value, t.Mapping) else "a list" if isinstance(value, t.Sequence) else "no JSON"
+
+
+class _Entry:
+    """Reads the fields of one entry and notes what is wrong with them."""
+
+    def __init__(self, number: int, item: object, faults: list[Fault]) -> None:
+        name = item.get("name") if isinstance(item, t.Mapping) else None
+        self.label = f"entry {number} ({name})" if isinstance(name, str) and name.isprintable() else f"entry {number}"
+        self.item: t.Mapping[str, t.Any] = item if isinstance(item, t.Mapping) else {}
+        self.faults = faults
+        self.faulty = False
+
+    def fault(self, field: str, reason: str, remedy: str) -> None:
+        self.faulty = True
+        self.faults.append(Fault(self.label, field, reason, remedy))
+
+    def _text(self, field: str, remedy: str) -> str | None:
+        value = self.item.get(field)
+        if value is None:
+            self.fault(field, "is missing", remedy)
+            return None
+        if not isinstance(value, str):
+            self.fault(field, f"is {_kind(value)}", remedy)
+            return None
+        if not value:
+            self.fault(field, "is empty", remedy)
+            return None
+        return value
+
+    def identifier(self, field: str) -> str | None:
+        value = self._text(field, f"give the {'database' if field == 'name' else 'role'}'s name")
+        if value is None:
+            return None
+        size = _utf8_size(value)
+        if size is None:
+            self.fault(field, "is not valid Unicode", "use characters that UTF-8 can hold")
+        elif size > MAX_NAME_BYTES:
+            self.fault(field, f"is {size} bytes long", f"at most {MAX_NAME_BYTES} bytes in UTF-8")
+        elif re.search(r"\s", value):
+            self.fault(field, "holds whitespace", "leave it out")
+        elif "/" in value or "\0" in value:
+            self.fault(field, "holds '/' or NUL", "leave it out")
+        elif value in (".", ".."):
+            self.fault(field, f"is {value!r}, which is no name in an object store", "choose another name")
+        else:
+            return value
+        return None
+
+    def password(self) -> Secret | None:
+        value = self._text("password", "give the role's password")
+        if value is None:
+            return None
+        if "\0" in value or _utf8_size(value) is None:
+            self.fault("password", "holds NUL or is not valid Unicode", "PostgreSQL can't take it")
+            return None
+        return Secret(value)
+
+    def recipients(self, rules: KeyRules) -> tuple[str, ...]:
+        field = "backup_age_public_key"
+        remedy = "give an age recipient, or a list of them"
+        value = self.item.get(field)
+        texts: list[t.Any]
+        if isinstance(value, t.Sequence) and not isinstance(value, (str, bytes)):
+            texts = list(value)
+            if not texts:
+                self.fault(field, "is an empty list", remedy)
+        else:
+            text = self._text(field, remedy)
+            texts = [] if text is None else [text]
+        good: list[str] = []
+        for position, text in enumerate(texts, start=1):
+            which = f"item {position} " if len(texts) > 1 else ""
+            if not isinstance(text, str):
+                self.fault(field, f"{which}is {_kind(text)}", remedy)
+                continue
+            reason = rules.recipient_fault(text)
+            if reason is not None:
+                self.fault(field, f"{which}{reason}", remedy)
+                continue
+            good.append(text.strip())
+        return tuple(good)
+
+    def identity(self, rules: KeyRules, recipients: t.Sequence[str], *, private: bool) -> Secret | None:
+        value = self.item.get(_PRIVATE_FIELD)
+        if value is None:
+            return None
+        if not private:
+            self.fault(_PRIVATE_FIELD, "must not be present here", "a host keeps public keys only: take it out")
+            return None
+        if not isinstance(value, str) or not value:
+            kind = "empty" if value == "" else _kind(value)
+            self.fault(_PRIVATE_FIELD, f"is {kind}", "give the age private key as text, or leave the field out")
+            return None
+        secret = Secret(value)
+        reason = rules.identity_fault(secret) or (rules.pair_fault(recipients, secret) if recipients else None)
+        if reason is not None:
+            self.fault(_PRIVATE_FIELD, reason, "give the private key that belongs to backup_age_public_key")
+            return None
+        return secret
+
+    def flag(self, field: str, *, default: bool) -> bool:
+        value = self.item.get(field)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            self.fault(field, f"is {_kind(value)}", "true, false or null")
+            return default
+        return value
+
+    def dump_path(self) -> str | None:
+        field = "restore_dump_path"
+        value = self.item.get(field)
+        if value is None:
+            return None
+        remedy = "a key of the bucket, or s3://bucket/key; a prefix ends with '/'"
+        if not isinstance(value, str):
+            self.fault(field, f"is {_kind(value)}", remedy)
+        elif re.search(r"\s", value) or "\0" in value or _utf8_size(value) is None:
+            self.fault(field, "holds whitespace, NUL or no valid Unicode", remedy)
+        elif value.startswith("/"):
+            self.fault(field, "begins with '/'", remedy)
+        elif re.match(r"https?://", value, re.IGNORECASE):
+            self.fault(field, "is a web address", remedy)
+        else:
+            return value
+        return None
+
+
+def _utf8_size(text: str) -> int | None:
+    try:
+        return len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        return None

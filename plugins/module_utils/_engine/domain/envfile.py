@@ -1,0 +1,66 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""The host's settings files, ``/etc/infrazero/*.env``: lines of ``KEY='value'`` that a shell can source as well.
+
+Only what the contract writes is read: assignments of literal texts.  Nothing is expanded and nothing is run.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from ..errors import ConfigurationError
+
+_KEY = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=")
+#: One piece of a shell word: '...', "..." without expansions, an escaped character, or plain characters.
+_PIECE = re.compile(r"'([^']*)'|\"((?:[^\"\\$`]|\\.)*)\"|\\(.)|([^\s'\"\\#;&|<>()$`]+)", re.DOTALL)
+_BLANK = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\n|\Z))")
+
+
+def render(values: t.Mapping[str, str]) -> str:
+    """*values* as the lines of a settings file, in their order; single quotes are escaped as ``'\\''``."""
+    quoted = {key: value.replace("'", "'\\''") for key, value in values.items()}
+    return "".join(f"{key}='{value}'\n" for key, value in quoted.items())
+
+
+def parse(text: str, *, name: str) -> dict[str, str]:
+    """Read a settings file.
+
+    :param name: how errors call the file.
+    :raises ConfigurationError: with the line, never with its contents.
+    """
+    values: dict[str, str] = {}
+    position = 0
+    while position < len(text):
+        blank = _BLANK.match(text, position)
+        if blank and blank.end() > position:
+            position = blank.end()
+            continue
+        key = _KEY.match(text, position)
+        if key is None:
+            raise _bad(text, position, name, "is no KEY='value'")
+        position = key.end()
+        pieces: list[str] = []
+        while position < len(text) and text[position] not in " \t\n":
+            piece = _PIECE.match(text, position)
+            if piece is None:
+                raise _bad(text, position, name, "holds an open quote or an expansion")
+            single, double, escaped, plain = piece.groups()
+            if double is not None:
+                double = re.sub(r"\\([\\\"$`])", r"\1", double)
+            pieces.append(next(part for part in (single, double, escaped, plain) if part is not None))
+            position = piece.end()
+        end = _BLANK.match(text, position)
+        if end is None:
+            raise _bad(text, position, name, "goes on after its value")
+        values[key[1]] = "".join(pieces)
+        position = end.end()
+    return values
+
+
+def _bad(text: str, position: int, name: str, reason: str) -> ConfigurationError:
+    line = text.count("\n", 0, position) + 1
+    return ConfigurationError(f"{name}, line {line}: {reason}", hint="write KEY='value', with ' in it as '\\''")

@@ -1,0 +1,113 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Where objects lie: keys of dumps and manifests, and what a text that names a backup means.
+
+The formats are the contract's: other tools read and write them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import re
+
+from ..errors import ConfigurationError
+
+#: Name of the manifest that points to a prefix's newest good backup.
+LATEST = "latest-dump.json"
+#: Ending of the immutable manifest that stands beside each dump of ours.
+MANIFEST_SUFFIX = ".manifest.json"
+
+_TIMESTAMP = "%Y%m%dT%H%M%SZ"
+_SUFFIXES = {"gzip": ".sql.gz.age", "zstd": ".sql.zst.age"}
+_DUMP_NAME = re.compile(r"(?P<prefix>.*/)(?P<stamp>\d{8}T\d{6}Z)\.(?:sql|dump)(?:\.gz|\.zst)?(?:\.age)?\Z", re.DOTALL)
+
+
+def timestamp(moment: datetime.datetime) -> str:
+    """*moment* as it stands in keys: ``20261121T032000Z``, UTC, whole seconds."""
+    return moment.astimezone(datetime.timezone.utc).strftime(_TIMESTAMP)
+
+
+def prefix(database: str) -> str:
+    """The prefix under which everything of *database* lies."""
+    return f"db/{database}/"
+
+
+def latest_key(database: str) -> str:
+    """Key of the manifest of the newest good backup of *database*."""
+    return prefix(database) + LATEST
+
+
+def dump_key(database: str, moment: datetime.datetime, *, compression: str = "gzip") -> str:
+    """Key of the dump of *database* made in the run that began at *moment*.
+
+    :param compression: ``gzip``, the contract's form, or ``zstd``.
+    """
+    return prefix(database) + timestamp(moment) + _SUFFIXES[compression]
+
+
+def manifest_key(dump: str) -> str:
+    """Key of the immutable manifest beside the dump with key *dump*."""
+    match = _DUMP_NAME.match(dump)
+    return (match["prefix"] + match["stamp"] if match else dump) + MANIFEST_SUFFIX
+
+
+def moment_of(key: str) -> datetime.datetime | None:
+    """When the dump or immutable manifest with *key* was made, read from the key; ``None`` for any other key."""
+    match = _DUMP_NAME.match(key.replace(MANIFEST_SUFFIX, ".sql") if key.endswith(MANIFEST_SUFFIX) else key)
+    if match is None:
+        return None
+    try:
+        moment = datetime.datetime.strptime(match["stamp"], _TIMESTAMP)
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=datetime.timezone.utc)
+
+
+@dataclasses.dataclass(frozen=True)
+class Location:
+    """A key, and its bucket where that is not the configured one."""
+
+    key: str
+    bucket: str | None = None
+
+    @property
+    def is_manifest(self) -> bool:
+        """Whether a manifest lies here, by its name; anything else is a dump."""
+        return self.key.endswith((LATEST, MANIFEST_SUFFIX))
+
+
+def locate(text: str, *, within: str | None = None) -> Location:
+    """Read a text that names a dump, a manifest, or a prefix that has one.
+
+    ``s3://bucket/key`` names another bucket, anything else is a key; one that ends with ``/`` means that prefix's
+    latest manifest.
+
+    :param within: the bucket that a relative key belongs to, ``None`` for the configured one (a relative key in a
+        manifest of another bucket belongs to that bucket).
+    :raises ConfigurationError: where it is neither.
+    """
+    bucket, key = within, text
+    if text.startswith("s3://"):
+        bucket, slash, key = text[len("s3://") :].partition("/")
+        if not bucket or not slash or not key:
+            raise _no_location(text, "it names no bucket, or no key in it")
+    elif "://" in text:
+        raise _no_location(text, "only s3:// is read")
+    if not key or key.startswith("/"):
+        raise _no_location(text, "a key does not begin with '/'")
+    if any(part in (".", "..") for part in key.split("/")):
+        raise _no_location(text, "a key has no '.' or '..' in it")
+    if re.search(r"[\x00-\x1f\x7f]", key):
+        raise _no_location(text, "a key has no control characters")
+    return Location(key + LATEST if key.endswith("/") else key, bucket)
+
+
+def _no_location(text: str, cause: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{text!r} names no backup",
+        cause=cause,
+        hint="give a key such as db/app/20260101T000000Z.sql.gz.age, a prefix such as db/app/, or s3://bucket/key",
+    )

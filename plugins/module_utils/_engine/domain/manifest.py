@@ -1,0 +1,288 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""The manifest: what a backup says of itself.
+
+Three fields are the contract's (``key``, ``sha256``, ``created_at``); a manifest of another tool has no others.  Ours
+adds what a restore wants to know beforehand and what proves it afterwards.  The bytes are canonical JSON (sorted keys,
+no spaces, UTF-8), so that they can be hashed and signed as they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import re
+import typing as t
+
+from ..errors import ConfigurationError, ManifestError
+from .layout import locate
+
+#: Version of the fields that stand beside the contract's three.
+SCHEMA_VERSION = 1
+#: No manifest is longer: 100,000 tables with long names fit.
+MAX_BYTES = 64 * 1024 * 1024
+
+_MOMENT = "%Y-%m-%dT%H:%M:%SZ"
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of one table in a dump.
+
+    :param name: qualified and quoted as it stands in the dump.
+    :param digest: HMAC-SHA-256 (hex) of the rows' XXH3-128, under a key that only the dump itself holds, so that a
+        reader of the manifest can't guess small tables.
+    """
+
+    name: str
+    rows: int
+    digest: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Extension:
+    """An extension that the dumped database had."""
+
+    name: str
+    version: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """One backup.  Sizes are bytes, durations seconds, moments UTC; ``None``: not said (another tool's manifest).
+
+    :param key: key of the dump, relative to the manifest's bucket, or ``s3://bucket/key``.
+    :param sha256: lower-case hex over the encrypted object.
+    :param created_at: the run's timestamp, whole seconds.
+    :param system_identifier: of the cluster that was dumped, decimal.
+    :param server_version_num: as the server's setting of that name: ``150018``.
+    :param dump_version: version of the ``pg_dump`` that made the dump.
+    :param size: of the encrypted object.
+    :param plaintext_sha256: lower-case hex over the dump's text.
+    :param sequence: counts the backups of this database, from 1.
+    :param previous_sha256: SHA-256 of the bytes of the manifest before this one, ``None`` for the first.
+    :param roles: names of the roles that own something or are granted something in the database.
+    """
+
+    key: str
+    sha256: str
+    created_at: datetime.datetime
+    schema_version: int | None = None
+    database: str | None = None
+    system_identifier: str | None = None
+    server_version: str | None = None
+    server_version_num: int | None = None
+    dump_version: str | None = None
+    encoding: str | None = None
+    locale_provider: str | None = None
+    collate: str | None = None
+    ctype: str | None = None
+    icu_locale: str | None = None
+    format: str | None = None
+    compression: str | None = None
+    size: int | None = None
+    plaintext_size: int | None = None
+    plaintext_sha256: str | None = None
+    duration_seconds: float | None = None
+    host: str | None = None
+    sequence: int | None = None
+    previous_sha256: str | None = None
+    extensions: tuple[Extension, ...] | None = None
+    roles: tuple[str, ...] | None = None
+    tables: tuple[Table, ...] | None = None
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of all tables together."""
+        return None if self.tables is None else sum(table.rows for table in self.tables)
+
+
+def render(manifest: Manifest) -> bytes:
+    """The canonical bytes of *manifest*; fields that say nothing are left out."""
+    fields: dict[str, t.Any] = {}
+    for field in dataclasses.fields(manifest):
+        value = getattr(manifest, field.name)
+        if value is None:
+            continue
+        if isinstance(value, datetime.datetime):
+            value = value.astimezone(datetime.timezone.utc).strftime(_MOMENT)
+        elif isinstance(value, tuple):
+            value = [item if isinstance(item, str) else dataclasses.asdict(item) for item in value]
+        fields[field.name] = value
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
+        "utf-8"
+    )
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 of a manifest's bytes as they lie in the store: the link that the next manifest holds."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def parse(data: bytes) -> Manifest:
+    """Read a manifest, whoever wrote it.
+
+    :raises ManifestError: where the bytes are no manifest, break the contract, or are of a version that is newer than
+        this program; the text names the field.
+    """
+    if len(data) > MAX_BYTES:
+        raise _bad(f"is longer than {MAX_BYTES} bytes")
+    try:
+        fields = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as exc:
+        reason = str(exc) if isinstance(exc, json.JSONDecodeError) or type(exc) is ValueError else "can't be decoded"
+        raise _bad(f"is no JSON: {reason}") from None
+    if not isinstance(fields, dict):
+        raise _bad("is no JSON object")
+    reader = _Fields(fields)
+    version = reader.number("schema_version")
+    if version is not None and version > SCHEMA_VERSION:
+        raise ManifestError(
+            f"the manifest is of version {version}, this program reads up to {SCHEMA_VERSION}",
+            hint="use the version of infrazero.database that made the backup, or a newer one",
+        )
+    key = reader.text("key", required=True)
+    try:
+        location = locate(key)
+    except ConfigurationError as exc:
+        raise _bad("names no object", field="key", cause=exc.cause) from None
+    if location.is_manifest:
+        raise _bad("names a manifest, not a dump", field="key")
+    sha256 = reader.text("sha256", required=True)
+    if not _SHA256.match(sha256):
+        raise _bad("is no SHA-256 in lower-case hex", field="sha256")
+    return Manifest(
+        key=key,
+        sha256=sha256,
+        created_at=reader.moment("created_at"),
+        schema_version=version,
+        database=reader.text("database"),
+        system_identifier=reader.text("system_identifier"),
+        server_version=reader.text("server_version"),
+        server_version_num=reader.number("server_version_num"),
+        dump_version=reader.text("dump_version"),
+        encoding=reader.text("encoding"),
+        locale_provider=reader.text("locale_provider"),
+        collate=reader.text("collate"),
+        ctype=reader.text("ctype"),
+        icu_locale=reader.text("icu_locale"),
+        format=reader.text("format"),
+        compression=reader.text("compression"),
+        size=reader.number("size"),
+        plaintext_size=reader.number("plaintext_size"),
+        plaintext_sha256=reader.text("plaintext_sha256"),
+        duration_seconds=reader.seconds("duration_seconds"),
+        host=reader.text("host"),
+        sequence=reader.number("sequence"),
+        previous_sha256=reader.text("previous_sha256"),
+        extensions=reader.extensions(),
+        roles=reader.texts("roles"),
+        tables=reader.tables(),
+    )
+
+
+def _bad(reason: str, *, field: str = "", cause: str = "") -> ManifestError:
+    what = f"the manifest's {field} {reason}" if field else f"the manifest {reason}"
+    return ManifestError(what, cause=cause, hint="choose another backup, or name the dump itself to be restored")
+
+
+def _unique(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a field stands twice in one object")
+    return result
+
+
+def _no_constant(name: str) -> t.NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+class _Fields:
+    def __init__(self, fields: dict[str, t.Any]) -> None:
+        self.fields = fields
+
+    @t.overload
+    def text(self, name: str, *, required: t.Literal[True]) -> str: ...
+
+    @t.overload
+    def text(self, name: str) -> str | None: ...
+
+    def text(self, name: str, *, required: bool = False) -> str | None:
+        value = self.fields.get(name)
+        if value is None and not required:
+            return None
+        if not isinstance(value, str) or (required and not value):
+            raise _bad("is missing" if value in (None, "") else "is no text", field=name)
+        return value
+
+    def number(self, name: str) -> int | None:
+        value = self.fields.get(name)
+        if value is None:
+            return None
+        if type(value) is not int or value < 0:
+            raise _bad("is no whole number from 0 on", field=name)
+        return value
+
+    def required_number(self, name: str) -> int:
+        value = self.number(name)
+        if value is None:
+            raise _bad("is missing", field=name)
+        return value
+
+    def seconds(self, name: str) -> float | None:
+        value = self.fields.get(name)
+        if value is None:
+            return None
+        if type(value) not in (int, float) or value < 0:
+            raise _bad("is no number of seconds", field=name)
+        return float(value)
+
+    def moment(self, name: str) -> datetime.datetime:
+        value = self.text(name, required=True)
+        try:
+            moment = datetime.datetime.strptime(value, _MOMENT)
+        except ValueError:
+            raise _bad("is not of the form 2026-01-31T23:59:59Z", field=name) from None
+        return moment.replace(tzinfo=datetime.timezone.utc)
+
+    def _list(self, name: str) -> list[t.Any] | None:
+        value = self.fields.get(name)
+        if value is not None and not isinstance(value, list):
+            raise _bad("is no list", field=name)
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...] | None:
+        values = self._list(name)
+        if values is None:
+            return None
+        if not all(isinstance(value, str) for value in values):
+            raise _bad("holds something that is no text", field=name)
+        return tuple(values)
+
+    def _objects(self, name: str) -> list[_Fields] | None:
+        values = self._list(name)
+        if values is None:
+            return None
+        if not all(isinstance(value, dict) for value in values):
+            raise _bad("holds something that is no object", field=name)
+        return [_Fields(value) for value in values]
+
+    def extensions(self) -> tuple[Extension, ...] | None:
+        objects = self._objects("extensions")
+        if objects is None:
+            return None
+        return tuple(Extension(o.text("name", required=True), o.text("version", required=True)) for o in objects)
+
+    def tables(self) -> tuple[Table, ...] | None:
+        objects = self._objects("tables")
+        if objects is None:
+            return None
+        return tuple(
+            Table(o.text("name", required=True), o.required_number("rows"), o.text("digest", required=True))
+            for o in objects
+        )
