@@ -1,0 +1,55 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Names that a restore gives to what it makes in a cluster.
+
+PostgreSQL cuts longer names in silence, so ours are cut here: the database's part loses its end, never the restore's
+id, and never in the middle of a character.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import ConfigurationError
+
+#: Longest name in PostgreSQL, in bytes of UTF-8 (NAMEDATALEN - 1).
+NAME_LIMIT = 63
+
+_RESTORE_ID = re.compile(r"[0-9a-z]{1,32}")
+_REPLACED = re.compile(r".+__replaced_[0-9a-z]{1,32}", re.DOTALL)
+
+
+def stage_name(database: str, restore_id: str) -> str:
+    """Name of the database that the restore *restore_id* fills before it takes *database*'s place."""
+    return _derived(database, "__restore_", restore_id)
+
+
+def replaced_name(database: str, restore_id: str) -> str:
+    """Name under which the restore *restore_id* keeps the database that it replaced."""
+    return _derived(database, "__replaced_", restore_id)
+
+
+def is_replaced_name(name: str) -> bool:
+    """Whether *name* can be one of :func:`replaced_name`."""
+    return _REPLACED.fullmatch(name) is not None
+
+
+def loader_role(restore_id: str) -> str:
+    """Name of the throwaway role that the restore *restore_id* loads its dump as."""
+    return f"infrazero_restore_{_checked(restore_id)}"
+
+
+def _derived(database: str, infix: str, restore_id: str) -> str:
+    suffix = infix + _checked(restore_id)
+    kept = database.encode("utf-8")[: NAME_LIMIT - len(suffix)].decode("utf-8", "ignore")
+    return kept + suffix
+
+
+def _checked(restore_id: str) -> str:
+    if not _RESTORE_ID.fullmatch(restore_id):
+        raise ConfigurationError(
+            f"{restore_id!r} can't be the id of a restore", hint="use up to 32 lower-case letters and digits"
+        )
+    return restore_id
