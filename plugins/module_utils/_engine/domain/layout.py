@@ -14,15 +14,22 @@ import datetime
 import re
 
 from ..errors import ConfigurationError
+from .text import utf8_size
 
 #: Name of the manifest that points to a prefix's newest good backup.
 LATEST = "latest-dump.json"
 #: Ending of the immutable manifest that stands beside each dump of ours.
 MANIFEST_SUFFIX = ".manifest.json"
+#: S3's limit for the length of a key.
+MAX_KEY_BYTES = 1024
 
 _TIMESTAMP = "%Y%m%dT%H%M%SZ"
-_SUFFIXES = {"gzip": ".sql.gz.age", "zstd": ".sql.zst.age"}
-_DUMP_NAME = re.compile(r"(?P<prefix>.*/)(?P<stamp>\d{8}T\d{6}Z)\.(?:sql|dump)(?:\.gz|\.zst)?(?:\.age)?\Z", re.DOTALL)
+_SUFFIXES = {"gzip": ".sql.gz.age", "zstd": ".sql.zst.age", "none": ".sql.age"}
+#: Letters of S3's bucket names, those of its oldest region included; nothing that leads out of a directory.
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}\Z")
+_DUMP_NAME = re.compile(
+    r"(?P<prefix>.*/)(?P<stamp>[0-9]{8}T[0-9]{6}Z)\.(?:sql|dump)(?:\.gz|\.zst)?(?:\.age)?\Z", re.DOTALL
+)
 
 
 def timestamp(moment: datetime.datetime) -> str:
@@ -43,7 +50,7 @@ def latest_key(database: str) -> str:
 def dump_key(database: str, moment: datetime.datetime, *, compression: str = "gzip") -> str:
     """Key of the dump of *database* made in the run that began at *moment*.
 
-    :param compression: ``gzip``, the contract's form, or ``zstd``.
+    :param compression: ``gzip``, the contract's form, ``zstd`` or ``none``.
     """
     return prefix(database) + timestamp(moment) + _SUFFIXES[compression]
 
@@ -56,7 +63,7 @@ def manifest_key(dump: str) -> str:
 
 def moment_of(key: str) -> datetime.datetime | None:
     """When the dump or immutable manifest with *key* was made, read from the key; ``None`` for any other key."""
-    match = _DUMP_NAME.match(key.replace(MANIFEST_SUFFIX, ".sql") if key.endswith(MANIFEST_SUFFIX) else key)
+    match = _DUMP_NAME.match(key[: -len(MANIFEST_SUFFIX)] + ".sql" if key.endswith(MANIFEST_SUFFIX) else key)
     if match is None:
         return None
     try:
@@ -94,6 +101,8 @@ def locate(text: str, *, within: str | None = None) -> Location:
         bucket, slash, key = text[len("s3://") :].partition("/")
         if not bucket or not slash or not key:
             raise _no_location(text, "it names no bucket, or no key in it")
+        if not _BUCKET.match(bucket):
+            raise _no_location(text, "it names no bucket that a store can have")
     elif "://" in text:
         raise _no_location(text, "only s3:// is read")
     if not key or key.startswith("/"):
@@ -102,6 +111,9 @@ def locate(text: str, *, within: str | None = None) -> Location:
         raise _no_location(text, "a key has no '.' or '..' in it")
     if re.search(r"[\x00-\x1f\x7f]", key):
         raise _no_location(text, "a key has no control characters")
+    size = utf8_size(key)
+    if size is None or size > MAX_KEY_BYTES:
+        raise _no_location(text, f"a key is at most {MAX_KEY_BYTES} bytes of UTF-8")
     return Location(key + LATEST if key.endswith("/") else key, bucket)
 
 
