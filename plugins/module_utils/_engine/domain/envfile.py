@@ -14,14 +14,20 @@ import typing as t
 
 from ..errors import ConfigurationError
 
-_KEY = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=")
+_KEY = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=")
 #: One piece of a shell word: '...', "..." without expansions, an escaped character, or plain characters.
-_PIECE = re.compile(r"'([^']*)'|\"((?:[^\"\\$`]|\\.)*)\"|\\(.)|([^\s'\"\\#;&|<>()$`]+)", re.DOTALL)
+_PIECE = re.compile(r"'([^']*)'|\"((?:[^\"\\$`]|\\.)*)\"|\\(.)|([^\s'\"\\#;&|<>()$`~]+)", re.DOTALL)
 _BLANK = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\n|\Z))")
 
 
 def render(values: t.Mapping[str, str]) -> str:
-    """*values* as the lines of a settings file, in their order; single quotes are escaped as ``'\\''``."""
+    """*values* as the lines of a settings file, in their order; single quotes are escaped as ``'\\''``.
+
+    :raises ConfigurationError: for a NUL, which no shell can hold.
+    """
+    for key, value in values.items():
+        if "\0" in value:
+            raise ConfigurationError(f"{key} holds a NUL character", hint="no settings file can hold it: leave it out")
     quoted = {key: value.replace("'", "'\\''") for key, value in values.items()}
     return "".join(f"{key}='{value}'\n" for key, value in quoted.items())
 
@@ -32,6 +38,8 @@ def parse(text: str, *, name: str) -> dict[str, str]:
     :param name: how errors call the file.
     :raises ConfigurationError: with the line, never with its contents.
     """
+    if "\0" in text:
+        raise _bad(text, text.index("\0"), name, "holds a NUL character")
     values: dict[str, str] = {}
     position = 0
     while position < len(text):
@@ -47,10 +55,12 @@ def parse(text: str, *, name: str) -> dict[str, str]:
         while position < len(text) and text[position] not in " \t\n":
             piece = _PIECE.match(text, position)
             if piece is None:
-                raise _bad(text, position, name, "holds an open quote or an expansion")
+                raise _bad(text, position, name, "holds an open quote, an expansion or a special character")
             single, double, escaped, plain = piece.groups()
             if double is not None:
-                double = re.sub(r"\\([\\\"$`])", r"\1", double)
+                double = re.sub(r"\\(?:([\\\"$`])|\n)", r"\1", double)
+            elif escaped == "\n":
+                escaped = ""  # to a shell, a backslash at the end of a line joins it to the next
             pieces.append(next(part for part in (single, double, escaped, plain) if part is not None))
             position = piece.end()
         end = _BLANK.match(text, position)
