@@ -20,6 +20,7 @@ import typing as t
 
 from ..errors import ConfigurationError, ManifestError
 from .layout import locate
+from .text import NotJson, strict_json, utf8_size
 
 #: Version of the fields that stand beside the contract's three.
 SCHEMA_VERSION = 1
@@ -27,6 +28,8 @@ SCHEMA_VERSION = 1
 MAX_BYTES = 64 * 1024 * 1024
 
 _MOMENT = "%Y-%m-%dT%H:%M:%SZ"
+#: What a signed integer of 64 bits holds: more is no size, count or version.
+_MAX_NUMBER = 2**63 - 1
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -133,10 +136,9 @@ def parse(data: bytes) -> Manifest:
     if len(data) > MAX_BYTES:
         raise _bad(f"is longer than {MAX_BYTES} bytes")
     try:
-        fields = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as exc:
-        reason = str(exc) if isinstance(exc, json.JSONDecodeError) or type(exc) is ValueError else "can't be decoded"
-        raise _bad(f"is no JSON: {reason}") from None
+        fields = strict_json(data)
+    except NotJson as exc:
+        raise _bad(f"is no JSON: {exc}") from None
     if not isinstance(fields, dict):
         raise _bad("is no JSON object")
     reader = _Fields(fields)
@@ -146,6 +148,8 @@ def parse(data: bytes) -> Manifest:
             f"the manifest is of version {version}, this program reads up to {SCHEMA_VERSION}",
             hint="use the version of infrazero.database that made the backup, or a newer one",
         )
+    # Beside the contract's three fields another tool may have its own: only our version gives ours their meaning.
+    ours = reader if version is not None else _Fields({})
     key = reader.text("key", required=True)
     try:
         location = locate(key)
@@ -153,53 +157,42 @@ def parse(data: bytes) -> Manifest:
         raise _bad("names no object", field="key", cause=exc.cause) from None
     if location.is_manifest:
         raise _bad("names a manifest, not a dump", field="key")
-    sha256 = reader.text("sha256", required=True)
-    if not _SHA256.match(sha256):
-        raise _bad("is no SHA-256 in lower-case hex", field="sha256")
+    sha256 = reader.sha256("sha256")
+    if sha256 is None:
+        raise _bad("is missing", field="sha256")
     return Manifest(
         key=key,
         sha256=sha256,
         created_at=reader.moment("created_at"),
         schema_version=version,
-        database=reader.text("database"),
-        system_identifier=reader.text("system_identifier"),
-        server_version=reader.text("server_version"),
-        server_version_num=reader.number("server_version_num"),
-        dump_version=reader.text("dump_version"),
-        encoding=reader.text("encoding"),
-        locale_provider=reader.text("locale_provider"),
-        collate=reader.text("collate"),
-        ctype=reader.text("ctype"),
-        icu_locale=reader.text("icu_locale"),
-        format=reader.text("format"),
-        compression=reader.text("compression"),
-        size=reader.number("size"),
-        plaintext_size=reader.number("plaintext_size"),
-        plaintext_sha256=reader.text("plaintext_sha256"),
-        duration_seconds=reader.seconds("duration_seconds"),
-        host=reader.text("host"),
-        sequence=reader.number("sequence"),
-        previous_sha256=reader.text("previous_sha256"),
-        extensions=reader.extensions(),
-        roles=reader.texts("roles"),
-        tables=reader.tables(),
+        database=ours.text("database"),
+        system_identifier=ours.text("system_identifier"),
+        server_version=ours.text("server_version"),
+        server_version_num=ours.number("server_version_num"),
+        dump_version=ours.text("dump_version"),
+        encoding=ours.text("encoding"),
+        locale_provider=ours.text("locale_provider"),
+        collate=ours.text("collate"),
+        ctype=ours.text("ctype"),
+        icu_locale=ours.text("icu_locale"),
+        format=ours.text("format"),
+        compression=ours.text("compression"),
+        size=ours.number("size"),
+        plaintext_size=ours.number("plaintext_size"),
+        plaintext_sha256=ours.sha256("plaintext_sha256"),
+        duration_seconds=ours.seconds("duration_seconds"),
+        host=ours.text("host"),
+        sequence=ours.number("sequence"),
+        previous_sha256=ours.sha256("previous_sha256"),
+        extensions=ours.extensions(),
+        roles=ours.texts("roles"),
+        tables=ours.tables(),
     )
 
 
 def _bad(reason: str, *, field: str = "", cause: str = "") -> ManifestError:
     what = f"the manifest's {field} {reason}" if field else f"the manifest {reason}"
     return ManifestError(what, cause=cause, hint="choose another backup, or name the dump itself to be restored")
-
-
-def _unique(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a field stands twice in one object")
-    return result
-
-
-def _no_constant(name: str) -> t.NoReturn:
-    raise ValueError(f"{name} is no JSON number")
 
 
 class _Fields:
@@ -218,14 +211,22 @@ class _Fields:
             return None
         if not isinstance(value, str) or (required and not value):
             raise _bad("is missing" if value in (None, "") else "is no text", field=name)
+        if utf8_size(value) is None:
+            raise _bad("is not valid Unicode", field=name)
+        return value
+
+    def sha256(self, name: str) -> str | None:
+        value = self.text(name)
+        if value is not None and not _SHA256.match(value):
+            raise _bad("is no SHA-256 in lower-case hex", field=name)
         return value
 
     def number(self, name: str) -> int | None:
         value = self.fields.get(name)
         if value is None:
             return None
-        if type(value) is not int or value < 0:
-            raise _bad("is no whole number from 0 on", field=name)
+        if type(value) is not int or not 0 <= value <= _MAX_NUMBER:
+            raise _bad(f"is no whole number from 0 to {_MAX_NUMBER}", field=name)
         return value
 
     def required_number(self, name: str) -> int:
@@ -238,7 +239,7 @@ class _Fields:
         value = self.fields.get(name)
         if value is None:
             return None
-        if type(value) not in (int, float) or value < 0:
+        if type(value) not in (int, float) or not 0 <= value <= _MAX_NUMBER:
             raise _bad("is no number of seconds", field=name)
         return float(value)
 
@@ -260,7 +261,7 @@ class _Fields:
         values = self._list(name)
         if values is None:
             return None
-        if not all(isinstance(value, str) for value in values):
+        if not all(isinstance(value, str) and utf8_size(value) is not None for value in values):
             raise _bad("holds something that is no text", field=name)
         return tuple(values)
 

@@ -1,0 +1,321 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import typing as t
+
+import pytest
+from ansible_collections.infrazero.database.plugins.module_utils._engine import errors
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import manifest
+from hypothesis import given
+from hypothesis import strategies as st
+
+SHA256 = "0123456789abcdef" * 4
+#: What the shell version writes.
+CONTRACT = {"key": "db/app/20261121T032007Z.sql.gz.age", "sha256": SHA256, "created_at": "2026-11-21T03:20:07Z"}
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+NUMBERS = st.integers(0, 2**63 - 1)
+HASHES = st.binary(max_size=8).map(lambda data: hashlib.sha256(data).hexdigest())
+MANIFESTS = st.builds(
+    manifest.Manifest,
+    key=st.sampled_from([CONTRACT["key"], "dump.sql", 's3://other/db/日本 "$(id)"/x.sql']),
+    sha256=HASHES,
+    created_at=st.datetimes(
+        min_value=datetime.datetime(1970, 1, 1),
+        max_value=datetime.datetime(9000, 1, 1),
+        timezones=st.just(datetime.timezone.utc),
+    ).map(lambda moment: moment.replace(microsecond=0)),
+    schema_version=st.just(manifest.SCHEMA_VERSION),
+    duration_seconds=st.none() | st.floats(0, 1e9),
+    plaintext_sha256=st.none() | HASHES,
+    previous_sha256=st.none() | HASHES,
+    extensions=st.none() | st.lists(st.builds(manifest.Extension, NAMES, NAMES), max_size=3).map(tuple),
+    roles=st.none() | st.lists(TEXTS, max_size=3).map(tuple),
+    tables=st.none() | st.lists(st.builds(manifest.Table, NAMES, NUMBERS, NAMES), max_size=3).map(tuple),
+    **{name: st.none() | NUMBERS for name in ("server_version_num", "size", "plaintext_size", "sequence")},
+    **{
+        name: st.none() | TEXTS
+        for name in (
+            *("database", "system_identifier", "server_version", "dump_version", "encoding", "locale_provider"),
+            *("collate", "ctype", "icu_locale", "format", "compression", "host"),
+        )
+    },
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(alphabet=st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = [field.name for field in dataclasses.fields(manifest.Manifest)]
+
+
+def encoded(fields: t.Mapping[str, t.Any]) -> bytes:
+    return json.dumps(fields).encode("utf-8")
+
+
+def of_ours(**fields: t.Any) -> bytes:
+    return encoded({**CONTRACT, "schema_version": 1, **fields})
+
+
+@given(MANIFESTS)
+def test_what_is_written_is_read_back(written: manifest.Manifest) -> None:
+    data = manifest.render(written)
+    assert manifest.parse(data) == written
+    assert manifest.render(manifest.parse(data)) == data
+
+
+@given(MANIFESTS)
+def test_the_bytes_are_canonical(written: manifest.Manifest) -> None:
+    data = manifest.render(written)
+    fields = json.loads(data)
+    assert data == json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    assert None not in fields.values()
+    assert set(CONTRACT) <= set(fields)
+
+
+def test_the_strategy_covers_every_field() -> None:
+    """A field that is added must be written and read: this fails until the strategy above knows it."""
+    covered: set[str] = set()
+
+    @given(MANIFESTS)
+    def gather(written: manifest.Manifest) -> None:
+        covered.update(name for name in FIELDS if getattr(written, name) is not None)
+
+    gather()
+    assert covered == set(FIELDS)
+
+
+def test_the_shell_versions_manifest_is_read() -> None:
+    read = manifest.parse((json.dumps(CONTRACT, indent=2) + "\n").encode())
+    assert (read.key, read.sha256) == (CONTRACT["key"], SHA256)
+    assert read.created_at == datetime.datetime(2026, 11, 21, 3, 20, 7, tzinfo=datetime.timezone.utc)
+    assert read.rows is None
+    assert json.loads(manifest.render(read)) == CONTRACT
+
+
+@given(st.dictionaries(st.sampled_from([name for name in FIELDS if name not in (*CONTRACT, "schema_version")]), JSON))
+def test_fields_of_another_tool_may_stand_beside_the_contracts(others: dict[str, t.Any]) -> None:
+    others = json.loads(json.dumps(others).replace("NaN", "0").replace("-Infinity", "0").replace("Infinity", "0"))
+    assert manifest.parse(encoded({**others, **CONTRACT})) == manifest.parse(encoded(CONTRACT))
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert manifest.parse(of_ours(later="x")) == manifest.parse(of_ours())
+
+
+def test_a_moment_of_any_zone_is_written_as_utc() -> None:
+    read = manifest.parse(encoded(CONTRACT))
+    moved = dataclasses.replace(
+        read, created_at=read.created_at.astimezone(datetime.timezone(datetime.timedelta(hours=-5)))
+    )
+    assert manifest.render(moved) == manifest.render(read)
+
+
+def test_rows_are_the_sum_of_the_tables() -> None:
+    tables = [{"name": f"public.t{number}", "rows": number, "digest": "00"} for number in range(4)]
+    assert manifest.parse(of_ours(tables=tables)).rows == 6
+    assert manifest.parse(of_ours(tables=[])).rows == 0
+
+
+def test_ten_thousand_tables() -> None:
+    tables = tuple(manifest.Table(f'public."t{number}"', number, SHA256) for number in range(10_000))
+    written = dataclasses.replace(manifest.parse(of_ours()), tables=tables)
+    assert manifest.parse(manifest.render(written)) == written
+
+
+def test_the_digest_is_plain_sha256_of_the_bytes() -> None:
+    assert manifest.digest(b"{}") == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "no JSON"),
+        (b"\xff\xfe", "UTF-8"),
+        (b"{", "no JSON"),
+        (encoded(CONTRACT)[:-5], "no JSON"),
+        (b"<html>503</html>", "no JSON"),
+        (b"null", "no JSON object"),
+        (b"[]", "no JSON object"),
+        (b'"x"', "no JSON object"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        (encoded(CONTRACT)[:-1] + b', "key": "db/other/x.sql"}', "'key' stands twice"),
+        (encoded(CONTRACT)[:-1] + b', "x": {"y": 1, "y": 2}}', "'y' stands twice"),
+        (encoded(CONTRACT)[:-1] + b', "size": NaN}', "NaN"),
+        (encoded(CONTRACT)[:-1] + b', "size": -Infinity}', "Infinity"),
+        (encoded(CONTRACT)[:-1] + b', "size": ' + b"9" * 5000 + b"}", "too many digits"),
+    ],
+    ids=lambda value: repr(value)[:24],
+)
+def test_bytes_that_are_no_manifest(data: bytes, reason: str) -> None:
+    with pytest.raises(errors.ManifestError, match=reason) as caught:
+        manifest.parse(data)
+    assert caught.value.hint
+
+
+def test_a_manifest_has_a_limit() -> None:
+    padding = manifest.MAX_BYTES - len(encoded(CONTRACT))
+    assert manifest.parse(encoded(CONTRACT) + b" " * padding).sha256 == SHA256
+    with pytest.raises(errors.ManifestError, match="longer than"):
+        manifest.parse(encoded(CONTRACT) + b" " * (padding + 1))
+
+
+@pytest.mark.parametrize("field", CONTRACT)
+@pytest.mark.parametrize("value", [None, "", 1, ["x"], {"x": 1}, True, " ", "\ud800"])
+def test_each_field_of_the_contract_is_required_and_judged(field: str, value: object) -> None:
+    for fields in ({**CONTRACT, field: value}, {name: CONTRACT[name] for name in CONTRACT if name != field}):
+        if field == "key" and value == " " and field in fields:
+            continue  # a strange key, but a key
+        with pytest.raises(errors.ManifestError, match=f"the manifest's {field} "):
+            manifest.parse(encoded(fields))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "/db/app/x.sql",
+        "db/../other/x.sql",
+        "../../etc/passwd",
+        "s3://other/../x.sql",
+        "s3://../x.sql",
+        "https://example.com/x.sql",
+        "db/app/",
+        "db/app/latest-dump.json",
+        "db/app/20261121T032007Z.manifest.json",
+        "db/app/x.sql\n",
+        "db/app/\0",
+        "x" * 1025,
+    ],
+)
+def test_keys_that_name_no_dump(key: str) -> None:
+    with pytest.raises(errors.ManifestError, match="the manifest's key names"):
+        manifest.parse(encoded({**CONTRACT, "key": key}))
+
+
+@pytest.mark.parametrize("sha256", [SHA256.upper(), SHA256[:-1], SHA256 + "0", SHA256 + "\n", "g" * 64, f" {SHA256}"])
+@pytest.mark.parametrize("field", ["sha256", "plaintext_sha256", "previous_sha256"])
+def test_hashes_are_lower_case_hex(field: str, sha256: str) -> None:
+    with pytest.raises(errors.ManifestError, match=f"the manifest's {field} is no SHA-256"):
+        manifest.parse(of_ours(**{field: sha256}))
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "2026-11-21 03:20:07",
+        "2026-11-21T03:20:07+00:00",
+        "2026-11-21T03:20:07.5Z",
+        "2026-13-21T03:20:07Z",
+        "2026-02-30T03:20:07Z",
+        "2026-11-21T03:20:61Z",
+        "20261121T032007Z",
+        "2026-11-21T03:20:07Z\n",
+    ],
+)
+def test_moments_have_one_form(moment: str) -> None:
+    with pytest.raises(errors.ManifestError, match="the manifest's created_at is not of the form"):
+        manifest.parse(encoded({**CONTRACT, "created_at": moment}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("schema_version", -1),
+        ("schema_version", "1"),
+        ("schema_version", True),
+        ("size", 1.0),
+        ("size", -1),
+        ("size", 2**63),
+        ("size", False),
+        ("sequence", "7"),
+        ("duration_seconds", -0.5),
+        ("duration_seconds", "1"),
+        ("duration_seconds", True),
+        ("duration_seconds", 10**400),
+        ("host", 1),
+        ("host", "\ud800"),
+        ("database", ["app"]),
+        ("roles", "app"),
+        ("roles", [1]),
+        ("roles", ["\udfff"]),
+        ("extensions", {}),
+        ("extensions", ["citext"]),
+        ("tables", [[]]),
+    ],
+)
+def test_fields_of_ours_are_judged(field: str, value: object) -> None:
+    with pytest.raises(errors.ManifestError, match=f"the manifest's {field} "):
+        manifest.parse(of_ours(**{field: value}))
+
+
+def test_a_number_beyond_every_float_is_refused() -> None:
+    data = of_ours(duration_seconds=0).replace(b'"duration_seconds": 0', b'"duration_seconds": 1e999')
+    with pytest.raises(errors.ManifestError, match="duration_seconds"):
+        manifest.parse(data)
+
+
+@pytest.mark.parametrize(
+    ("field", "item"),
+    [
+        ("extensions", {"name": "citext"}),
+        ("extensions", {"version": "1.6"}),
+        ("extensions", {"name": "", "version": "1.6"}),
+        ("tables", {"rows": 1, "digest": "00"}),
+        ("tables", {"name": "t", "digest": "00"}),
+        ("tables", {"name": "t", "rows": 1}),
+        ("tables", {"name": "t", "rows": None, "digest": "00"}),
+        ("tables", {"name": "t", "rows": "1", "digest": "00"}),
+        ("tables", {"name": "t", "rows": -1, "digest": "00"}),
+    ],
+)
+def test_items_need_all_their_fields(field: str, item: dict[str, t.Any]) -> None:
+    with pytest.raises(errors.ManifestError, match="is missing|is no "):
+        manifest.parse(of_ours(**{field: [item]}))
+
+
+def test_a_newer_version_says_what_to_do_before_anything_else() -> None:
+    with pytest.raises(errors.ManifestError, match="of version 2, this program reads up to 1") as caught:
+        manifest.parse(encoded({"schema_version": 2}))
+    assert "newer" in caught.value.hint
+
+
+@given(st.binary())
+def test_arbitrary_bytes_are_a_manifest_error(data: bytes) -> None:
+    with pytest.raises(errors.ManifestError):
+        manifest.parse(data)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON), st.booleans())
+def test_arbitrary_fields_are_a_manifest_that_can_be_written_or_an_error(fields: dict[str, t.Any], ours: bool) -> None:
+    data = encoded({**CONTRACT, **({"schema_version": 1} if ours else {}), **fields})
+    try:
+        read = manifest.parse(data)
+    except errors.ManifestError as error:
+        str(error).encode("utf-8")
+        return
+    assert manifest.parse(manifest.render(read)) == read
+
+
+@given(MANIFESTS, st.data())
+def test_a_damaged_manifest_is_a_manifest_or_an_error(written: manifest.Manifest, data: st.DataObject) -> None:
+    damaged = bytearray(manifest.render(written))
+    position = data.draw(st.integers(0, len(damaged) - 1))
+    damaged[position] ^= 1 << data.draw(st.integers(0, 7))
+    try:
+        manifest.parse(bytes(damaged))
+    except errors.ManifestError:
+        pass
+
+
+@given(MANIFESTS, st.data())
+def test_a_cut_manifest_is_an_error(written: manifest.Manifest, data: st.DataObject) -> None:
+    whole = manifest.render(written)
+    with pytest.raises(errors.ManifestError):
+        manifest.parse(whole[: data.draw(st.integers(0, len(whole) - 1))])
