@@ -1,0 +1,331 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Connections to the server: our own through psycopg2, and what PostgreSQL's client programs need for theirs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shutil
+import typing as t
+
+from ..domain.secret import Secret
+from ..errors import ConfigurationError, ConnectionFailed, LibraryMissing, PostgresError
+
+try:
+    import psycopg2
+    import psycopg2.errorcodes
+    import psycopg2.extensions
+except ImportError:
+    psycopg2 = None  # type: ignore[assignment]
+
+if t.TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection
+
+#: Every session of ours begins its ``application_name`` with this; what it does follows.
+APPLICATION = "infrazero.database"
+
+#: Where Debian and its relatives keep each major version's programs.
+INSTALLATIONS = "/usr/lib/postgresql"
+
+# What a role or a database may have been told by ALTER ... SET must not change what our statements do.  Settings of
+# the start-up packet win over those.  The empty search_path leaves pg_catalog alone in it: an object made by a tenant
+# is never called by a session of the superuser (CVE-2018-1058).
+_SESSION = {
+    "search_path": "",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "standard_conforming_strings": "on",
+    "default_transaction_read_only": "off",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ConnectionSettings:
+    """How the server is reached by its administrator.
+
+    :param host: directory of the server's socket, or a host name or address.
+    :param user: a superuser; through the socket usually known by peer authentication.
+    :param password: not needed with peer authentication.
+    :param maintenance_database: where the engine keeps its state and its locks.
+    :param sslmode: libpq's; its own default when not given.
+    :param connect_timeout: seconds.
+    :param login_host: where roles with a password log in when *host* is a socket's directory, because Debian's
+        ``pg_hba.conf`` lets them in by password over TCP only.
+    """
+
+    host: str = "/var/run/postgresql"
+    port: int = 5432
+    user: str = "postgres"
+    password: Secret | None = None
+    maintenance_database: str = "postgres"
+    sslmode: str | None = None
+    connect_timeout: int = 10
+    login_host: str = "127.0.0.1"
+
+    @property
+    def over_socket(self) -> bool:
+        """Whether *host* is a socket's directory (an absolute path, or ``@`` for an abstract socket)."""
+        return self.host.startswith(("/", "@"))
+
+
+def connect(
+    settings: ConnectionSettings,
+    *,
+    database: str | None = None,
+    user: str | None = None,
+    password: Secret | None = None,
+    autocommit: bool = True,
+    application_name: str = APPLICATION,
+) -> Connection:
+    """A new session.
+
+    :param database: the maintenance database when not given.
+    :param user: another role than the administrator, together with its *password*.  Where the administrator comes in
+        through a socket, this role is let in at :attr:`ConnectionSettings.login_host`, or through the socket where
+        the server doesn't listen there.
+    :param application_name: ``infrazero.database`` and what the session does: others read it in ``pg_stat_activity``
+        and in the text of a lock that is held.
+    :raises ConnectionFailed: with the server's reason and what to do about it.
+    """
+    host, port, sslmode = settings.host, str(settings.port), settings.sslmode
+    if user is not None and settings.over_socket:
+        host, port = f"{settings.login_host},{settings.host}", f"{settings.port},{settings.port}"
+        # On the loopback TLS would only cost time; "allow" still uses it where pg_hba.conf insists.
+        sslmode = sslmode or "allow"
+    secret = password if user is not None else settings.password
+    optional: dict[str, t.Any] = {"password": secret.reveal() if secret else None, "sslmode": sslmode}
+    try:
+        connection: Connection = psycopg2.connect(
+            host=host,
+            port=port,
+            user=user if user is not None else settings.user,
+            dbname=database if database is not None else settings.maintenance_database,
+            connect_timeout=settings.connect_timeout,
+            application_name=application_name,
+            client_encoding="UTF8",
+            options=" ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
+            keepalives=1,
+            keepalives_idle=30,
+            keepalives_interval=10,
+            keepalives_count=3,
+            **{name: value for name, value in optional.items() if value is not None},
+        )
+    except psycopg2.Error as error:
+        who = user if user is not None else settings.user
+        raise _connection_failed(error, where=f"{settings.host}, port {settings.port}", who=who) from None
+    connection.autocommit = autocommit
+    return connection
+
+
+# Errors -------------------------------------------------------------------------------------------------------------
+
+# Before a session exists libpq gives text only, in the server's language; these are the English ones.
+_CONNECTION_HINTS = (
+    (
+        "Peer authentication failed",
+        "run as the operating system user of that role (postgres), or give a host name and a password",
+    ),
+    ("password authentication failed", "check the role's password, and that the role may log in"),
+    ("no password supplied", "the server asks for a password: give one, or use the socket as the user postgres"),
+    ("no pg_hba.conf entry", "add a line for this role, database and address to pg_hba.conf and reload the server"),
+    ("too many clients", "close idle sessions, or raise max_connections"),
+    ("remaining connection slots", "close idle sessions, or raise max_connections"),
+    ("starting up", "the server is starting: try again when it accepts connections (pg_isready)"),
+    ("not yet accepting connections", "the server is starting: try again when it accepts connections (pg_isready)"),
+    ("in recovery mode", "the server is recovering from a crash: try again when it accepts connections"),
+    ("shutting down", "the server is being stopped: start it again"),
+    ("No such file or directory", "is the server running, and are the socket's directory and the port right?"),
+    ("Connection refused", "is the server running, and does it listen there (listen_addresses, port)?"),
+    ("timeout expired", "no answer: check the address, the network and the firewall"),
+    ("could not translate host name", "check the host's name and the resolver"),
+    ("Permission denied", "this operating system user may not use the socket: run as postgres"),
+    ("not currently accepting connections", "allow connections: ALTER DATABASE ... ALLOW_CONNECTIONS true"),
+    ("does not exist", "check the name; it is case sensitive"),
+    ("SSL", "check sslmode, and the server's TLS settings"),
+)
+
+_STATE_HINTS = {
+    "25006": "the session is read-only: is this server a standby? work on the primary",
+    "42501": "the session's role lacks a privilege: connect as a superuser",
+    "53100": "the server's disk is full: free or add space there",
+    "53200": "the server is out of memory",
+    "53300": "close idle sessions, or raise max_connections",
+    "55006": "somebody is using it: close those sessions (pg_stat_activity) and try again",
+    "55P03": "another session holds the lock: see pg_locks and pg_stat_activity",
+    "57014": "the statement was cancelled or reached its time-out",
+    "57P01": "an administrator ended the session, or the server was stopped: run again",
+    "57P02": "the server crashed: look into its log, run again when it is back",
+    "57P03": "the server is starting or stopping: run again when it accepts connections",
+    "58030": "the server could not read or write a file: look into its log and the kernel's",
+    "XX001": "the server found damaged data: look into its log, and check the disk before anything else",
+    "XX002": "the server found a damaged index: look into its log, and check the disk before anything else",
+}
+
+# The primary message of these may quote values of rows: data exceptions, and what functions of a user raise.
+_QUOTING_CLASSES = ("22", "P0")
+# ... but these are about settings (an encoding that doesn't fit a locale, for example).
+_NOT_QUOTING = frozenset({"22023"})
+
+
+def translate(
+    error: psycopg2.Error,
+    message: str,
+    *,
+    kind: type[PostgresError] = PostgresError,
+    stage: str | None = None,
+) -> PostgresError:
+    """A server's error as one of ours.
+
+    The server's DETAIL, CONTEXT and the statement are left out, and so is a message that may quote a row: they can
+    hold data.
+
+    :param message: what we were doing when it happened, one line.
+    """
+    state = error.pgcode
+    if state is None:
+        # No answer of the server but the end of the connection; libpq's own words.
+        return kind(
+            message,
+            stage=stage,
+            cause=_one_line(str(error)),
+            hint="the connection broke: was the server stopped, or the session ended? see the server's log",
+        )
+    name = psycopg2.errorcodes.lookup(state).lower() if _known(state) else "error"
+    text = error.diag.message_primary or name
+    if state[:2] in _QUOTING_CLASSES and state not in _NOT_QUOTING:
+        text = name.replace("_", " ")
+        place = [
+            f"{what} {value}"
+            for what, value in (
+                ("schema", error.diag.schema_name),
+                ("table", error.diag.table_name),
+                ("column", error.diag.column_name),
+                ("constraint", error.diag.constraint_name),
+            )
+            if value
+        ]
+        text = ", ".join([text, *place])
+    hint = _STATE_HINTS.get(state, "")
+    return kind(message, stage=stage, cause=f"{_one_line(text)} (SQLSTATE {state})", hint=hint)
+
+
+@contextlib.contextmanager
+def translated(
+    message: str, *, kind: type[PostgresError] = PostgresError, stage: str | None = None
+) -> t.Iterator[None]:
+    """Whatever psycopg2 raises inside comes out through :func:`translate`."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        # "from None": the original's DETAIL must not stand in a traceback either.
+        raise translate(error, message, kind=kind, stage=stage) from None
+
+
+def _known(state: str) -> bool:
+    try:
+        psycopg2.errorcodes.lookup(state)
+    except KeyError:
+        return False
+    return True
+
+
+def _connection_failed(error: psycopg2.Error, *, where: str, who: str) -> ConnectionFailed:
+    text = str(error)
+    hint = next((hint for needle, hint in _CONNECTION_HINTS if needle in text), "")
+    return ConnectionFailed(f"no session as {who!r} on {where}", cause=_one_line(text), hint=hint)
+
+
+def _one_line(text: str) -> str:
+    return "; ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+# PostgreSQL's client programs ---------------------------------------------------------------------------------------
+
+
+def client_arguments(settings: ConnectionSettings, database: str) -> list[str]:
+    """How a client program is told where to connect, as which role and to which database; no secret.
+
+    One connection string, because a bare name that holds ``=`` or begins with ``postgresql://`` would be read as one.
+    """
+    parts: dict[str, t.Any] = {
+        "host": settings.host,
+        "port": settings.port,
+        "user": settings.user,
+        "dbname": database,
+        "connect_timeout": settings.connect_timeout,
+    }
+    if settings.sslmode is not None:
+        parts["sslmode"] = settings.sslmode
+    return ["--dbname=" + psycopg2.extensions.make_dsn(**parts)]
+
+
+@contextlib.contextmanager
+def client_credentials(settings: ConnectionSettings) -> t.Iterator[tuple[dict[str, str], tuple[int, ...]]]:
+    """What lets a client program log in: additions to its environment, and descriptors it must inherit.
+
+    A password goes through a password file that exists in memory only: never in the arguments or the environment of a
+    process, where others could read it, nor on a disk.  The file is gone when the context is left.
+    """
+    if settings.password is None:
+        yield {}, ()
+        return
+    secret = settings.password.reveal()
+    if "\n" in secret or "\r" in secret:
+        raise ConfigurationError(
+            "the administrator's password holds a line break",
+            cause="a password file has one line for each password, so pg_dump and pg_restore can't be given it",
+            hint="choose another password, or use peer authentication",
+        )
+    escaped = secret.replace("\\", "\\\\").replace(":", "\\:")
+    descriptor = os.memfd_create("passfile", os.MFD_CLOEXEC)
+    try:
+        # libpq takes a regular file only, and one that nobody else may read; both hold for a memory file.
+        os.fchmod(descriptor, 0o600)
+        content = f"*:*:*:*:{escaped}\n".encode()
+        if os.write(descriptor, content) != len(content):
+            raise ConfigurationError("the password file in memory could not be written", hint="is memory exhausted?")
+        yield {"PGPASSFILE": f"/proc/self/fd/{descriptor}"}, (descriptor,)
+    finally:
+        os.close(descriptor)
+
+
+def client_program(
+    name: str, server_version_num: int, *, newest: bool = False, installations: str = INSTALLATIONS
+) -> str:
+    """Path of a client program that is at least as new as the server.
+
+    :param name: ``pg_dump`` or ``pg_restore``.
+    :param server_version_num: the server's, 150018 for 15.18.
+    :param newest: take the newest program there is: the reader of archives, which may come from a newer pg_dump.
+        Otherwise the one nearest to the server, because a newer pg_dump writes settings that an older server and its
+        psql don't know.
+    :param installations: directory with one directory for each major version.
+    :raises LibraryMissing: naming the package to install.
+    """
+    server = server_version_num // 10000
+    found = sorted(
+        int(path.parent.parent.name)
+        for path in pathlib.Path(installations).glob(f"*/bin/{name}")
+        if path.parent.parent.name.isdigit() and os.access(path, os.X_OK)
+    )
+    fitting = [major for major in found if major >= server]
+    if fitting:
+        return str(pathlib.Path(installations, str(fitting[-1 if newest else 0]), "bin", name))
+    elsewhere = None if found else shutil.which(name)
+    if elsewhere is not None:
+        # Its version isn't known before it runs; pg_dump itself refuses a server that is newer.
+        return elsewhere
+    if found:
+        message, cause = (
+            f"{name} is older than the server",
+            f"the server is {server}, the newest {name} here is {found[-1]}",
+        )
+    else:
+        message, cause = f"{name} is not installed", f"neither in {installations} nor on PATH"
+    raise LibraryMissing(message, cause=cause, hint=f"install the package postgresql-client-{server}")
