@@ -11,12 +11,13 @@ field.  The rules are those of the contract (field table of ``databases_json``).
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import typing as t
 
 from ..errors import ConfigurationError
+from .layout import locate
 from .secret import Secret
+from .text import NotJson, strict_json, utf8_size
 
 #: ``datname`` and ``rolname`` are of PostgreSQL's type ``name``: 63 bytes and the closing NUL.
 MAX_NAME_BYTES = 63
@@ -145,9 +146,9 @@ def parse(source: object, *, rules: KeyRules, private: bool, maintenance_databas
     for number, item in enumerate(items, start=1):
         reader = _Entry(number, item, faults)
         if not isinstance(item, t.Mapping):
-            reader.fault("", f"is {_kind(item)}", "each entry is an object")
+            reader.no_object()
             continue
-        unknown = sorted(str(key) for key in item if key not in FIELDS)
+        unknown = sorted(repr(key) for key in item if key not in FIELDS)
         if unknown:
             warnings.append(f"{reader.label}: unknown fields are ignored: {', '.join(unknown)}")
         name = reader.identifier("name")
@@ -167,8 +168,10 @@ def parse(source: object, *, rules: KeyRules, private: bool, maintenance_databas
         identity = reader.identity(rules, recipients, private=private)
         latest = reader.flag("restore_latest", default=True)
         path = reader.dump_path()
-        if latest and path:
+        if path and latest:
             warnings.append(f"{reader.label}: restore_dump_path is ignored because restore_latest is true")
+        elif path:
+            reader.location(path)
         if reader.faulty or name is None or user is None or password is None:
             continue
         entries.append(
@@ -188,24 +191,31 @@ def parse(source: object, *, rules: KeyRules, private: bool, maintenance_databas
 
 
 def public_view(source: object) -> list[dict[str, t.Any]]:
-    """The list without private keys, as it may stay on a host; everything else as it came."""
-    return [
-        {key: value for key, value in item.items() if key != _PRIVATE_FIELD} if isinstance(item, t.Mapping) else item
-        for item in _items(source)
-    ]
+    """The list as it may stay on a host: the contract's fields but for the private key, as they came.
+
+    Fields that the contract does not know are left out: one may be a private key under a misspelt name.
+
+    :raises InvalidDatabases: where the source is no list of objects; the fields are not judged here.
+    """
+    items = _items(source)
+    faults: list[Fault] = []
+    view: list[dict[str, t.Any]] = []
+    for number, item in enumerate(items, start=1):
+        if isinstance(item, t.Mapping):
+            view.append({key: value for key, value in item.items() if key in FIELDS and key != _PRIVATE_FIELD})
+        else:
+            _Entry(number, item, faults).no_object()
+    if faults:
+        raise InvalidDatabases(faults)
+    return view
 
 
 def _items(source: object) -> t.Sequence[t.Any]:
     if isinstance(source, (str, bytes)):
         try:
-            source = json.loads(source, object_pairs_hook=_unique, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as exc:
-            # json's own messages quote at most a position; but a decoder error of Unicode quotes bytes of the input.
-            at = f" at line {exc.lineno}, column {exc.colno}" if isinstance(exc, json.JSONDecodeError) else ""
-            reason = exc.msg if isinstance(exc, (json.JSONDecodeError, _DuplicateKey)) else "can't be decoded"
-            raise InvalidDatabases(
-                [Fault("list", "", f"is not valid JSON: {reason}{at}", "give a JSON array")]
-            ) from None
+            source = strict_json(source)
+        except NotJson as exc:
+            raise InvalidDatabases([Fault("list", "", f"is not valid JSON: {exc}", "give a JSON array")]) from None
     if not isinstance(source, t.Sequence) or isinstance(source, (str, bytes)):
         raise InvalidDatabases([Fault("list", "", f"is {_kind(source)}", "give a JSON array of objects")])
     if not source:
@@ -213,31 +223,16 @@ def _items(source: object) -> t.Sequence[t.Any]:
     return source
 
 
-class _DuplicateKey(ValueError):
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.msg = f"the field {key!r} stands twice in one object"
-
-
-def _unique(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
-    result: dict[str, t.Any] = {}
-    for key, value in pairs:
-        if key in result:
-            raise _DuplicateKey(key)
-        result[key] = value
-    return result
-
-
-def _no_constant(name: str) -> t.NoReturn:
-    raise ValueError(name)
-
-
 def _kind(value: object) -> str:
-    names = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "a text"}
-    for kind, name in names.items():
-        if type(value) is kind:
-            return name
-    return "an object" if isinstance(value, t.Mapping) else "a list" if isinstance(value, t.Sequence) else "no JSON"
+    kinds = (
+        (type(None), "null"),
+        (bool, "true or false"),  # before int, whose subclass it is
+        ((int, float), "a number"),
+        (str, "a text"),
+        (t.Mapping, "an object"),
+        (t.Sequence, "a list"),
+    )
+    return next((name for kind, name in kinds if isinstance(value, kind)), "no JSON")
 
 
 class _Entry:
@@ -245,7 +240,10 @@ class _Entry:
 
     def __init__(self, number: int, item: object, faults: list[Fault]) -> None:
         name = item.get("name") if isinstance(item, t.Mapping) else None
-        self.label = f"entry {number} ({name})" if isinstance(name, str) and name.isprintable() else f"entry {number}"
+        # A name that can't be one may be anything, also a key in the wrong field: it is not repeated.
+        named = isinstance(name, str) and name.isprintable() and 0 < (utf8_size(name) or 0) <= MAX_NAME_BYTES
+        self.label = f"entry {number} ({name})" if named else f"entry {number}"
+        self._source = item
         self.item: t.Mapping[str, t.Any] = item if isinstance(item, t.Mapping) else {}
         self.faults = faults
         self.faulty = False
@@ -253,6 +251,9 @@ class _Entry:
     def fault(self, field: str, reason: str, remedy: str) -> None:
         self.faulty = True
         self.faults.append(Fault(self.label, field, reason, remedy))
+
+    def no_object(self) -> None:
+        self.fault("", f"is {_kind(self._source)}", "each entry is an object")
 
     def _text(self, field: str, remedy: str) -> str | None:
         value = self.item.get(field)
@@ -271,7 +272,7 @@ class _Entry:
         value = self._text(field, f"give the {'database' if field == 'name' else 'role'}'s name")
         if value is None:
             return None
-        size = _utf8_size(value)
+        size = utf8_size(value)
         if size is None:
             self.fault(field, "is not valid Unicode", "use characters that UTF-8 can hold")
         elif size > MAX_NAME_BYTES:
@@ -290,7 +291,7 @@ class _Entry:
         value = self._text("password", "give the role's password")
         if value is None:
             return None
-        if "\0" in value or _utf8_size(value) is None:
+        if "\0" in value or utf8_size(value) is None:
             self.fault("password", "holds NUL or is not valid Unicode", "PostgreSQL can't take it")
             return None
         return Secret(value)
@@ -355,7 +356,7 @@ class _Entry:
         remedy = "a key of the bucket, or s3://bucket/key; a prefix ends with '/'"
         if not isinstance(value, str):
             self.fault(field, f"is {_kind(value)}", remedy)
-        elif re.search(r"\s", value) or "\0" in value or _utf8_size(value) is None:
+        elif re.search(r"\s", value) or "\0" in value or utf8_size(value) is None:
             self.fault(field, "holds whitespace, NUL or no valid Unicode", remedy)
         elif value.startswith("/"):
             self.fault(field, "begins with '/'", remedy)
@@ -365,9 +366,9 @@ class _Entry:
             return value
         return None
 
-
-def _utf8_size(text: str) -> int | None:
-    try:
-        return len(text.encode("utf-8"))
-    except UnicodeEncodeError:
-        return None
+    def location(self, path: str) -> None:
+        """Note what a store would refuse only when the restore begins."""
+        try:
+            locate(path)
+        except ConfigurationError as exc:
+            self.fault("restore_dump_path", exc.cause, exc.hint)

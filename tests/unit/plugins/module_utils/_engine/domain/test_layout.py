@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import datetime
 import re
-import typing as t
 
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine import errors
@@ -159,7 +158,7 @@ def test_what_names_no_backup_is_refused(text: str, cause: str) -> None:
 
 
 @given(st.text(alphabet=st.characters()) | st.text("s3:/.ab\n\0%", max_size=20), st.none() | st.just("other"))
-def test_any_text_is_a_safe_place_or_a_clear_error(text: str, within: t.Optional[str]) -> None:
+def test_any_text_is_a_safe_place_or_a_clear_error(text: str, within: str | None) -> None:
     try:
         location = layout.locate(text, within=within)
     except errors.ConfigurationError:
