@@ -105,6 +105,12 @@ class DumpIncomplete(DamagedObject):
     stage = "dump"
 
 
+class DumpSyntax(DamagedObject):
+    """The text of a dump holds something that is no SQL of pg_dump: a psql meta-command, for one."""
+
+    stage = "dump"
+
+
 # Stores -------------------------------------------------------------------------------------------------------------
 
 
