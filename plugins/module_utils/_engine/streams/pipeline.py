@@ -1,0 +1,208 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""A backup's bytes on their way out, and back in: the stages put together and spread over threads.
+
+Hashing, ISA-L and age run without Python's lock, so a thread for each of the heavy stages keeps all processors busy
+beside the process that makes the dump.  Memory is a few chunks for each thread, whatever the size.
+"""
+
+from __future__ import annotations
+
+import threading
+import typing as t
+
+from ..errors import ChecksumMismatch, StreamError
+from .age import MAGIC_SIZE, decrypting_reader, encrypting_reader, is_encrypted
+from .compression import METHOD_SIZE, Compression, compressing_reader, decompressing_reader, method_of
+from .flow import CHUNK, ChunkReader, Peekable, Readable, ThreadReader, read_ahead
+from .hashing import HashingReader
+
+__all__ = ["Decoded", "Encoded", "Readable", "decode", "encode"]
+
+
+class _Observed:
+    """Tells *observe* each chunk and *advance* its size."""
+
+    def __init__(
+        self,
+        source: Readable,
+        observe: t.Callable[[bytes], None] | None,
+        advance: t.Callable[[int], None] | None,
+    ) -> None:
+        self._source = source
+        self._observe = observe
+        self._advance = advance
+
+    def read(self, n: int, /) -> bytes:
+        chunk = self._source.read(n)
+        if chunk:
+            if self._observe is not None:
+                self._observe(chunk)
+            if self._advance is not None:
+                self._advance(len(chunk))
+        return chunk
+
+    def close(self) -> None:
+        self._source.close()
+
+
+class Encoded(Peekable):
+    """The bytes of an object as it goes to the store, and after their end what a manifest says of them."""
+
+    def __init__(self, source: HashingReader, plain: HashingReader) -> None:
+        super().__init__(source)
+        self._cipher = source
+        self._plain = plain
+
+    def _whole(self, reader: HashingReader) -> HashingReader:
+        if not self._ended:
+            raise StreamError("sizes and checksums are known only after the proven end of the stream")
+        return reader
+
+    @property
+    def plain_size(self) -> int:
+        """Bytes before compression and encryption."""
+        return self._whole(self._plain).size
+
+    @property
+    def plain_sha256(self) -> str:
+        """SHA-256 of these, lower-case hex."""
+        return self._whole(self._plain).hexdigest()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the object."""
+        return self._whole(self._cipher).size
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the object, lower-case hex."""
+        return self._whole(self._cipher).hexdigest()
+
+
+def encode(
+    source: Readable,
+    *,
+    compression: Compression,
+    recipients: t.Sequence[t.Any],
+    observe: t.Callable[[bytes], None] | None = None,
+    advance: t.Callable[[int], None] | None = None,
+) -> Encoded:
+    """*source* compressed and encrypted, as it is read.
+
+    Whatever fails in any stage is raised by :meth:`Encoded.read`, never taken for the end; the upload that reads it
+    then aborts.  Nothing runs before the first read.  Closing it closes *source* at once, while it may be being read
+    (made for :class:`.process.Process`), and ends the threads.
+
+    :param recipients: of :func:`.age.parse_recipients`, at least one.
+    :param observe: is given every plain chunk, in order, in a thread of ours; what it raises is a failure like others.
+    :param advance: is told the size of every plain chunk, likewise.
+    """
+    plain = HashingReader(_Observed(source, observe, advance))
+    compressed = compressing_reader(read_ahead(plain, name="hash"), compression)
+    return Encoded(HashingReader(encrypting_reader(compressed, recipients)), plain)
+
+
+class _Checked:
+    """Raises in place of the end where the digest is not the expected one."""
+
+    def __init__(self, source: HashingReader, expected_sha256: str) -> None:
+        self._source = source
+        self._expected = expected_sha256.lower()
+
+    def read(self, n: int, /) -> bytes:
+        chunk = self._source.read(n)
+        if not chunk and self._source.hexdigest() != self._expected:
+            raise ChecksumMismatch(
+                "the object is not the one its manifest names",
+                cause=f"SHA-256 {self._source.hexdigest()} of {self._source.size} bytes, not {self._expected}",
+                hint="it is damaged, cut off or another one: take another backup",
+            )
+        return chunk
+
+    def close(self) -> None:
+        self._source.close()
+
+
+class _Patient:
+    """Closes only between two reads: what comes from a network can't be closed while another thread reads it."""
+
+    def __init__(self, source: Readable) -> None:
+        self._source = source
+        self._reading = threading.Lock()
+        self._closed = False
+
+    def read(self, n: int, /) -> bytes:
+        with self._reading:
+            if self._closed:
+                raise StreamError("the object was closed while it was being read")
+            return self._source.read(n)
+
+    def close(self) -> None:
+        with self._reading:
+            if not self._closed:
+                self._closed = True
+                self._source.close()
+
+
+class Decoded(ThreadReader):
+    """The plain bytes of an object; its layers are found by their magic bytes.  See :func:`decode`."""
+
+    def __init__(self, source: Readable, *, identities: t.Sequence[t.Any], limit: int | None) -> None:
+        self._object = read_ahead(source, name="fetch")
+        super().__init__(self._unwrap, self._object, name="decompress")
+        self._identities = identities
+        self._limit = limit
+        self._layers: tuple[str, ...] = ()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """What the object was wrapped in, outermost first: ``age``, then ``gzip`` or ``zstd``; after the first read."""
+        return self._layers
+
+    def _unwrap(self, put: t.Callable[[bytes], None]) -> None:
+        reader: ChunkReader = self._object
+        layers = []
+        try:
+            if is_encrypted(reader.peek(MAGIC_SIZE)):
+                reader = decrypting_reader(reader, self._identities)
+                layers.append("age")
+            method = method_of(reader.peek(METHOD_SIZE))
+            if method != "none":
+                layers.append(method)
+            self._layers = tuple(layers)
+            reader = decompressing_reader(reader, limit=self._limit)
+            while True:
+                chunk = reader.read(CHUNK)
+                if not chunk:
+                    return
+                put(chunk)
+        finally:
+            reader.close()
+
+
+def decode(
+    source: Readable,
+    *,
+    identities: t.Sequence[t.Any],
+    expected_sha256: str | None,
+    limit: int | None = None,
+    advance: t.Callable[[int], None] | None = None,
+) -> Decoded:
+    """The plain bytes of an object: decrypted and decompressed by what its magic bytes say.
+
+    What is underneath (the text of a dump, an archive) is left to the reader.  The object is always read to its proven
+    end.  Nothing runs before the first read.  Closing it closes *source*, between two reads of it, and ends the threads.
+
+    :param identities: of :func:`.age.parse_identities`; may be empty where the object is not encrypted.
+    :param expected_sha256: of the whole object, in hex; checked before the end is given to the reader.
+    :param limit: most plain bytes.
+    :param advance: is told the size of every piece of the object, in a thread of ours.
+    :raises IdentityMissing, WrongIdentity, DamagedObject, ChecksumMismatch: all at a read.
+    """
+    reader: Readable = _Observed(_Patient(source), None, advance)
+    if expected_sha256 is not None:
+        reader = _Checked(HashingReader(reader), expected_sha256)
+    return Decoded(reader, identities=identities, limit=limit)
