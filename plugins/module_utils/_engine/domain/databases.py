@@ -10,6 +10,7 @@ field.  The rules are those of the contract (field table of ``databases_json``).
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import re
 import typing as t
@@ -36,6 +37,10 @@ FIELDS = (
     "restore_dump_path",
 )
 _PRIVATE_FIELD = "backup_age_private_key"
+_PRIVATE_KEY_FAULT = (
+    "holds a private key",
+    "give the public key that belongs to it; whoever could read this list may have the private key: make a new pair",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,24 +195,59 @@ def parse(source: object, *, rules: KeyRules, private: bool, maintenance_databas
     return Databases(tuple(entries), tuple(warnings))
 
 
+def private_view(source: object) -> list[dict[str, t.Any]]:
+    """The list with everything that the contract knows, private keys included, as it came.
+
+    :param source: JSON text, the base64 of it (the contract's ``DATABASES_JSON_PRIVATE_B64``), or what JSON decodes to.
+    :raises InvalidDatabases: where it is no list of objects; the fields are not judged here.
+    """
+    if isinstance(source, str) and source.strip() and source.lstrip()[0] not in "[{":
+        try:
+            # Tools wrap base64 into lines.
+            source = base64.b64decode("".join(source.split()), validate=True)
+        except ValueError:
+            raise InvalidDatabases(
+                [Fault("list", "", "is neither JSON nor base64", "give a JSON array, or the base64 of one")]
+            ) from None
+    return _view(source, FIELDS)
+
+
 def public_view(source: object) -> list[dict[str, t.Any]]:
     """The list as it may stay on a host: the contract's fields but for the private key, as they came.
 
     Fields that the contract does not know are left out: one may be a private key under a misspelt name.
 
-    :raises InvalidDatabases: where the source is no list of objects; the fields are not judged here.
+    :param source: JSON text, or what JSON decodes to.
+    :raises InvalidDatabases: where it is no list of objects, or a private key stands where the public one belongs; the
+        fields are not judged otherwise.
     """
-    items = _items(source)
+    view = _view(source, tuple(field for field in FIELDS if field != _PRIVATE_FIELD))
+    faults: list[Fault] = []
+    for number, item in enumerate(view, start=1):
+        value = item.get("backup_age_public_key")
+        for text in value if isinstance(value, t.Sequence) and not isinstance(value, str) else (value,):
+            if isinstance(text, str) and _holds_private_key(text):
+                _Entry(number, item, faults).fault("backup_age_public_key", *_PRIVATE_KEY_FAULT)
+    if faults:
+        raise InvalidDatabases(faults)
+    return view
+
+
+def _view(source: object, fields: t.Sequence[str]) -> list[dict[str, t.Any]]:
     faults: list[Fault] = []
     view: list[dict[str, t.Any]] = []
-    for number, item in enumerate(items, start=1):
+    for number, item in enumerate(_items(source), start=1):
         if isinstance(item, t.Mapping):
-            view.append({key: value for key, value in item.items() if key in FIELDS and key != _PRIVATE_FIELD})
+            view.append({field: item[field] for field in fields if field in item})
         else:
             _Entry(number, item, faults).no_object()
     if faults:
         raise InvalidDatabases(faults)
     return view
+
+
+def _holds_private_key(text: str) -> bool:
+    return "AGE-SECRET-KEY-" in text.upper() or "PRIVATE KEY-----" in text
 
 
 def _items(source: object) -> t.Sequence[t.Any]:
@@ -313,6 +353,9 @@ class _Entry:
             which = f"item {position} " if len(texts) > 1 else ""
             if not isinstance(text, str):
                 self.fault(field, f"{which}is {_kind(text)}", remedy)
+                continue
+            if _holds_private_key(text):
+                self.fault(field, *_PRIVATE_KEY_FAULT)
                 continue
             reason = rules.recipient_fault(text)
             if reason is not None:

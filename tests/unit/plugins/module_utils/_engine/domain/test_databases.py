@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import base64
 import json
 import re
 import typing as t
@@ -22,8 +23,6 @@ class Rules:
     """Keys without cryptography: ``age1x`` is the recipient of ``AGE-SECRET-KEY-1X``."""
 
     def recipient_fault(self, text: str) -> str | None:
-        if "SECRET" in text:
-            return "holds a private key"
         return None if text.strip().startswith("age1") else "is no age recipient"
 
     def identity_fault(self, secret: Secret) -> str | None:
@@ -304,6 +303,8 @@ def test_passwords_that_postgresql_cannot_take(password: str) -> None:
         ([], ["is an empty list"]),
         ("rsa", ["is no age recipient"]),
         (IDENTITY, ["holds a private key"]),
+        (["age1a", IDENTITY.lower()], ["holds a private key"]),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----", ["holds a private key"]),
         (["age1a", 7, "x", None], ["item 2 is a number", "item 3 is no age recipient", "item 4 is null"]),
         ([["age1a"]], ["is a list"]),
         ([""], ["is no age recipient"]),
@@ -412,11 +413,48 @@ def test_the_public_view_leaves_out_what_the_contract_does_not_know() -> None:
     assert IDENTITY not in json.dumps(view)
 
 
-def test_the_public_view_of_what_is_no_list_of_objects() -> None:
-    for source in ([], "x", {}, [entry(), IDENTITY]):
-        with pytest.raises(databases.InvalidDatabases) as caught:
-            databases.public_view(source)
-        assert IDENTITY not in str(caught.value)
+@pytest.mark.parametrize("value", [IDENTITY, ["age1x", f"# mine\n{IDENTITY}"], "-----BEGIN OPENSSH PRIVATE KEY-----"])
+def test_the_public_view_is_not_made_where_a_private_key_stands_for_the_public_one(value: object) -> None:
+    with pytest.raises(
+        databases.InvalidDatabases, match=r"entry 1 \(app\), backup_age_public_key: holds a private key"
+    ):
+        databases.public_view([entry(backup_age_public_key=value)])
+
+
+@pytest.mark.parametrize("view", [databases.public_view, databases.private_view])
+@pytest.mark.parametrize("source", [[], "x", "", "!", {}, "{}", "[1]", [entry(), IDENTITY]])
+def test_a_view_of_what_is_no_list_of_objects(view: t.Callable[[object], object], source: object) -> None:
+    with pytest.raises(databases.InvalidDatabases) as caught:
+        view(source)
+    assert IDENTITY not in str(caught.value)
+
+
+# The private view ---------------------------------------------------------------------------------------------------
+
+
+def test_the_private_view_reads_data_json_and_base64() -> None:
+    source = [entry(), entry(name="b", restore_latest=..., backup_age_private_key=...)]
+    text = json.dumps(source)
+    encoded = base64.b64encode(text.encode()).decode()
+    wrapped = "\n".join(encoded[position : position + 76] for position in range(0, len(encoded), 76)) + "\n"
+    for form in (source, text, f"\n {text}", encoded, wrapped):
+        assert databases.private_view(form) == source
+    assert databases.private_view([{**entry(), "later": 1}]) == [entry()]
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("not base64!", "is neither JSON nor base64"),
+        ("abc", "is neither JSON nor base64"),
+        ("ä", "is neither JSON nor base64"),
+        (base64.b64encode(b"\xff").decode(), "is not valid JSON: it is not valid UTF-8"),
+        (base64.b64encode(b"[]").decode(), "is empty"),
+    ],
+)
+def test_what_is_no_private_view(source: str, text: str) -> None:
+    with pytest.raises(databases.InvalidDatabases, match=text):
+        databases.private_view(source)
 
 
 # Properties ---------------------------------------------------------------------------------------------------------
