@@ -17,7 +17,7 @@ import hashlib
 import typing as t
 
 from ..errors import LockHeld
-from .connection import translated
+from .connection import APPLICATION, ConnectionSettings, connect, translated
 
 try:
     import psycopg2.extensions
@@ -113,6 +113,18 @@ def database_lock(conn: Connection, name: str) -> t.Iterator[Lock]:
         yield Lock(conn, name, key)
     finally:
         _release(conn, key)
+
+
+@contextlib.contextmanager
+def locked_session(settings: ConnectionSettings, name: str, *, doing: str) -> t.Iterator[tuple[Connection, Lock]]:
+    """A session of its own in the maintenance database that holds the lock of database *name* as long as it lives.
+
+    :param doing: ``backup`` or ``restore``: what others are told when they find the lock held.
+    :raises LockHeld: at once, naming the holder, when somebody has it.
+    """
+    with contextlib.closing(connect(settings, application_name=f"{APPLICATION} {doing} {name}")) as conn:
+        with database_lock(conn, name) as held:
+            yield conn, held
 
 
 def _acquire(conn: Connection, name: str, key: int) -> None:
