@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import hashlib
 import hmac
 import os
 import re
 import stringprep
+import typing as t
 import unicodedata
 
 from ..domain.secret import Secret
@@ -69,6 +71,45 @@ def matches(stored: str | None, password: Secret) -> bool:
         return False
     key, _server = _keys(password, salt, int(match["iterations"]))
     return hmac.compare_digest(_base64(key), match["stored"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Credential:
+    """A role's password as it is wished for, and what the server has stored for it."""
+
+    user: str
+    password: Secret
+    stored: str
+
+
+def proof(credentials: t.Iterable[Credential], *, salt: bytes | None = None) -> str:
+    """A text that later shows, at the price of one comparison, that all of *credentials* are still the same.
+
+    It is derived from all of them together, with as many iterations as the strongest of their verifiers.  Whoever
+    wants to try a password on it pays what the role's own verifier costs, and must know all the others besides.
+
+    :param salt: random when not given.
+    """
+    salt = os.urandom(SALT_BYTES) if salt is None else salt
+    material = hashlib.sha256()
+    iterations = ITERATIONS
+    for credential in sorted(credentials, key=lambda credential: credential.user):
+        match = _VERIFIER.fullmatch(credential.stored)
+        iterations = max(iterations, int(match["iterations"]) if match is not None else 0)
+        for text in (credential.user, credential.password.reveal(), credential.stored):
+            data = text.encode("utf-8")
+            material.update(len(data).to_bytes(8, "big") + data)
+    digest = hashlib.pbkdf2_hmac("sha256", material.digest(), salt, iterations)
+    return f"{_base64(salt)}:{_base64(digest)}"
+
+
+def proves(text: str | None, credentials: t.Iterable[Credential]) -> bool:
+    """Whether *text* is a :func:`proof` of exactly these credentials."""
+    try:
+        salt = base64.b64decode((text or "").partition(":")[0], validate=True)
+    except binascii.Error:
+        return False
+    return bool(text) and hmac.compare_digest(proof(credentials, salt=salt), text or "")
 
 
 def _keys(password: Secret, salt: bytes, iterations: int) -> tuple[bytes, bytes]:

@@ -1,0 +1,388 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""What the engine remembers, in the schema ``infrazero`` of the maintenance database.
+
+The memory lies in the cluster that it is about: a cluster that is lost takes it along, and a fresh one has none.  A
+bootstrap writes down what it is going to do before it does it, so that one that was killed is resumed; a restore writes
+down the database and the role it is going to make, so that what a killed one left behind is known by name.
+
+Every function takes a session in the maintenance database and leaves its transaction to the caller: the record of a
+swap belongs into the transaction of the swap.  Reading works where nothing was ever recorded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import typing as t
+
+from ..errors import PostgresError
+from .connection import translated
+
+if t.TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection
+
+#: Of the tables below.  A release that changes them raises it and migrates older ones in :func:`ensure`.
+VERSION = 1
+
+#: What became of a database's restore.  ``outstanding``: wanted and not done yet, so it must not be backed up;
+#: ``empty``: there was no backup; ``skipped``: none was wanted.
+OUTSTANDING = "outstanding"
+RESTORED = "restored"
+EMPTY = "empty"
+SKIPPED = "skipped"
+
+#: Serialises those who make the tables: CREATE ... IF NOT EXISTS by two at once fails in one of them.
+_MAKER_LOCK = 0x696E6672617A65  # "infraze" in ASCII
+
+_TABLES = """
+SELECT pg_catalog.pg_advisory_xact_lock(%(lock)s);
+CREATE SCHEMA IF NOT EXISTS infrazero;
+REVOKE ALL ON SCHEMA infrazero FROM PUBLIC;
+COMMENT ON SCHEMA infrazero IS 'State of infrazero.database: bootstraps, restores and what databases came from';
+CREATE TABLE IF NOT EXISTS infrazero.version (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    version integer NOT NULL
+);
+INSERT INTO infrazero.version (version) VALUES (%(version)s) ON CONFLICT DO NOTHING;
+CREATE TABLE IF NOT EXISTS infrazero.bootstrap (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    host text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz
+);
+CREATE UNIQUE INDEX IF NOT EXISTS bootstrap_unfinished ON infrazero.bootstrap ((true)) WHERE finished_at IS NULL;
+CREATE TABLE IF NOT EXISTS infrazero.database (
+    name text PRIMARY KEY,
+    restore text NOT NULL CHECK (restore IN ('outstanding', 'restored', 'empty', 'skipped')),
+    restored_from jsonb,
+    since timestamptz NOT NULL DEFAULT now(),
+    CHECK ((restore = 'restored') = (restored_from IS NOT NULL))
+);
+CREATE TABLE IF NOT EXISTS infrazero.restore (
+    id text PRIMARY KEY,
+    database text NOT NULL,
+    stage text NOT NULL,
+    role text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE IF NOT EXISTS infrazero.replaced (
+    name text PRIMARY KEY,
+    database text NOT NULL,
+    replaced_at timestamptz NOT NULL DEFAULT now(),
+    drop_after timestamptz NOT NULL
+);
+CREATE TABLE IF NOT EXISTS infrazero.passwords (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    proof text NOT NULL
+);
+REVOKE ALL ON ALL TABLES IN SCHEMA infrazero FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA infrazero FROM PUBLIC;
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bootstrap:
+    """The cluster's latest bootstrap; without :attr:`finished_at` it is to be resumed."""
+
+    id: int
+    host: str
+    started_at: datetime.datetime
+    finished_at: datetime.datetime | None
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoredFrom:
+    """What a database was restored from.
+
+    :param url: of the object.
+    :param sha256: of the encrypted object.
+    :param created_at: when the backup was made, as far as anything told.
+    :param manifest_sha256: of the manifest's bytes, where one was read: it ties later backups to this one.
+    :param system_identifier: of the cluster that the backup was made of, where the manifest says so.
+    """
+
+    url: str
+    key: str
+    sha256: str
+    created_at: str | None = None
+    manifest_sha256: str | None = None
+    system_identifier: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DatabaseRecord:
+    """What is remembered of one database.
+
+    :param restore: :data:`OUTSTANDING`, :data:`RESTORED`, :data:`EMPTY` or :data:`SKIPPED`.
+    :param since: when it was recorded.
+    """
+
+    name: str
+    restore: str
+    restored_from: RestoredFrom | None
+    since: datetime.datetime
+
+    @property
+    def restored_from_sha256(self) -> str | None:
+        """SHA-256 of the manifest that the database was restored from, where one was read."""
+        return None if self.restored_from is None else self.restored_from.manifest_sha256
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoreRecord:
+    """A restore that has begun.  One that nobody is working on any more was killed, and its things are left over.
+
+    :param database: the one to be restored.
+    :param stage: the database that is filled.
+    :param role: the throwaway role that it is filled as.
+    """
+
+    id: str
+    database: str
+    stage: str
+    role: str
+    started_at: datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplacedRecord:
+    """A database that was replaced and is kept for a while.
+
+    :param name: what it is called now.
+    :param database: what it was called.
+    """
+
+    name: str
+    database: str
+    replaced_at: datetime.datetime
+    drop_after: datetime.datetime
+
+
+def ensure(conn: Connection) -> None:
+    """Make the schema and its tables where they aren't there yet.
+
+    :raises PostgresError: where a newer release has made them.
+    """
+    there = exists(conn)
+    with translated("could not make the schema infrazero", stage="state"), conn.cursor() as cursor:
+        if not there:
+            # One query, and so one transaction also for a session in autocommit.
+            cursor.execute(_TABLES, {"lock": _MAKER_LOCK, "version": VERSION})
+        cursor.execute("SELECT version FROM infrazero.version")
+        found = cursor.fetchone()
+    if found is None or found[0] > VERSION:
+        raise PostgresError(
+            "the schema infrazero is of a newer release",
+            stage="state",
+            cause=f"it has version {found[0] if found else 'none'}, this release knows {VERSION}",
+            hint="update infrazero.database on this host",
+        )
+
+
+def exists(conn: Connection) -> bool:
+    """Whether anything was ever recorded in this cluster."""
+    with translated("could not look for the schema infrazero", stage="state"), conn.cursor() as cursor:
+        # The table that is made last of all, so a transaction in progress doesn't count.
+        cursor.execute("SELECT pg_catalog.to_regclass('infrazero.passwords') IS NOT NULL")
+        row = cursor.fetchone()
+    return row is not None and bool(row[0])
+
+
+# Bootstrap ----------------------------------------------------------------------------------------------------------
+
+
+def latest_bootstrap(conn: Connection) -> Bootstrap | None:
+    """The bootstrap that began last; ``None``: there never was one."""
+    rows = _read(conn, "SELECT id, host, started_at, finished_at FROM infrazero.bootstrap ORDER BY id DESC LIMIT 1")
+    return Bootstrap(*rows[0]) if rows else None
+
+
+def begin_bootstrap(conn: Connection, wanted: t.Mapping[str, bool], *, host: str) -> Bootstrap:
+    """Record that a bootstrap begins, or that one which never finished is resumed.
+
+    To be called, and committed, before the first role or database is made.  What an interrupted run has already done
+    stays recorded as done; a name that it didn't know is added.
+
+    :param wanted: for each database whether a backup is to be restored into it.
+    :param host: where it runs.
+    """
+    ensure(conn)
+    with translated("could not record the bootstrap", stage="state"), conn.cursor() as cursor:
+        cursor.execute(
+            "WITH names AS ("
+            "  INSERT INTO infrazero.database (name, restore)"
+            "  SELECT key, CASE WHEN value::boolean THEN 'outstanding' ELSE 'skipped' END"
+            "  FROM pg_catalog.jsonb_each_text(%s::jsonb)"
+            "  ON CONFLICT (name) DO NOTHING"
+            ") "
+            "INSERT INTO infrazero.bootstrap (host) VALUES (%s) ON CONFLICT ((true)) WHERE finished_at IS NULL DO NOTHING",
+            (json.dumps(dict(wanted)), host),
+        )
+    found = latest_bootstrap(conn)
+    if found is None:
+        raise PostgresError("the record of the bootstrap has vanished", stage="state", hint="run again")
+    return found
+
+
+def finish_bootstrap(conn: Connection) -> bool:
+    """Record that the bootstrap is finished, unless a restore is outstanding.
+
+    :returns: whether it is finished now.
+    """
+    with translated("could not record the end of the bootstrap", stage="state"), conn.cursor() as cursor:
+        cursor.execute(
+            "UPDATE infrazero.bootstrap SET finished_at = now() WHERE finished_at IS NULL"
+            " AND NOT EXISTS (SELECT FROM infrazero.database WHERE restore = 'outstanding')"
+        )
+    found = latest_bootstrap(conn)
+    return found is not None and found.finished_at is not None
+
+
+# Databases ----------------------------------------------------------------------------------------------------------
+
+
+def database_records(conn: Connection) -> dict[str, DatabaseRecord]:
+    """What is remembered of each database, by name."""
+    rows = _read(conn, "SELECT name, restore, restored_from, since FROM infrazero.database ORDER BY name")
+    return {row[0]: _database_record(*row) for row in rows}
+
+
+def database_record(conn: Connection, name: str) -> DatabaseRecord | None:
+    """What is remembered of one database; ``None``: nothing."""
+    rows = _read(conn, "SELECT name, restore, restored_from, since FROM infrazero.database WHERE name = %s", (name,))
+    return _database_record(*rows[0]) if rows else None
+
+
+def outstanding(conn: Connection) -> tuple[str, ...]:
+    """Databases whose restore is wanted and not done."""
+    return tuple(record.name for record in database_records(conn).values() if record.restore == OUTSTANDING)
+
+
+def record_outcome(conn: Connection, name: str, restore: str, *, restored_from: RestoredFrom | None = None) -> None:
+    """Record what became of a database's restore; what was recorded before is replaced.
+
+    :param restore: :data:`RESTORED`, :data:`EMPTY` or :data:`SKIPPED`.
+    :param restored_from: with :data:`RESTORED`, and only then.
+    """
+    ensure(conn)
+    source = None if restored_from is None else json.dumps(dataclasses.asdict(restored_from))
+    with translated(f"could not record what became of database {name!r}", stage="state"), conn.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO infrazero.database (name, restore, restored_from) VALUES (%s, %s, %s)"
+            " ON CONFLICT (name) DO UPDATE SET restore = excluded.restore, restored_from = excluded.restored_from,"
+            " since = now()",
+            (name, restore, source),
+        )
+
+
+def _database_record(
+    name: str, restore: str, source: dict[str, t.Any] | None, since: datetime.datetime
+) -> DatabaseRecord:
+    return DatabaseRecord(name, restore, None if source is None else RestoredFrom(**source), since)
+
+
+# Restores -----------------------------------------------------------------------------------------------------------
+
+
+def begin_restore(conn: Connection, restore_id: str, *, database: str, stage: str, role: str) -> None:
+    """Record, before they are made, the database and the role that a restore is going to make.
+
+    To be committed at once.
+    """
+    ensure(conn)
+    with translated(f"could not record the restore of {database!r}", stage="state"), conn.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO infrazero.restore (id, database, stage, role) VALUES (%s, %s, %s, %s)",
+            (restore_id, database, stage, role),
+        )
+
+
+def restores(conn: Connection, *, database: str | None = None) -> tuple[RestoreRecord, ...]:
+    """Restores that have begun and not ended, oldest first.
+
+    Under the lock of *database* all of its own are leftovers: nobody else can be working on them.
+    """
+    rows = _read(
+        conn,
+        "SELECT id, database, stage, role, started_at FROM infrazero.restore"
+        " WHERE %(database)s IS NULL OR database = %(database)s ORDER BY started_at, id",
+        {"database": database},
+    )
+    return tuple(RestoreRecord(*row) for row in rows)
+
+
+def end_restore(conn: Connection, restore_id: str) -> None:
+    """Forget a restore: what it made is gone, or has become what it was made for."""
+    with translated(f"could not record the end of restore {restore_id}", stage="state"), conn.cursor() as cursor:
+        cursor.execute("DELETE FROM infrazero.restore WHERE id = %s", (restore_id,))
+
+
+# Replaced databases -------------------------------------------------------------------------------------------------
+
+
+def record_replaced(conn: Connection, name: str, *, database: str, keep: datetime.timedelta) -> None:
+    """Record that *database* was replaced and is kept as *name* for the time *keep*, by the server's clock."""
+    ensure(conn)
+    with translated(f"could not record the replaced database {name!r}", stage="state"), conn.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO infrazero.replaced (name, database, drop_after) VALUES (%s, %s, now() + %s)",
+            (name, database, keep),
+        )
+
+
+def replaced(conn: Connection, *, expired: bool = False, database: str | None = None) -> tuple[ReplacedRecord, ...]:
+    """Replaced databases that are kept, oldest first.
+
+    :param expired: only those whose time is over, by the server's clock.
+    :param database: only former selves of this one.
+    """
+    rows = _read(
+        conn,
+        "SELECT name, database, replaced_at, drop_after FROM infrazero.replaced"
+        " WHERE (drop_after <= now() OR NOT %(expired)s) AND (%(database)s IS NULL OR database = %(database)s)"
+        " ORDER BY replaced_at, name",
+        {"expired": expired, "database": database},
+    )
+    return tuple(ReplacedRecord(*row) for row in rows)
+
+
+def forget_replaced(conn: Connection, name: str) -> None:
+    """Forget a replaced database that is gone."""
+    with translated(f"could not forget the replaced database {name!r}", stage="state"), conn.cursor() as cursor:
+        cursor.execute("DELETE FROM infrazero.replaced WHERE name = %s", (name,))
+
+
+# Passwords ----------------------------------------------------------------------------------------------------------
+
+
+def passwords_proof(conn: Connection) -> str | None:
+    """The proof that was recorded last (see :func:`.scram.proof`)."""
+    rows = _read(conn, "SELECT proof FROM infrazero.passwords")
+    return str(rows[0][0]) if rows else None
+
+
+def record_passwords_proof(conn: Connection, proof: str) -> None:
+    """Record a proof in place of the one before."""
+    ensure(conn)
+    with translated("could not record the proof of the passwords", stage="state"), conn.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO infrazero.passwords (proof) VALUES (%s) ON CONFLICT (one) DO UPDATE SET proof = excluded.proof",
+            (proof,),
+        )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _read(
+    conn: Connection, query: str, parameters: t.Sequence[t.Any] | t.Mapping[str, t.Any] = ()
+) -> list[tuple[t.Any, ...]]:
+    if not exists(conn):
+        return []
+    with translated("could not read the schema infrazero", stage="state"), conn.cursor() as cursor:
+        cursor.execute(query, parameters)
+        return cursor.fetchall()
