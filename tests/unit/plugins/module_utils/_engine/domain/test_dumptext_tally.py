@@ -1,0 +1,100 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import itertools
+
+import pytest
+import xxhash
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import dumptext_tally
+from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import DumpIncomplete, DumpSyntax
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+KEY = bytes(range(32))
+HEADER = b"--\n-- PostgreSQL database dump\n--\n\n"
+FOOTER = b"--\n-- PostgreSQL database dump complete\n--\n\n"
+ROWS = b"1\ta\\\\.\n2\t\\N\n3\tCOPY t FROM stdin;\n"
+DUMP = (
+    dumptext_tally.preface(KEY)
+    + HEADER
+    + b"\\restrict abc\nCOPY public.t (a, b) FROM stdin;\n"
+    + ROWS
+    + b"\\.\n\n\nCOPY public.empty (a) FROM stdin;\n\\.\n\n\n"
+    + FOOTER
+    + b"\\unrestrict abc\n\n"
+)
+
+
+def digest(rows, key=KEY):
+    return hmac.new(key, xxhash.xxh3_128_digest(rows), hashlib.sha256).hexdigest()
+
+
+def tally(*chunks, key=KEY):
+    counter = dumptext_tally.Tally(key)
+    for chunk in chunks:
+        counter.feed(chunk)
+    return counter.finish()
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, len(DUMP)), max_size=10))
+def test_rows_are_counted_and_digested(cuts):
+    edges = [0, *sorted(cuts), len(DUMP)]
+    assert tally(*(DUMP[begin:end] for begin, end in itertools.pairwise(edges))) == [
+        dumptext_tally.TableTally("public.t", 3, digest(ROWS)),
+        dumptext_tally.TableTally("public.empty", 0, digest(b"")),
+    ]
+
+
+def test_a_table_in_two_blocks_is_one_table():
+    text = (
+        HEADER
+        + b"COPY t (a) FROM stdin;\n1\n\\.\nCOPY u (a) FROM stdin;\n9\n\\.\nCOPY t (a) FROM stdin;\n2\n\\.\n"
+        + FOOTER
+    )
+    assert [(table.name, table.rows, table.digest) for table in tally(text)] == [
+        ("t", 2, digest(b"1\n2\n")),
+        ("u", 1, digest(b"9\n")),
+    ]
+
+
+def test_digests_depend_on_the_key():
+    other = bytes(32)
+    assert tally(DUMP, key=other)[0].digest == digest(ROWS, other) != digest(ROWS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        DUMP[: DUMP.index(b"complete")],
+        DUMP[: DUMP.index(b"3\t")],
+        DUMP + b"SELECT 1;\n",
+        b"CREATE TABLE t (a int);\n",
+    ],
+)
+def test_what_pg_dump_did_not_end_is_incomplete(text):
+    with pytest.raises(DumpIncomplete):
+        tally(text)
+
+
+def test_meta_commands_are_refused():
+    with pytest.raises(DumpSyntax):
+        tally(DUMP.replace(b"\\restrict abc", b"\\connect x"))
+
+
+def test_the_key_is_in_the_first_line():
+    assert len(dumptext_tally.preface(KEY)) == dumptext_tally.PREFACE_SIZE
+    assert dumptext_tally.key_of(DUMP[: dumptext_tally.PREFACE_SIZE]) == KEY
+    assert dumptext_tally.key_of(HEADER) is None
+    assert dumptext_tally.key_of(DUMP[1:]) is None
+
+
+def test_a_key_has_its_size():
+    with pytest.raises(ValueError, match="32"):
+        dumptext_tally.preface(b"short")
