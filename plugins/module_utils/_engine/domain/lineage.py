@@ -1,0 +1,40 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Whose history a prefix holds, and whether a cluster may go on with it.
+
+Two hosts on one prefix, or a fresh and empty cluster, would put the last good backup out of sight: ``latest`` would
+point to something else.  So a backup follows the one before it only where both are of one history.
+"""
+
+from __future__ import annotations
+
+from .manifest import Manifest
+
+
+def fault(
+    previous: Manifest | None,
+    *,
+    previous_sha256: str | None,
+    system_identifier: str,
+    restored_from_sha256: str | None,
+    made_empty: bool,
+) -> str | None:
+    """Why a cluster must not go on with the history that *previous* ends; ``None``: it may.
+
+    :param previous: the prefix's latest manifest, ``None`` where there is none.
+    :param previous_sha256: SHA-256 of that manifest's bytes.
+    :param system_identifier: of the cluster that is to be backed up.
+    :param restored_from_sha256: SHA-256 of the manifest that the database was restored from, where it was.
+    :param made_empty: whether our bootstrap made the database and nothing was restored into it.
+    """
+    if previous is None or previous_sha256 == restored_from_sha256:
+        return None
+    if previous.system_identifier == system_identifier:
+        return None
+    if previous.system_identifier is not None:
+        return f"the latest backup is of another cluster (system identifier {previous.system_identifier})"
+    if made_empty:
+        return "the latest backup was made before this database was created empty, and was never restored into it"
+    return None

@@ -1,0 +1,81 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Work on many databases: one that fails doesn't stop the others, and the sum says which."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import traceback
+import typing as t
+
+from .errors import EngineError
+
+#: Status of a database whose work failed; every other status is the use case's own word for success.
+FAILED = "failed"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one database.
+
+    :param status: ``backed_up``, ``restored``, ``empty``, ``skipped`` or ``failed``.
+    :param details: plain data of the use case.
+    """
+
+    database: str
+    status: str
+    details: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
+    error: EngineError | None = None
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """As plain data; ``error`` stands there only after a failure."""
+        data: dict[str, t.Any] = {"database": self.database, "status": self.status, **self.details}
+        if self.error is not None:
+            data["error"] = self.error.as_dict()
+        return data
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """The outcomes of a run, in the order of the list."""
+
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """The databases that failed."""
+        return tuple(outcome for outcome in self.outcomes if outcome.error is not None)
+
+    def line(self, *statuses: str) -> str:
+        """``restored=2 skipped=0 failed=1 (app)``: a count for each of *statuses*, then the failures by name."""
+        counts = [f"{status}={sum(o.status == status for o in self.outcomes)}" for status in (*statuses, FAILED)]
+        names = ", ".join(outcome.database for outcome in self.failed)
+        return " ".join(counts) + (f" ({names})" if names else "")
+
+
+def run_each(names: t.Sequence[str], work: t.Callable[[str], Outcome], *, jobs: int = 1) -> Summary:
+    """Do *work* for each of *names*, up to *jobs* at a time, and gather what became of them."""
+
+    def guarded(name: str) -> Outcome:
+        try:
+            return work(name)
+        except EngineError as exc:
+            return Outcome(name, FAILED, error=exc)
+        except Exception as exc:  # a fault of ours must not stop the other databases
+            # The text of a foreign exception may hold anything, so only its type and place are told.
+            frame = traceback.extract_tb(exc.__traceback__)[-1]
+            error = EngineError(
+                f"unexpected {type(exc).__name__} in {frame.name}, line {frame.lineno}",
+                stage="internal",
+                hint="this is a fault of infrazero.database: please report it",
+            )
+            return Outcome(name, FAILED, error=error)
+
+    if jobs == 1:
+        # In this thread, where a signal interrupts the work itself and everything it holds is given up in order.
+        return Summary(tuple(map(guarded, names)))
+    with concurrent.futures.ThreadPoolExecutor(max_workers=jobs) as pool:
+        return Summary(tuple(pool.map(guarded, names)))

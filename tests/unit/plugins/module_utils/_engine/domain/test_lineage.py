@@ -1,0 +1,50 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whose history a prefix holds."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import lineage
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.manifest import Manifest
+
+MOMENT = datetime.datetime(2026, 1, 31, tzinfo=datetime.timezone.utc)
+
+
+def manifest(system_identifier: str | None) -> Manifest:
+    return Manifest("db/app/20260131T000000Z.sql.gz.age", "0" * 64, MOMENT, system_identifier=system_identifier)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "restored_from", "made_empty", "reason"),
+    [
+        pytest.param("1", None, False, None, id="our own history"),
+        pytest.param("1", None, True, None, id="our own history, made empty long ago"),
+        pytest.param("2", "theirs", True, None, id="another cluster's, restored from exactly that backup"),
+        pytest.param("2", "older", False, "another cluster", id="another cluster's, which went on after our restore"),
+        pytest.param("2", None, False, "another cluster", id="another cluster's"),
+        pytest.param("2", None, True, "another cluster", id="another cluster's, and ours is empty"),
+        pytest.param(None, None, True, "created empty", id="an older tool's, and ours was made empty"),
+        pytest.param(None, None, False, None, id="an older tool's, of a cluster that we did not bootstrap"),
+        pytest.param(None, "theirs", True, None, id="an older tool's, restored from it"),
+    ],
+)
+def test_who_may_go_on(identifier: str | None, restored_from: str | None, made_empty: bool, reason: str | None) -> None:
+    found = lineage.fault(
+        manifest(identifier),
+        previous_sha256="theirs",
+        system_identifier="1",
+        restored_from_sha256=restored_from,
+        made_empty=made_empty,
+    )
+    assert found is None if reason is None else reason in (found or "")
+
+
+def test_an_empty_prefix_is_anybodys() -> None:
+    assert (
+        lineage.fault(None, previous_sha256=None, system_identifier="1", restored_from_sha256="gone", made_empty=False)
+        is None
+    )
