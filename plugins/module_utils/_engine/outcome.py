@@ -56,6 +56,19 @@ class Summary:
         return " ".join(counts) + (f" ({names})" if names else "")
 
 
+def unexpected(exception: Exception) -> EngineError:
+    """An error that no part of the engine foresaw, as one of ours.
+
+    The text of a foreign exception may hold anything, a secret too, so only its type and place are told.
+    """
+    frame = traceback.extract_tb(exception.__traceback__)[-1]
+    return EngineError(
+        f"unexpected {type(exception).__name__} in {frame.name}, line {frame.lineno}",
+        stage="internal",
+        hint="this is a fault of infrazero.database: please report it",
+    )
+
+
 def run_each(names: t.Sequence[str], work: t.Callable[[str], Outcome], *, jobs: int = 1) -> Summary:
     """Do *work* for each of *names*, up to *jobs* at a time, and gather what became of them."""
 
@@ -64,18 +77,16 @@ def run_each(names: t.Sequence[str], work: t.Callable[[str], Outcome], *, jobs: 
             return work(name)
         except EngineError as exc:
             return Outcome(name, FAILED, error=exc)
-        except Exception as exc:  # a fault of ours must not stop the other databases
-            # The text of a foreign exception may hold anything, so only its type and place are told.
-            frame = traceback.extract_tb(exc.__traceback__)[-1]
-            error = EngineError(
-                f"unexpected {type(exc).__name__} in {frame.name}, line {frame.lineno}",
-                stage="internal",
-                hint="this is a fault of infrazero.database: please report it",
-            )
-            return Outcome(name, FAILED, error=error)
+        except Exception as exc:  # noqa: BLE001 - a fault of ours must not stop the other databases
+            return Outcome(name, FAILED, error=unexpected(exc))
 
     if jobs == 1:
         # In this thread, where a signal interrupts the work itself and everything it holds is given up in order.
         return Summary(tuple(map(guarded, names)))
     with concurrent.futures.ThreadPoolExecutor(max_workers=jobs) as pool:
-        return Summary(tuple(pool.map(guarded, names)))
+        try:
+            return Summary(tuple(pool.map(guarded, names)))
+        except BaseException:
+            # Interrupted: what has not begun doesn't begin.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
