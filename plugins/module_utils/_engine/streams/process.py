@@ -245,6 +245,7 @@ class Process:
                 if listening:
                     try:
                         stdin.write(chunk)
+                        stdin.flush()
                     except BrokenPipeError:
                         listening = False
         except BaseException as exc:  # noqa: BLE001 - crosses over to the reading thread, whatever it is
