@@ -1,0 +1,471 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+r"""Cuts the SQL text that pg_dump and pg_restore write into statements, and the rows between them.
+
+A dump is never read by line patterns: a table row, or a line of a function's body, may look like any statement.  The
+scanner follows PostgreSQL's own lexer (``scan.l``; ``psqlscan.l`` for where a statement ends): strings and quoted
+names, ``E''`` strings and their continuation on later lines, dollar quotes with tags, nested comments, ``BEGIN ATOMIC``
+bodies, rules with several actions, and the rows after ``COPY … FROM stdin`` up to ``\.``.
+
+Rows are most of a dump, and cost one search for their end in each chunk.  The text between them is crossed in the
+longest steps that a compiled pattern can make.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from ..errors import DumpIncomplete, DumpSyntax
+
+STATEMENT_LIMIT = (1 << 30) - 2
+"""The longest statement in bytes: the server takes no longer message (``PQ_LARGE_MESSAGE_LIMIT`` in ``libpq.h``)."""
+
+_LINE_LIMIT = 1 << 20
+
+
+class Statement:
+    """One SQL statement, without the semicolon that ends it."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+
+class CopyStart(Statement):
+    """A ``COPY … FROM stdin``; its rows follow as :class:`CopyData`, then :class:`CopyEnd`.
+
+    ``table`` is the table's name as the statement has it, with schema and quotes.
+    """
+
+    __slots__ = ("table",)
+
+    def __init__(self, text: bytes, table: str) -> None:
+        super().__init__(text)
+        self.table = table
+
+
+class CopyData:
+    """Rows, cut anywhere.  A block's data together end with the line end of the last row."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class CopyEnd:
+    r"""The line ``\.`` after the last row."""
+
+    __slots__ = ()
+
+
+Event = t.Union[Statement, CopyStart, CopyData, CopyEnd]
+_Text = t.Union[bytes, bytearray]
+
+# Lexical patterns ---------------------------------------------------------------------------------------------------
+
+# Bytes above 0x7f belong to names, in every encoding that a server can have (scan.l: ident_start, ident_cont).
+IDENTIFIER = rb"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*"
+QUOTED_IDENTIFIER = rb"\"(?:[^\"]|\"\")+\""
+_IN_NAME = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_$" + bytes(range(0x80, 0x100)))
+_NO_NAME_BEFORE, _NO_NAME_AFTER = rb"(?<![A-Za-z0-9_$\x80-\xff])", rb"(?![A-Za-z0-9_$\x80-\xff])"
+_BLANK = rb"[ \t\n\r\f\v]*"
+_LINES = _BLANK + rb"(?:--[^\n\r]*[\n\r]" + _BLANK + rb")*"
+_GAP = rb"(?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r]|/\*(?:[^*]|\*(?!/))*\*/)+"
+
+# From anywhere in a statement as far as nothing needs a decision.  It can't fail, so it never goes back.  It stops
+# before what may be an E'' string; these take the slow way.
+_PLAIN = rb"[^'\"$\\;/\-]*"
+_STEP_TEXT = _PLAIN + rb"(?:(?:(?<![eE])'[^']*'|\"[^\"]*\"|-(?=[^-])|/(?=[^*]))" + _PLAIN + rb")*"
+_STEP = re.compile(_STEP_TEXT)
+_STEP_NOT_CONFORMING = re.compile(_PLAIN)
+_WHOLE = re.compile(_LINES + rb"(" + _STEP_TEXT + rb");?")
+_BETWEEN = re.compile(_LINES)
+# For statements that may hold semicolons: every byte that matters, and the words around a body.
+_STOP_IN_RULE = re.compile(rb"['\"$\\;/\-()]")
+_STOP_IN_ROUTINE = re.compile(
+    rb"['\"$\\;/\-()]|" + _NO_NAME_BEFORE + rb"(?:atomic|case|end)" + _NO_NAME_AFTER, re.IGNORECASE
+)
+_LONGEST_WORD = len(b"atomic")
+_BEGIN_BEFORE = re.compile(_NO_NAME_BEFORE + rb"begin[ \t\n\r\f\v]" + _LINES + rb"\Z", re.IGNORECASE)
+_HOLDS = rb"create" + _GAP + rb"(?:or" + _GAP + rb"replace" + _GAP + rb")?(?:(rule)|function|procedure)"
+_HOLDS_SEMICOLONS = re.compile(_HOLDS + _NO_NAME_AFTER, re.IGNORECASE)
+_ATOMIC = re.compile(rb"atomic", re.IGNORECASE)
+# Statements that change how the text behind them is read.
+_SPECIAL = re.compile(rb"copy|set\s+(?:\w+\s+)?standard_conforming_strings|" + _HOLDS, re.IGNORECASE)
+_DOLLAR_TAG = rb"\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]{0,255})?"
+_DOLLAR_QUOTE = re.compile(_DOLLAR_TAG + rb"\$")
+_DOLLAR_CUT = re.compile(_DOLLAR_TAG + rb"\Z")
+_ESCAPE_STOP = re.compile(rb"\\.|''|'", re.DOTALL)
+# Another piece of an E'' string on a later line is read by the same rules (scan.l: quotecontinue).
+_CONTINUED = re.compile(rb"[ \t\f\v]*(?:--[^\n\r]*)?[\n\r]" + _LINES + rb"'")
+_CONTINUED_CUT = re.compile(_LINES + rb"(?:--[^\n\r]*|-)?\Z")
+_COMMENT_STOP = re.compile(rb"/\*|\*/")
+_LINE_END = re.compile(rb"[\n\r]")
+
+_NAME_PART = rb"(?:" + IDENTIFIER + rb"|" + QUOTED_IDENTIFIER + rb")"
+_COPY = re.compile(
+    rb"copy" + _GAP + rb"(" + _NAME_PART + rb"(?:\s*\.\s*" + _NAME_PART + rb")*)\s*"
+    rb"(?:\((?:[^\"()]|" + QUOTED_IDENTIFIER + rb")*\)\s*)?from\s+stdin" + _NO_NAME_AFTER,
+    re.IGNORECASE,
+)
+_COPY_LINE = re.compile(rb"[ \t]*(\r?\n)")
+_COPY_LINE_CUT = re.compile(rb"[ \t]*\r?\Z")
+_CONFORMING = re.compile(
+    rb"set\s+(?:session\s+|local\s+)?standard_conforming_strings(?:\s*=\s*|\s+to\s+)'?(\w+)'?\s*\Z", re.IGNORECASE
+)
+_OFF = (b"off", b"false", b"no", b"0", b"f", b"n", b"of")
+_META = re.compile(rb"\\([A-Za-z_]{0,32})")
+_RESTRICT = re.compile(rb"\\(?:un)?restrict[ \t]+[A-Za-z0-9]+[ \t]*[\n\r]")
+_HEADER = b"-- PostgreSQL database dump"
+_HEADER_LINE = re.compile(rb"^" + _HEADER + rb"( complete)?[ \t]*$", re.MULTILINE)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+# Where in the text the scanner stands.
+_SQL, _STRING, _ESCAPE, _AFTER_ESCAPE, _NAME, _TAGGED, _LINE, _BLOCK, _COPY_STATEMENT, _ROWS = range(10)
+_QUOTE, _DOUBLE, _DOLLAR, _BACKSLASH, _SEMICOLON, _SLASH, _DASH, _OPEN, _CLOSE, _STAR = b"'\"$\\;/-()*"
+_WATCHED = frozenset(b"cCsS")  # the first bytes of _SPECIAL
+
+
+class Scanner:
+    r"""Cuts the text of a dump into events; the text comes in chunks of any size, cut anywhere.
+
+    Give every chunk to :meth:`feed`, exhaust what it returns, and call :meth:`finish` at the end.  However the text
+    is cut, the events are the same but for the places where rows are cut into :class:`CopyData`.
+
+    psql's meta-commands are no SQL; one in a dump is refused with :class:`DumpSyntax`.  Only ``\restrict`` and
+    ``\unrestrict``, by which pg_dump keeps psql from obeying others (CVE-2025-8714), are passed over.
+    """
+
+    def __init__(self) -> None:
+        self._rest = bytearray()  # what is not part of an event yet
+        self._at = 0  # how much of _rest has been looked at
+        self._state = _SQL
+        self._begun = False  # _rest begins with the first byte of a statement
+        self._stops: re.Pattern[bytes] | None = None  # for a statement that may hold semicolons
+        self._parentheses = 0
+        self._bodies = 0
+        self._depth = 0  # of nested comments
+        self._tag = b""
+        self._conforming = True
+        self._opening = True  # no byte has been passed yet
+        self._line_end = b""  # of the COPY block: LF, or CR LF
+        self._before_rows = 0  # bytes of the COPY statement's own line end that stand before the rows
+        self._from_pg_dump = False
+        self._empty = True
+        self._complete = False
+
+    def feed(self, chunk: bytes) -> t.Iterator[Event]:
+        """Yield the events that *chunk* completes.
+
+        :raises DumpSyntax: for what no dump holds.
+        """
+        text: _Text = chunk
+        if self._rest:
+            self._rest += chunk
+            text = self._rest
+        size = len(text)
+        start, at = 0, self._at
+        if self._opening:
+            if size < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(text):
+                at = size = 0
+            else:
+                self._opening = False
+                start = at = len(_BYTE_ORDER_MARK) if text.startswith(_BYTE_ORDER_MARK) else 0
+        while at < size or self._state == _ROWS:
+            if self._state == _ROWS:
+                marker = self._line_end + b"\\." + self._line_end
+                end = text.find(marker, start)
+                stop = size - _cut_marker(text, start, marker) if end < 0 else end + len(self._line_end)
+                first = start + self._before_rows
+                if stop > first:
+                    whole = text is chunk and first == 0 and stop == size
+                    yield CopyData(chunk if whole else bytes(text[first:stop]))
+                    self._before_rows = 0
+                    start = stop
+                if end < 0:
+                    at = start
+                    break
+                start = at = end + len(marker)
+                self._state = _SQL
+                yield CopyEnd()
+            elif self._state == _COPY_STATEMENT:
+                line = _COPY_LINE.match(text, at)
+                if line is None:
+                    if _COPY_LINE_CUT.match(text, at):
+                        break
+                    raise DumpSyntax("the rows of a COPY don't begin on the next line", hint=_HINT)
+                self._line_end = bytes(line[1])
+                self._before_rows = len(self._line_end)
+                start = at = line.start(1)
+                self._state = _ROWS
+            elif self._begun or self._state == _BLOCK:
+                if not self._scan(text, start, at):
+                    at = self._at
+                    break
+                at = self._at
+                if self._begun:
+                    self._begun = False
+                    self._stops = None
+                    if at - 1 > start:
+                        yield self._event(bytes(text[start : at - 1]))
+                start = at
+            else:
+                # The quick way: statements that are whole and have nothing in them that needs a decision.
+                for match in _WHOLE.finditer(text, at) if self._conforming else ():
+                    begin, stop = match.span(1)
+                    if begin - at > len(_HEADER):
+                        self._comments(text, at, begin)
+                    start = at = begin
+                    if match.end() == stop or (text[begin] in _WATCHED and _SPECIAL.match(text, begin)):
+                        break
+                    if begin < stop:
+                        self._empty = self._complete = False
+                        yield Statement(match[1])
+                    start = at = stop + 1
+                # The careful way: one statement.
+                start = at = self._between(text, at)
+                if text[at : at + 2] == b"/*":
+                    self._state, self._depth = _BLOCK, 1
+                    at += 2
+                elif at == size or text[at : at + 2] in (b"--", b"-", b"/") or text[at] == _BACKSLASH:
+                    if size - at > _LINE_LIMIT:
+                        raise DumpSyntax("a line between statements is longer than 1 MiB", hint=_HINT)
+                    break  # a comment or a meta-command whose end, or second byte, is still to come
+                else:
+                    self._begun = True
+        if text is chunk:
+            self._rest += chunk[start:]
+        else:
+            del self._rest[:start]
+        self._at = at - start
+
+    def finish(self) -> None:
+        """The text is at its end.
+
+        :raises DumpIncomplete: inside a statement or the rows of a table; there was nothing in the text; or pg_dump's
+            closing comment is missing from text that has its opening one.
+        """
+        if self._state == _ROWS:
+            raise DumpIncomplete("the dump ends inside the rows of a table", hint=_HINT_INCOMPLETE)
+        for _event in self.feed(b"\n"):  # ends a comment or \unrestrict on the last line, and nothing else
+            pass
+        if self._rest or self._begun or self._state != _SQL:
+            raise DumpIncomplete("the dump ends inside a statement or a comment", hint=_HINT_INCOMPLETE)
+        if self._empty and not self._from_pg_dump:
+            raise DumpIncomplete("the dump is empty", hint=_HINT_INCOMPLETE)
+        if self._from_pg_dump and not self._complete:
+            raise DumpIncomplete("pg_dump's closing comment is missing", hint=_HINT_INCOMPLETE)
+
+    @property
+    def complete(self) -> bool:
+        """Whether pg_dump's closing comment was the last thing in the text so far."""
+        return self._complete
+
+    def _between(self, text: _Text, at: int) -> int:
+        """Pass over what may stand between statements, but block comments; return where that ends."""
+        while True:
+            end = t.cast("re.Match[bytes]", _BETWEEN.match(text, at)).end()
+            self._comments(text, at, end)
+            at = end
+            if text[at : at + 1] != b"\\" or _LINE_END.search(text, at) is None:
+                return at
+            restrict = _RESTRICT.match(text, at)
+            if restrict is None:
+                raise _meta_command(text, at)
+            at = restrict.end()
+
+    def _comments(self, text: _Text, start: int, end: int) -> None:
+        """Look for pg_dump's opening and closing comment in the lines between *start* and *end*."""
+        if text.find(_HEADER, start, end) >= 0:
+            for line in _HEADER_LINE.finditer(text, start, end):
+                self._from_pg_dump = True
+                self._complete = line[1] is not None
+
+    def _scan(self, text: _Text, start: int, at: int) -> bool:
+        """Go on from *at* in the statement, or the comment before one, that begins at *start*.
+
+        :returns: whether its end was found; ``_at`` is behind it, else where to go on with more text.
+        """
+        size = len(text)
+        while True:
+            state = self._state
+            if state == _SQL:
+                if self._stops is None:
+                    step = _STEP if self._conforming else _STEP_NOT_CONFORMING
+                    at = t.cast("re.Match[bytes]", step.match(text, at)).end()
+                    if at == size:
+                        break
+                else:
+                    stop = self._stops.search(text, at)
+                    if stop is None:
+                        at = max(at, size - _LONGEST_WORD)
+                        break
+                    at = stop.start()
+                    if stop.end() - at > 1:
+                        if stop.end() == size:
+                            break  # the word may go on
+                        self._word(stop[0].lower(), text, start, at)
+                        at = stop.end()
+                        continue
+                byte = text[at]
+                if byte == _SEMICOLON:
+                    if self._stops is None:
+                        holds = _HOLDS_SEMICOLONS.match(text, start)
+                        if holds is not None and (holds[1] or _ATOMIC.search(text, start, at)):
+                            self._stops = _STOP_IN_RULE if holds[1] else _STOP_IN_ROUTINE
+                            self._parentheses = self._bodies = 0
+                            at = start
+                            continue
+                    at += 1
+                    if self._stops is None or not (self._parentheses or self._bodies):
+                        self._at = at
+                        return True
+                elif byte == _QUOTE:
+                    self._state = _ESCAPE if self._escapes(text, start, at) else _STRING
+                    at += 1
+                elif byte == _DOUBLE:
+                    self._state = _NAME
+                    at += 1
+                elif byte == _DOLLAR:
+                    if at > start and text[at - 1] in _IN_NAME:
+                        at += 1
+                        continue
+                    quote = _DOLLAR_QUOTE.match(text, at)
+                    if quote is not None:
+                        self._state, self._tag = _TAGGED, bytes(quote[0])
+                        at = quote.end()
+                    elif _DOLLAR_CUT.match(text, at):
+                        break
+                    else:
+                        at += 1
+                elif byte == _BACKSLASH:
+                    if t.cast("re.Match[bytes]", _META.match(text, at)).end() == size:
+                        break
+                    raise _meta_command(text, at)
+                elif byte == _OPEN:
+                    self._parentheses += 1
+                    at += 1
+                elif byte == _CLOSE:
+                    self._parentheses = max(0, self._parentheses - 1)
+                    at += 1
+                elif at + 1 == size:
+                    break  # the second byte of a comment's start may come
+                elif byte == _DASH and text[at + 1] == _DASH:
+                    self._state = _LINE
+                    at += 2
+                elif byte == _SLASH and text[at + 1] == _STAR:
+                    self._state, self._depth = _BLOCK, 1
+                    at += 2
+                else:
+                    at += 1
+            elif state in (_STRING, _NAME):
+                end = text.find(b"'" if state == _STRING else b'"', at)
+                if end < 0:
+                    at = size
+                    break
+                self._state = _SQL
+                at = end + 1
+            elif state == _ESCAPE:
+                stop = _ESCAPE_STOP.search(text, at)
+                if stop is None:
+                    at = size - 1 if at < size and text[size - 1] == _BACKSLASH else size
+                    break
+                at = stop.end()
+                if stop[0] == b"'":
+                    if at == size:
+                        at = stop.start()
+                        break  # it may be the first of two
+                    self._state = _AFTER_ESCAPE
+            elif state == _AFTER_ESCAPE:
+                continued = _CONTINUED.match(text, at)
+                if continued is not None:
+                    self._state = _ESCAPE
+                    at = continued.end()
+                elif _CONTINUED_CUT.match(text, at):
+                    break
+                else:
+                    self._state = _SQL
+            elif state == _TAGGED:
+                end = text.find(self._tag, at)
+                if end < 0:
+                    at = max(at, size - len(self._tag) + 1)
+                    break
+                self._state = _SQL
+                at = end + len(self._tag)
+            elif state == _LINE:
+                stop = _LINE_END.search(text, at)
+                if stop is None:
+                    at = size
+                    break
+                self._state = _SQL
+                at = stop.end()
+            else:
+                stop = _COMMENT_STOP.search(text, at)
+                if stop is None:
+                    at = size - 1 if at < size and text[size - 1] in (_SLASH, _STAR) else size
+                    break
+                self._depth += 1 if stop[0] == b"/*" else -1
+                at = stop.end()
+                if not self._depth:
+                    self._state = _SQL
+                    if not self._begun:
+                        self._at = at
+                        return True
+        self._at = at
+        if size - start > STATEMENT_LIMIT:
+            raise DumpSyntax("a statement is longer than the server takes (1 GiB)", hint=_HINT)
+        return False
+
+    def _word(self, word: bytes, text: _Text, start: int, at: int) -> None:
+        """Count the bodies of a routine: BEGIN ATOMIC … END, and CASE … END inside it."""
+        if self._bodies:
+            self._bodies += -1 if word == b"end" else word == b"case"
+        elif word == b"atomic" and _BEGIN_BEFORE.search(text, max(start, at - 1024), at):
+            self._bodies = 1
+
+    def _escapes(self, text: _Text, start: int, at: int) -> bool:
+        """Whether a backslash escapes in the string whose quote is at *at*."""
+        if not self._conforming:
+            return True
+        if at == start or text[at - 1] not in b"eE":
+            return False
+        return at - 1 == start or text[at - 2] not in _IN_NAME
+
+    def _event(self, statement: bytes) -> Statement:
+        self._empty = self._complete = False
+        head = statement[:4].lower()
+        if head == b"copy":
+            copy = _COPY.match(statement)
+            if copy is not None:
+                self._state = _COPY_STATEMENT
+                return CopyStart(statement, copy[1].decode("utf-8", "backslashreplace"))
+        elif head[:3] == b"set":
+            conforming = _CONFORMING.match(statement)
+            if conforming is not None:
+                self._conforming = conforming[1].lower() not in _OFF
+        return Statement(statement)
+
+
+def _cut_marker(text: _Text, start: int, marker: bytes) -> int:
+    """How many of the last bytes of *text*, not before *start*, may be the beginning of *marker*."""
+    for length in range(min(len(marker) - 1, len(text) - start), 0, -1):
+        if text.endswith(marker[:length]):
+            return length
+    return 0
+
+
+def _meta_command(text: _Text, at: int) -> DumpSyntax:
+    name = t.cast("re.Match[bytes]", _META.match(text, at))[0].decode("ascii")
+    hint = _HINT
+    if name in ("\\connect", "\\c"):
+        hint = "make the dump of one database, without pg_dump --create and not with pg_dumpall"
+    return DumpSyntax(f"the dump holds the psql meta-command {name}, which is not obeyed", hint=hint)
+
+
+_HINT = "only the text that pg_dump or pg_restore writes is accepted; look at where this dump comes from"
+_HINT_INCOMPLETE = "the dump was cut short when it was made or copied; use another one"
