@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import threading
@@ -11,71 +12,27 @@ import time
 
 import psycopg2
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import (
-    names,
-)
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import (
-    Secret,
-)
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import names
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
     ConnectionFailed,
     EngineError,
     PostgresError,
     RestoreRefused,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import (
-    databases,
-)
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import (
-    connect,
-)
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.databases import (
-    Creation,
-)
+from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import databases
+from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.databases import Creation
+
+from tests.support.cluster import Cluster
 
 LOADER = "infrazero_restore_t1"
 
 
 @pytest.fixture
-def admin(cluster):
-    connection = connect(cluster.settings)
-    yield connection
-    connection.close()
-
-
-@pytest.fixture
 def helper(cluster):
-    connection = connect(cluster.settings)
-    yield connection
-    connection.close()
-
-
-@pytest.fixture(autouse=True)
-def swept(cluster):
-    """Every test begins, and leaves the cluster, without databases and roles of its own."""
-    yield
-    with_cleanup(cluster)
-
-
-def with_cleanup(cluster):
-    connection = connect(cluster.settings)
-    cursor = connection.cursor()
-    cursor.execute("SELECT gid, database FROM pg_prepared_xacts")
-    for gid, database in cursor.fetchall():
-        inside = connect(cluster.settings, database=database)
-        inside.cursor().execute("ROLLBACK PREPARED %s", (gid,))
-        inside.close()
-    cursor.execute(
-        "SELECT datname FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1')"
-    )
-    for (name,) in cursor.fetchall():
-        databases.drop_database(connection, name)
-    cursor.execute(
-        "SELECT rolname FROM pg_roles WHERE rolname <> 'postgres' AND rolname !~ '^pg_'"
-    )
-    for (name,) in cursor.fetchall():
-        databases.drop_loader_role(connection, name)
-    connection.close()
+    with contextlib.closing(connect(cluster.settings)) as connection:
+        yield connection
 
 
 def rows(connection, statement, *parameters):
@@ -115,42 +72,27 @@ def test_the_throwaway_role_may_log_in_and_nothing_else(cluster, admin):
     assert rows(
         admin,
         "SELECT rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls,"
-        " rolvaliduntil BETWEEN now() + interval '2 days' AND now() + interval '4 days' FROM pg_roles WHERE rolname = %s",
+        " rolvaliduntil BETWEEN now() + interval '2 days' AND now() + interval '4 days'"
+        " FROM pg_roles WHERE rolname = %s",
         LOADER,
     ) == [(True, False, False, False, False, False, True)]
     assert (
-        rows(
-            admin,
-            "SELECT 1 FROM pg_auth_members WHERE member = %s::regrole OR roleid = %s::regrole",
-            LOADER,
-            LOADER,
-        )
+        rows(admin, "SELECT 1 FROM pg_auth_members WHERE member = %s::regrole OR roleid = %s::regrole", LOADER, LOADER)
         == []
     )
-    stored = rows(
-        admin, "SELECT rolpassword FROM pg_authid WHERE rolname = %s", LOADER
-    )[0][0]
+    stored = rows(admin, "SELECT rolpassword FROM pg_authid WHERE rolname = %s", LOADER)[0][0]
     assert stored.startswith("SCRAM-SHA-256$")
 
 
-def test_the_throwaway_role_fills_its_stage_over_tcp_and_is_gone_afterwards(
-    cluster, admin
-):
+def test_the_throwaway_role_fills_its_stage_over_tcp_and_is_gone_afterwards(cluster, admin):
     password = databases.create_loader_role(admin, LOADER)
-    databases.create_stage(
-        admin, "shop__restore_t1", database="shop", loader=LOADER, like=Creation()
-    )
+    databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=Creation())
     inside = connect(cluster.settings, database="shop__restore_t1")
     databases.open_stage(inside, LOADER)
     inside.close()
-    loader = databases.connect_loader(
-        cluster.settings, database="shop__restore_t1", role=LOADER, password=password
-    )
+    loader = databases.connect_loader(cluster.settings, database="shop__restore_t1", role=LOADER, password=password)
     assert rows(loader, "SELECT inet_server_addr() IS NOT NULL") == [(True,)]
-    run(
-        loader,
-        "CREATE TABLE public.t (); DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE SCHEMA s",
-    )
+    run(loader, "CREATE TABLE public.t (); DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE SCHEMA s")
     for statement in (
         'ALTER DATABASE "shop__restore_t1" SET search_path = evil',
         "ALTER DATABASE postgres SET search_path = evil",
@@ -171,87 +113,53 @@ def test_the_throwaway_role_fills_its_stage_over_tcp_and_is_gone_afterwards(
 def test_dropping_the_role_ends_its_sessions_and_takes_its_privileges(cluster, admin):
     password = databases.create_loader_role(admin, LOADER)
     run(admin, f"GRANT CONNECT ON DATABASE postgres TO {LOADER}")
-    session = databases.connect_loader(
-        cluster.settings, database="postgres", role=LOADER, password=password
-    )
+    session = databases.connect_loader(cluster.settings, database="postgres", role=LOADER, password=password)
     databases.drop_loader_role(admin, LOADER)
+    # The signal may still be on its way: the backend gets the time to see it.
     with pytest.raises(psycopg2.OperationalError):
-        # The signal is on its way: a backend may answer once more.
-        for _attempt in range(100):
-            run(session, "SELECT pg_sleep(0.05)")
+        run(session, "SELECT pg_sleep(30)")
 
 
 def test_a_role_that_still_owns_a_stage_is_not_dropped(admin):
     databases.create_loader_role(admin, LOADER)
     run(admin, f"CREATE DATABASE d OWNER {LOADER}")
-    with pytest.raises(
-        PostgresError, match=f"throwaway role {LOADER} can't be dropped"
-    ):
+    with pytest.raises(PostgresError, match=f"throwaway role {LOADER} can't be dropped"):
         databases.drop_loader_role(admin, LOADER)
 
 
 def test_a_server_that_lets_the_role_not_in_is_told_with_what_to_do(cluster, admin):
     databases.create_loader_role(admin, LOADER)
     with pytest.raises(ConnectionFailed, match="can't log in") as caught:
-        databases.connect_loader(
-            cluster.settings, database="postgres", role=LOADER, password=Secret("wrong")
-        )
-    assert (
-        'pg_hba.conf needs a line such as "host all all 127.0.0.1/32 scram-sha-256"'
-        in caught.value.hint
-    )
+        databases.connect_loader(cluster.settings, database="postgres", role=LOADER, password=Secret("wrong"))
+    assert 'pg_hba.conf needs a line such as "host all all 127.0.0.1/32 scram-sha-256"' in caught.value.hint
     # Nothing listens there, and through the socket only peers get in.
     settings = dataclasses.replace(cluster.settings, login_host="127.0.0.2")
     with pytest.raises(ConnectionFailed, match="can't log in") as caught:
-        databases.connect_loader(
-            settings, database="postgres", role=LOADER, password=Secret("wrong")
-        )
+        databases.connect_loader(settings, database="postgres", role=LOADER, password=Secret("wrong"))
     assert "listen on 127.0.0.2" in caught.value.hint
 
 
 # The stage ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_stage_is_empty_closed_and_like_the_replaced_database(
-    cluster, admin, tmp_path_factory
-):
+def test_a_stage_is_empty_closed_and_like_the_replaced_database(cluster, admin, tmp_path_factory):
     run(admin, "CREATE ROLE shop LOGIN")
-    run(
-        admin,
-        "CREATE DATABASE shop TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'",
-    )
+    run(admin, "CREATE DATABASE shop TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
     cluster.psql("CREATE TABLE not_in_stages ()", "template1")
     databases.create_loader_role(admin, LOADER)
     like = databases.capture(admin, "shop").creation
-    databases.create_stage(
-        admin, "shop__restore_t1", database="shop", loader=LOADER, like=like
-    )
+    databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
     stage = databases.capture(admin, "shop__restore_t1")
     assert stage.creation == like
-    assert (like.encoding, like.provider, like.collate, like.ctype) == (
-        "LATIN1",
-        "libc",
-        "C",
-        "C",
-    )
+    assert (like.encoding, like.provider, like.collate, like.ctype) == ("LATIN1", "libc", "C", "C")
     assert stage.allow_connections
     assert stage.owner == "postgres"
-    assert {
-        (entry.grantee, entry.privilege)
-        for entry in stage.privileges
-        if entry.grantee != "postgres"
-    } == {
+    assert {(entry.grantee, entry.privilege) for entry in stage.privileges if entry.grantee != "postgres"} == {
         (LOADER, "CONNECT"),
         (LOADER, "CREATE"),
         (LOADER, "TEMPORARY"),
     }
-    assert (
-        cluster.psql(
-            "SELECT count(*) FROM pg_class WHERE relname = 'not_in_stages'",
-            "shop__restore_t1",
-        )
-        == "0"
-    )
+    assert cluster.psql("SELECT count(*) FROM pg_class WHERE relname = 'not_in_stages'", "shop__restore_t1") == "0"
     cluster.psql("DROP TABLE not_in_stages", "template1")
 
 
@@ -265,27 +173,19 @@ def test_a_stage_like_a_database_with_an_icu_locale(cluster, admin):
     databases.create_loader_role(admin, LOADER)
     like = databases.capture(admin, "shop").creation
     assert (like.provider, like.locale) == ("icu", "de-DE")
-    databases.create_stage(
-        admin, "shop__restore_t1", database="shop", loader=LOADER, like=like
-    )
+    databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
     assert databases.capture(admin, "shop__restore_t1").creation == like
 
 
 def test_a_stage_in_the_tablespace_of_the_replaced_database(cluster, admin):
-    run(
-        admin, "SET allow_in_place_tablespaces = on"
-    ) if admin.info.server_version >= 150000 else pytest.skip("15+")
+    run(admin, "SET allow_in_place_tablespaces = on") if admin.info.server_version >= 150000 else pytest.skip("15+")
     run(admin, "CREATE TABLESPACE fast LOCATION ''")
     try:
         run(admin, "CREATE DATABASE shop TABLESPACE fast")
         databases.create_loader_role(admin, LOADER)
         like = databases.capture(admin, "shop").creation
-        databases.create_stage(
-            admin, "shop__restore_t1", database="shop", loader=LOADER, like=like
-        )
-        assert (
-            databases.capture(admin, "shop__restore_t1").creation.tablespace == "fast"
-        )
+        databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
+        assert databases.capture(admin, "shop__restore_t1").creation.tablespace == "fast"
     finally:
         for name in existing(admin):
             databases.drop_database(admin, name)
@@ -295,24 +195,16 @@ def test_a_stage_in_the_tablespace_of_the_replaced_database(cluster, admin):
 @pytest.mark.parametrize(
     ("like", "hint"),
     [
-        (
-            Creation(encoding="UTF8", collate="xx_XX.UTF-8", ctype="xx_XX.UTF-8"),
-            "lacks a locale.*xx_XX.*locale-gen",
-        ),
+        (Creation(encoding="UTF8", collate="xx_XX.UTF-8", ctype="xx_XX.UTF-8"), "lacks a locale.*xx_XX.*locale-gen"),
         (Creation(tablespace="nowhere"), "make the tablespace nowhere first"),
-        (
-            Creation(encoding="LATIN1", collate="C.UTF-8", ctype="C.UTF-8"),
-            "doesn't fit the encoding",
-        ),
+        (Creation(encoding="LATIN1", collate="C.UTF-8", ctype="C.UTF-8"), "doesn't fit the encoding"),
         (Creation(encoding="NOT-ONE"), "encoding NOT-ONE.*doesn't have it"),
     ],
 )
 def test_a_stage_that_can_not_be_made_says_what_is_missing(admin, like, hint):
     databases.create_loader_role(admin, LOADER)
     with pytest.raises(PostgresError) as caught:
-        databases.create_stage(
-            admin, "shop__restore_t1", database="shop", loader=LOADER, like=like
-        )
+        databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
     assert caught.value.stage == "create"
     assert re.search(hint, caught.value.hint), caught.value
     assert existing(admin) == set()
@@ -320,43 +212,8 @@ def test_a_stage_that_can_not_be_made_says_what_is_missing(admin, like, hint):
 
 def test_a_locale_provider_that_this_server_has_not(admin):
     with pytest.raises(RestoreRefused, match="has no locale provider 'newer'"):
-        databases.create_stage(
-            admin, "s", database="shop", loader=LOADER, like=Creation(provider="newer")
-        )
+        databases.create_stage(admin, "s", loader=LOADER, like=Creation(provider="newer"))
     assert existing(admin) == set()
-
-
-def test_what_killed_restores_left_behind_goes_and_nothing_else(cluster, admin):
-    databases.create_loader_role(admin, LOADER)
-    databases.create_loader_role(admin, "infrazero_restore_t2")
-    databases.create_stage(
-        admin, "shop__restore_t1", database="shop", loader=LOADER, like=Creation()
-    )
-    run(
-        admin, "CREATE DATABASE shop__restore_t2 ALLOW_CONNECTIONS false"
-    )  # killed before its comment was made
-    # Cut to the same beginning as "long" would be, but it is another database's.
-    long, other = "x" * 60 + "a", "x" * 60 + "b"
-    databases.create_stage(
-        admin,
-        names.stage_name(other, "t3"),
-        database=other,
-        loader=LOADER,
-        like=Creation(),
-    )
-    for name in ("shop", "shopping__restore_t1", "shop__replaced_t1"):
-        run(admin, f"CREATE DATABASE {name}")
-    assert databases.drop_abandoned(admin, long) == []
-    assert databases.drop_abandoned(admin, "shop") == [
-        "shop__restore_t1",
-        "shop__restore_t2",
-    ]
-    assert existing(admin) == {
-        "shop",
-        "shopping__restore_t1",
-        "shop__replaced_t1",
-        names.stage_name(other, "t3"),
-    }
 
 
 # Carrying over ------------------------------------------------------------------------------------------------------
@@ -368,10 +225,7 @@ WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = %s) ORDER BY 1
 
 
 def test_everything_that_belongs_to_a_database_is_carried_over(admin):
-    run(
-        admin,
-        'CREATE ROLE shop; CREATE ROLE "read er"; CREATE ROLE chain; CREATE ROLE "Odd""name"',
-    )
+    run(admin, 'CREATE ROLE shop; CREATE ROLE "read er"; CREATE ROLE chain; CREATE ROLE "Odd""name"')
     run(admin, "CREATE DATABASE shop OWNER shop")
     run(
         admin,
@@ -391,14 +245,9 @@ def test_everything_that_belongs_to_a_database_is_carried_over(admin):
         ALTER ROLE shop IN DATABASE shop SET log_min_duration_statement = 0;
         """,
     )
-    run(
-        admin, 'SET ROLE "read er"; GRANT CONNECT ON DATABASE shop TO chain; RESET ROLE'
-    )
+    run(admin, 'SET ROLE "read er"; GRANT CONNECT ON DATABASE shop TO chain; RESET ROLE')
     run(admin, "CREATE DATABASE stage OWNER shop")
-    run(
-        admin,
-        "ALTER DATABASE stage SET work_mem = '1MB'; ALTER ROLE chain IN DATABASE stage SET jit = off",
-    )
+    run(admin, "ALTER DATABASE stage SET work_mem = '1MB'; ALTER ROLE chain IN DATABASE stage SET jit = off")
     old = databases.capture(admin, "shop")
     databases.apply(admin, "stage", old)
     assert databases.capture(admin, "stage") == old
@@ -413,9 +262,7 @@ def test_a_database_that_was_never_touched_is_carried_over(admin):
     run(admin, "CREATE ROLE shop")
     run(admin, "CREATE DATABASE shop OWNER shop")
     databases.create_loader_role(admin, LOADER)
-    databases.create_stage(
-        admin, "stage", database="shop", loader=LOADER, like=Creation()
-    )
+    databases.create_stage(admin, "stage", loader=LOADER, like=Creation())
     run(admin, "ALTER DATABASE stage OWNER TO shop")
     old = databases.capture(admin, "shop")
     databases.apply(admin, "stage", old)
@@ -431,28 +278,18 @@ def test_a_database_that_was_never_touched_is_carried_over(admin):
 
 
 def test_closed_databases_and_templates_stay_so(admin):
-    run(
-        admin,
-        "CREATE DATABASE shop ALLOW_CONNECTIONS false IS_TEMPLATE true CONNECTION LIMIT 0",
-    )
+    run(admin, "CREATE DATABASE shop ALLOW_CONNECTIONS false IS_TEMPLATE true CONNECTION LIMIT 0")
     run(admin, "CREATE DATABASE stage")
     old = databases.capture(admin, "shop")
     databases.apply(admin, "stage", old)
     assert databases.capture(admin, "stage") == old
-    assert (old.allow_connections, old.is_template, old.connection_limit) == (
-        False,
-        True,
-        0,
-    )
+    assert (old.allow_connections, old.is_template, old.connection_limit) == (False, True, 0)
 
 
 def test_the_owner_s_privileges_go_to_the_new_owner(admin):
     run(admin, "CREATE ROLE before; CREATE ROLE after; CREATE ROLE reader")
     run(admin, "CREATE DATABASE shop OWNER before")
-    run(
-        admin,
-        "REVOKE ALL ON DATABASE shop FROM PUBLIC; GRANT CONNECT ON DATABASE shop TO reader",
-    )
+    run(admin, "REVOKE ALL ON DATABASE shop FROM PUBLIC; GRANT CONNECT ON DATABASE shop TO reader")
     run(admin, "CREATE DATABASE stage OWNER after")
     databases.apply(admin, "stage", databases.capture(admin, "shop"))
     stage = databases.capture(admin, "stage")
@@ -467,10 +304,7 @@ def test_settings_come_over_whole_or_not_at_all(admin):
     broken = dataclasses.replace(
         before,
         connection_limit=5,
-        parameters=(
-            databases.Parameter(None, "work_mem", "1MB"),
-            databases.Parameter(None, "work_mem_", "x"),
-        ),
+        parameters=(databases.Parameter(None, "work_mem", "1MB"), databases.Parameter(None, "work_mem_", "x")),
     )
     with pytest.raises(PostgresError, match="can't be given to 'stage'"):
         databases.apply(admin, "stage", broken)
@@ -487,41 +321,20 @@ def test_a_database_that_is_not_there_has_no_settings(admin):
 
 def swapped(admin, helper, record=lambda: None, **options):
     return databases.swap(
-        admin,
-        helper,
-        database="shop",
-        stage="shop__restore_t1",
-        keep_as="shop__replaced_t1",
-        record=record,
-        **options,
+        admin, helper, database="shop", stage="shop__restore_t1", keep_as="shop__replaced_t1", record=record, **options
     )
 
 
 def test_the_stage_takes_the_place_and_the_old_one_is_kept(cluster, admin, helper):
     make(cluster, "shop", "old")
     make(cluster, "shop__restore_t1", "new")
-    run(
-        admin,
-        "CREATE TABLE IF NOT EXISTS public.swaps (name text); TRUNCATE public.swaps",
-    )
-    run(
-        admin,
-        "ALTER DATABASE shop CONNECTION LIMIT 9; COMMENT ON DATABASE shop IS 'the shop'",
-    )
+    run(admin, "CREATE TABLE IF NOT EXISTS public.swaps (name text); TRUNCATE public.swaps")
+    run(admin, "ALTER DATABASE shop CONNECTION LIMIT 9; COMMENT ON DATABASE shop IS 'the shop'")
     before = databases.capture(admin, "shop")
-    result = swapped(
-        admin,
-        helper,
-        record=lambda: run(admin, "INSERT INTO public.swaps VALUES ('shop')"),
-    )
-    assert result == databases.SwapResult(
-        kept="shop__replaced_t1", sessions=(), warnings=()
-    )
+    result = swapped(admin, helper, record=lambda: run(admin, "INSERT INTO public.swaps VALUES ('shop')"))
+    assert result == databases.SwapResult(kept="shop__replaced_t1", sessions=(), warnings=())
     assert existing(admin) == {"shop", "shop__replaced_t1"}
-    assert (which(cluster, "shop"), which(cluster, "shop__replaced_t1")) == (
-        "new",
-        "old",
-    )
+    assert (which(cluster, "shop"), which(cluster, "shop__replaced_t1")) == ("new", "old")
     assert databases.capture(admin, "shop") == before
     assert databases.capture(admin, "shop__replaced_t1") == before
     assert rows(admin, "SELECT name FROM public.swaps") == [("shop",)]
@@ -560,41 +373,26 @@ def test_a_record_that_fails_leaves_everything_as_it_was(cluster, admin, helper)
     with pytest.raises(PostgresError, match="can't take the place of 'shop'"):
         swapped(admin, helper, record=lambda: run(admin, "SELECT 1/0"))
     assert {name: databases.capture(admin, name) for name in existing(admin)} == before
-    assert (which(cluster, "shop"), which(cluster, "shop__restore_t1")) == (
-        "old",
-        "new",
-    )
+    assert (which(cluster, "shop"), which(cluster, "shop__restore_t1")) == ("old", "new")
 
 
-def test_a_killed_swap_leaves_the_old_database_open_in_its_place(
-    cluster, admin, helper
-):
+def test_a_killed_swap_leaves_the_old_database_open_in_its_place(cluster, admin, helper):
     make(cluster, "shop", "old")
     make(cluster, "shop__restore_t1", "new")
     own = connect(cluster.settings)
 
     def killed():
         run(admin, f"SELECT pg_terminate_backend({own.info.backend_pid})")
-        while rows(
-            admin, "SELECT 1 FROM pg_stat_activity WHERE pid = %s", own.info.backend_pid
-        ):
+        while rows(admin, "SELECT 1 FROM pg_stat_activity WHERE pid = %s", own.info.backend_pid):
             time.sleep(0.01)
         run(own, "SELECT 1")
 
     with pytest.raises(PostgresError):
         databases.swap(
-            own,
-            helper,
-            database="shop",
-            stage="shop__restore_t1",
-            keep_as="shop__replaced_t1",
-            record=killed,
+            own, helper, database="shop", stage="shop__restore_t1", keep_as="shop__replaced_t1", record=killed
         )
     assert existing(admin) == {"shop", "shop__restore_t1"}
-    assert (which(cluster, "shop"), which(cluster, "shop__restore_t1")) == (
-        "old",
-        "new",
-    )
+    assert (which(cluster, "shop"), which(cluster, "shop__restore_t1")) == ("old", "new")
 
 
 def test_sessions_in_the_old_database_are_ended_and_named(cluster, admin, helper):
@@ -604,9 +402,7 @@ def test_sessions_in_the_old_database_are_ended_and_named(cluster, admin, helper
     run(busy, "BEGIN; SELECT 1")
     leftover = connect(cluster.settings, database="shop__restore_t1")
     result = swapped(admin, helper)
-    assert [(session.pid, session.application) for session in result.sessions] == [
-        (busy.info.backend_pid, "the till")
-    ]
+    assert [(session.pid, session.application) for session in result.sessions] == [(busy.info.backend_pid, "the till")]
     assert which(cluster, "shop") == "new"
     for session in (busy, leftover):
         with pytest.raises(psycopg2.OperationalError):
@@ -619,21 +415,13 @@ def test_sessions_can_be_a_reason_to_refuse(cluster, admin, helper):
     busy = connect(cluster.settings, database="shop", application_name="the till")
     with pytest.raises(RestoreRefused, match="is in use") as caught:
         swapped(admin, helper, on_connections="refuse")
-    assert (
-        f"process {busy.info.backend_pid} (role postgres, the till, from a local socket, idle)"
-        in caught.value.cause
-    )
+    assert f"process {busy.info.backend_pid} (role postgres, the till, from a local socket, idle)" in caught.value.cause
     run(busy, "SELECT 1")
-    assert (which(cluster, "shop"), which(cluster, "shop__restore_t1")) == (
-        "old",
-        "new",
-    )
+    assert (which(cluster, "shop"), which(cluster, "shop__restore_t1")) == ("old", "new")
     busy.close()
 
 
-def test_a_session_that_comes_while_refusing_is_not_ended(
-    cluster, admin, helper, monkeypatch
-):
+def test_a_session_that_comes_while_refusing_is_not_ended(cluster, admin, helper, monkeypatch):
     make(cluster, "shop", "old")
     make(cluster, "shop__restore_t1", "new")
     busy = connect(cluster.settings, database="shop", application_name="the till")
@@ -657,22 +445,22 @@ def _first_blind(real):
     return sessions_of
 
 
-def test_prepared_transactions_are_never_lost(cluster, admin, helper):
-    make(cluster, "shop", "old")
-    make(cluster, "shop__restore_t1", "new")
-    cluster.psql(
-        "BEGIN; INSERT INTO marker VALUES ('prepared'); PREPARE TRANSACTION 'till 7'",
-        "shop",
-    )
-    with pytest.raises(RestoreRefused, match="prepared transactions") as caught:
-        swapped(admin, helper)
-    assert "'till 7' of postgres" in caught.value.cause
-    assert existing(admin) == {"shop", "shop__restore_t1"}
+def test_prepared_transactions_are_never_lost(shared_cluster):
+    with Cluster(shared_cluster.major, configuration={"max_prepared_transactions": "1"}) as cluster:
+        make(cluster, "shop", "old")
+        make(cluster, "shop__restore_t1", "new")
+        cluster.psql("BEGIN; INSERT INTO marker VALUES ('prepared'); PREPARE TRANSACTION 'till 7'", "shop")
+        with (
+            contextlib.closing(connect(cluster.settings)) as own,
+            contextlib.closing(connect(cluster.settings)) as other,
+        ):
+            with pytest.raises(RestoreRefused, match="prepared transactions") as caught:
+                swapped(own, other)
+            assert "'till 7' of postgres" in caught.value.cause
+            assert existing(own) == {"shop", "shop__restore_t1"}
 
 
-def test_a_lock_on_the_database_is_waited_for_and_its_holder_named(
-    cluster, admin, helper, monkeypatch
-):
+def test_a_lock_on_the_database_is_waited_for_and_its_holder_named(cluster, admin, helper, monkeypatch):
     monkeypatch.setattr(databases, "LOCK_TIMEOUT", "100ms")
     make(cluster, "shop", "old")
     make(cluster, "shop__restore_t1", "new")
@@ -696,10 +484,7 @@ def test_a_stage_that_is_gone_is_an_error(cluster, admin, helper):
 def test_what_replicates_is_told(cluster, admin, helper):
     make(cluster, "shop", "old")
     make(cluster, "shop__restore_t1", "new")
-    cluster.psql(
-        "CREATE SUBSCRIPTION feed CONNECTION 'dbname=none' PUBLICATION p WITH (connect = false)",
-        "shop",
-    )
+    cluster.psql("CREATE SUBSCRIPTION feed CONNECTION 'dbname=none' PUBLICATION p WITH (connect = false)", "shop")
     warnings = swapped(admin, helper).warnings
     assert warnings == (
         "subscription 'feed' stays with the replaced database 'shop__replaced_t1' and goes on filling it",
@@ -707,10 +492,7 @@ def test_what_replicates_is_told(cluster, admin, helper):
     with pytest.raises(PostgresError, match="can't be dropped") as caught:
         databases.drop_database(admin, "shop__replaced_t1")
     assert "pg_subscription" in caught.value.hint
-    cluster.psql(
-        "ALTER SUBSCRIPTION feed SET (slot_name = NONE); DROP SUBSCRIPTION feed",
-        "shop__replaced_t1",
-    )
+    cluster.psql("ALTER SUBSCRIPTION feed SET (slot_name = NONE); DROP SUBSCRIPTION feed", "shop__replaced_t1")
 
 
 def test_swapping_under_a_hail_of_connections(cluster, admin, helper):
@@ -723,11 +505,7 @@ def test_swapping_under_a_hail_of_connections(cluster, admin, helper):
         while not stop.is_set():
             try:
                 session = psycopg2.connect(
-                    host=cluster.settings.login_host,
-                    port=cluster.port,
-                    user="pooler",
-                    password="x",
-                    dbname="shop",
+                    host=cluster.settings.login_host, port=cluster.port, user="pooler", password="x", dbname="shop"
                 )
                 with session.cursor() as cursor:
                     cursor.execute("SELECT which FROM marker; ")
@@ -743,14 +521,7 @@ def test_swapping_under_a_hail_of_connections(cluster, admin, helper):
         for number in range(1, 6):
             make(cluster, "stage", str(number))
             kept = f"shop__replaced_{number}"
-            result = databases.swap(
-                admin,
-                helper,
-                database="shop",
-                stage="stage",
-                keep_as=kept,
-                record=lambda: None,
-            )
+            result = databases.swap(admin, helper, database="shop", stage="stage", keep_as=kept, record=lambda: None)
             assert result.kept == kept
             # Somebody has seen the new one before the next takes its place.
             while str(number) not in seen[-20:]:
@@ -759,27 +530,19 @@ def test_swapping_under_a_hail_of_connections(cluster, admin, helper):
         stop.set()
         for thread in threads:
             thread.join()
-    assert {
-        which(cluster, f"shop__replaced_{number}") for number in range(1, 6)
-    } == set("01234")
+    assert {which(cluster, f"shop__replaced_{number}") for number in range(1, 6)} == set("01234")
     assert which(cluster, "shop") == "5"
     # Every client saw the databases in their order: never an old one after its successor, give or take those who
     # had their row before the swap.
     assert set(seen) <= set("012345")
     for text in refused:
-        assert (
-            "terminating connection" in text
-            or "does not exist" in text
-            or "server closed" in text
-        ), text
+        assert "terminating connection" in text or "does not exist" in text or "server closed" in text, text
 
 
 # Dropping -----------------------------------------------------------------------------------------------------------
 
 
-def test_dropping_ends_sessions_takes_templates_and_does_not_mind_absence(
-    cluster, admin
-):
+def test_dropping_ends_sessions_takes_templates_and_does_not_mind_absence(cluster, admin):
     run(admin, "CREATE DATABASE shop IS_TEMPLATE true")
     busy = connect(cluster.settings, database="shop")
     databases.drop_database(admin, "shop")
@@ -792,9 +555,7 @@ def test_dropping_ends_sessions_takes_templates_and_does_not_mind_absence(
 def test_kept_databases_expire(admin):
     run(admin, "CREATE DATABASE shop")
     run(admin, "CREATE DATABASE shop__replaced_t1")
-    assert databases.expire_replaced(
-        admin, ["shop__replaced_t1", "gone__replaced_t0"]
-    ) == [
+    assert databases.expire_replaced(admin, ["shop__replaced_t1", "gone__replaced_t0"]) == [
         "shop__replaced_t1",
         "gone__replaced_t0",
     ]
@@ -808,26 +569,10 @@ def test_kept_databases_expire(admin):
 def test_names_that_need_quoting(cluster, admin, helper):
     database = """sh"op'; DROP -- %s é"""
     for restore_id in ("t1", "t2"):
-        stage, kept = (
-            names.stage_name(database, restore_id),
-            names.replaced_name(database, restore_id),
-        )
+        stage, kept = (names.stage_name(database, restore_id), names.replaced_name(database, restore_id))
         databases.create_loader_role(admin, names.loader_role(restore_id))
-        databases.create_stage(
-            admin,
-            stage,
-            database=database,
-            loader=names.loader_role(restore_id),
-            like=Creation(),
-        )
-        databases.swap(
-            admin,
-            helper,
-            database=database,
-            stage=stage,
-            keep_as=kept,
-            record=lambda: None,
-        )
+        databases.create_stage(admin, stage, loader=names.loader_role(restore_id), like=Creation())
+        databases.swap(admin, helper, database=database, stage=stage, keep_as=kept, record=lambda: None)
     assert existing(admin) == {database, names.replaced_name(database, "t2")}
 
 
@@ -859,7 +604,4 @@ def test_names_that_need_quoting(cluster, admin, helper):
 def test_each_version_is_told_in_its_own_words(admin, version, like, expected):
     # Versions that aren't installed here can at least be spoken to as their manuals say.
     statement = databases._create_statement(version, "s", like).as_string(admin)
-    assert (
-        statement
-        == f'CREATE DATABASE "s" WITH TEMPLATE template0 ALLOW_CONNECTIONS false {expected}'
-    )
+    assert statement == f'CREATE DATABASE "s" WITH TEMPLATE template0 ALLOW_CONNECTIONS false {expected}'

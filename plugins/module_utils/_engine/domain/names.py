@@ -18,19 +18,12 @@ from ..errors import ConfigurationError
 NAME_LIMIT = 63
 
 _RESTORE_ID = re.compile(r"[0-9a-z]{1,32}")
-_STAGE = re.compile(r".+__restore_([0-9a-z]{1,32})", re.DOTALL)
 _REPLACED = re.compile(r".+__replaced_[0-9a-z]{1,32}", re.DOTALL)
 
 
 def stage_name(database: str, restore_id: str) -> str:
     """Name of the database that the restore *restore_id* fills before it takes *database*'s place."""
     return _derived(database, "__restore_", restore_id)
-
-
-def restore_id_of(name: str) -> str | None:
-    """The id in a name of :func:`stage_name`; ``None``: it isn't one."""
-    match = _STAGE.fullmatch(name)
-    return match[1] if match is not None else None
 
 
 def replaced_name(database: str, restore_id: str) -> str:
@@ -50,16 +43,13 @@ def loader_role(restore_id: str) -> str:
 
 def _derived(database: str, infix: str, restore_id: str) -> str:
     suffix = infix + _checked(restore_id)
-    kept = database.encode("utf-8")[: NAME_LIMIT - len(suffix)].decode(
-        "utf-8", "ignore"
-    )
+    kept = database.encode("utf-8")[: NAME_LIMIT - len(suffix)].decode("utf-8", "ignore")
     return kept + suffix
 
 
 def _checked(restore_id: str) -> str:
     if not _RESTORE_ID.fullmatch(restore_id):
         raise ConfigurationError(
-            f"{restore_id!r} can't be the id of a restore",
-            hint="use up to 32 lower-case letters and digits",
+            f"{restore_id!r} can't be the id of a restore", hint="use up to 32 lower-case letters and digits"
         )
     return restore_id

@@ -31,6 +31,7 @@ try:
     from psycopg2 import sql
 except ImportError:
     psycopg2 = None  # type: ignore[assignment]
+    sql = None  # type: ignore[assignment]
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -42,9 +43,7 @@ LOCK_TIMEOUT = "10s"
 IDLE_TIMEOUT = "60s"
 
 _SWAP_ATTEMPTS = 3
-_TERMINATE_EVERY = (
-    0.05  # seconds; the server looks every 0.1 s whether a database is unused
-)
+_TERMINATE_EVERY = 0.05  # seconds; the server looks every 0.1 s whether a database is unused
 
 _PROVIDERS = {"b": "builtin", "c": "libc", "i": "icu"}
 _PROVIDER_SINCE = {"libc": 0, "icu": 150000, "builtin": 170000}
@@ -90,43 +89,27 @@ def create_loader_role(conn: Connection, role: str, *, days: int = 7) -> Secret:
     """Make the role that a dump is loaded as, and return its password.
 
     It may log in and nothing else: it is a member of nothing, and what it may do in the stage is granted by
-    :func:`create_stage`.  The server gets a verifier, never the password; a role that a killed restore left behind
-    can't log in any more after *days*.
+    :func:`create_stage`.  The server gets a verifier, never the password, which is random: nobody finds it by trying.
+    A role that a killed restore left behind can't log in any more after *days*.
     """
     password = Secret(secrets.token_urlsafe(32))
-    with (
-        translated(f"the throwaway role {role} can't be made", stage="role"),
-        conn.cursor() as cursor,
-    ):
-        cursor.execute(
-            "SELECT (pg_catalog.now() + pg_catalog.make_interval(days => %s))::text",
-            (days,),
-        )
+    with translated(f"the throwaway role {role} can't be made", stage="role"), conn.cursor() as cursor:
+        cursor.execute("SELECT (pg_catalog.now() + pg_catalog.make_interval(days => %s))::text", (days,))
         valid_until = cursor.fetchall()[0][0]
         cursor.execute(
             sql.SQL(
                 "CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
                 " PASSWORD {} VALID UNTIL {}"
-            ).format(
-                sql.Identifier(role),
-                sql.Literal(scram.verifier(password)),
-                sql.Literal(valid_until),
-            )
+            ).format(sql.Identifier(role), sql.Literal(scram.verifier(password)), sql.Literal(valid_until))
         )
     return password
 
 
-def connect_loader(
-    settings: ConnectionSettings, *, database: str, role: str, password: Secret
-) -> Connection:
+def connect_loader(settings: ConnectionSettings, *, database: str, role: str, password: Secret) -> Connection:
     """A session of the throwaway *role* in *database*, over TCP where the administrator comes through a socket."""
     try:
         return connect(
-            settings,
-            database=database,
-            user=role,
-            password=password,
-            application_name="infrazero.database load",
+            settings, database=database, user=role, password=password, application_name="infrazero.database load"
         )
     except ConnectionFailed as exc:
         address = settings.login_host if settings.over_socket else "this host's address"
@@ -143,20 +126,14 @@ def drop_loader_role(conn: Connection, role: str) -> None:
 
     Its stage has to be dropped before, or handed over (:func:`.ownership.take_over`).
     """
-    with (
-        translated(f"the throwaway role {role} can't be dropped", stage="role"),
-        conn.cursor() as cursor,
-    ):
+    with translated(f"the throwaway role {role} can't be dropped", stage="role"), conn.cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s", (role,))
         if cursor.fetchone() is None:
             return
         cursor.execute(
-            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = %s",
-            (role,),
+            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = %s", (role,)
         )
-        cursor.execute(
-            sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role))
-        )
+        cursor.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role)))
 
 
 # What belongs to a database and not to its contents -----------------------------------------------------------------
@@ -260,55 +237,26 @@ def capture(conn: Connection, database: str) -> DatabaseSettings:
     columns = {
         "provider": sql.SQL("d.datlocprovider::text" if version >= 150000 else "'c'"),
         "locale": sql.SQL(
-            "d.datlocale"
-            if version >= 170000
-            else "d.daticulocale"
-            if version >= 150000
-            else "NULL::text"
+            "d.datlocale" if version >= 170000 else "d.daticulocale" if version >= 150000 else "NULL::text"
         ),
         "icu_rules": sql.SQL("d.daticurules" if version >= 160000 else "NULL::text"),
     }
-    with (
-        translated(f"database {database!r} can't be described", stage="settings"),
-        conn.cursor() as cursor,
-    ):
+    with translated(f"database {database!r} can't be described", stage="settings"), conn.cursor() as cursor:
         cursor.execute(sql.SQL(_DATABASE).format(**columns), (database,))
         row = cursor.fetchone()
         if row is None:
             raise PostgresError(f"there is no database {database!r}", stage="settings")
-        (
-            oid,
-            owner,
-            encoding,
-            provider,
-            collate,
-            ctype,
-            locale,
-            icu_rules,
-            tablespace,
-        ) = row[:9]
+        (oid, owner, encoding, provider, collate, ctype, locale, icu_rules, tablespace) = row[:9]
         comment, connection_limit, allow_connections, is_template = row[9:]
         cursor.execute(_PRIVILEGES, (oid,))
         privileges = frozenset(Privilege(*entry) for entry in cursor.fetchall())
         cursor.execute(_PARAMETERS, (oid,))
-        parameters = tuple(
-            Parameter(role, *entry.split("=", 1)) for role, entry in cursor.fetchall()
-        )
+        parameters = tuple(Parameter(role, *entry.split("=", 1)) for role, entry in cursor.fetchall())
         cursor.execute(_LABELS, (oid,))
-        labels = frozenset(
-            (label_provider, label) for label_provider, label in cursor.fetchall()
-        )
+        labels = frozenset((label_provider, label) for label_provider, label in cursor.fetchall())
     return DatabaseSettings(
         owner=owner,
-        creation=Creation(
-            encoding,
-            _PROVIDERS[provider],
-            collate,
-            ctype,
-            locale,
-            icu_rules,
-            tablespace,
-        ),
+        creation=Creation(encoding, _PROVIDERS[provider], collate, ctype, locale, icu_rules, tablespace),
         privileges=privileges,
         parameters=parameters,
         security_labels=labels,
@@ -329,24 +277,16 @@ def apply(conn: Connection, database: str, settings: DatabaseSettings) -> None:
     name = sql.Identifier(database)
     present = capture(conn, database)
     message = f"the settings of the replaced database can't be given to {database!r}"
-    with (
-        translated(message, stage="settings"),
-        transaction(conn),
-        conn.cursor() as cursor,
-    ):
+    with translated(message, stage="settings"), transaction(conn), conn.cursor() as cursor:
         _apply_privileges(conn, database, present, settings)
         for role in {parameter.role for parameter in present.parameters}:
             cursor.execute(_setting(database, role, sql.SQL("RESET ALL")))
         for parameter in settings.parameters:
-            assignment = sql.SQL("SET {} TO {}").format(
-                sql.Identifier(parameter.name), _setting_value(parameter)
-            )
+            assignment = sql.SQL("SET {} TO {}").format(sql.Identifier(parameter.name), _setting_value(parameter))
             cursor.execute(_setting(database, parameter.role, assignment))
         for provider, _label in present.security_labels - settings.security_labels:
             cursor.execute(
-                sql.SQL("SECURITY LABEL FOR {} ON DATABASE {} IS NULL").format(
-                    sql.Identifier(provider), name
-                )
+                sql.SQL("SECURITY LABEL FOR {} ON DATABASE {} IS NULL").format(sql.Identifier(provider), name)
             )
         for provider, label in settings.security_labels:
             cursor.execute(
@@ -354,15 +294,9 @@ def apply(conn: Connection, database: str, settings: DatabaseSettings) -> None:
                     sql.Identifier(provider), name, sql.Literal(label)
                 )
             )
+        cursor.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(settings.comment)))
         cursor.execute(
-            sql.SQL("COMMENT ON DATABASE {} IS {}").format(
-                name, sql.Literal(settings.comment)
-            )
-        )
-        cursor.execute(
-            sql.SQL(
-                "ALTER DATABASE {} WITH ALLOW_CONNECTIONS {} CONNECTION LIMIT {} IS_TEMPLATE {}"
-            ).format(
+            sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {} CONNECTION LIMIT {} IS_TEMPLATE {}").format(
                 name,
                 sql.Literal(settings.allow_connections),
                 sql.Literal(settings.connection_limit),
@@ -371,48 +305,24 @@ def apply(conn: Connection, database: str, settings: DatabaseSettings) -> None:
         )
 
 
-def _apply_privileges(
-    conn: Connection,
-    database: str,
-    present: DatabaseSettings,
-    settings: DatabaseSettings,
-) -> None:
+def _apply_privileges(conn: Connection, database: str, present: DatabaseSettings, settings: DatabaseSettings) -> None:
     def ours(role: str | None) -> str | None:
         return present.owner if role == settings.owner else role
 
     name = sql.Identifier(database)
     wanted = {
-        Privilege(
-            ours(entry.grantor) or entry.grantor,
-            ours(entry.grantee),
-            entry.privilege,
-            entry.grantable,
-        )
+        Privilege(ours(entry.grantor) or entry.grantor, ours(entry.grantee), entry.privilege, entry.grantable)
         for entry in settings.privileges
     }
     with conn.cursor() as cursor:
         for grantee in {entry.grantee for entry in present.privileges}:
-            cursor.execute(
-                sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE").format(
-                    name, _role(grantee)
-                )
-            )
+            cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE").format(name, _role(grantee)))
         # The owner can always grant; everybody else only what was granted to it with the right to pass it on.
-        may_grant = {
-            (present.owner, privilege)
-            for privilege in ("CREATE", "CONNECT", "TEMPORARY")
-        }
+        may_grant = {(present.owner, privilege) for privilege in ("CREATE", "CONNECT", "TEMPORARY")}
         while wanted:
-            now = {
-                entry
-                for entry in wanted
-                if (entry.grantor, entry.privilege) in may_grant
-            }
+            now = {entry for entry in wanted if (entry.grantor, entry.privilege) in may_grant}
             if not now:
-                raise PostgresError(
-                    f"the access list of {database!r} holds a grant of nobody",
-                    stage="settings",
-                )
+                raise PostgresError(f"the access list of {database!r} holds a grant of nobody", stage="settings")
             for entry in now:
                 statement = sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(
                     sql.SQL(entry.privilege),
@@ -424,11 +334,7 @@ def _apply_privileges(
                     # What a superuser grants counts as granted by the owner.
                     cursor.execute(statement)
                 else:
-                    cursor.execute(
-                        sql.SQL("SET LOCAL ROLE {}").format(
-                            sql.Identifier(entry.grantor)
-                        )
-                    )
+                    cursor.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(entry.grantor)))
                     cursor.execute(statement)
                     cursor.execute("RESET ROLE")
                 if entry.grantable and entry.grantee is not None:
@@ -443,17 +349,13 @@ def _role(name: str | None) -> sql.Composable:
 def _setting(database: str, role: str | None, action: sql.Composable) -> sql.Composed:
     if role is None:
         return sql.SQL("ALTER DATABASE {} {}").format(sql.Identifier(database), action)
-    return sql.SQL("ALTER ROLE {} IN DATABASE {} {}").format(
-        sql.Identifier(role), sql.Identifier(database), action
-    )
+    return sql.SQL("ALTER ROLE {} IN DATABASE {} {}").format(sql.Identifier(role), sql.Identifier(database), action)
 
 
 def _setting_value(parameter: Parameter) -> sql.Composable:
     if parameter.name.lower() not in _NAME_LISTS:
         return sql.Literal(parameter.value)
-    return sql.SQL(", ").join(
-        sql.Literal(item) for item in split_names(parameter.value) or [""]
-    )
+    return sql.SQL(", ").join(sql.Literal(item) for item in split_names(parameter.value) or [""])
 
 
 def split_names(value: str) -> list[str]:
@@ -472,13 +374,9 @@ def split_names(value: str) -> list[str]:
 
 # The stage ----------------------------------------------------------------------------------------------------------
 
-_STAGE_COMMENT = "infrazero: a restore fills this database, which will become {}"
 
-
-def create_stage(
-    conn: Connection, name: str, *, database: str, loader: str, like: Creation
-) -> None:
-    """Make the empty database *name*, which the role *loader* will fill and which will become *database*.
+def create_stage(conn: Connection, name: str, *, loader: str, like: Creation) -> None:
+    """Make the empty database *name*, which the role *loader* will fill.
 
     It is made from ``template0``, so that it holds nothing but the dump.  It belongs to the administrator, not to the
     loader: a dump can't change the database itself that way.  Nobody else may connect.
@@ -492,28 +390,14 @@ def create_stage(
         except psycopg2.Error as exc:
             raise _creation_failed(exc, name, like) from None
         identifier = sql.Identifier(name)
-        with (
-            translated(f"the stage {name!r} can't be prepared", stage="create"),
-            transaction(conn),
-        ):
-            cursor.execute(
-                sql.SQL("COMMENT ON DATABASE {} IS {}").format(
-                    identifier, sql.Literal(_STAGE_COMMENT.format(database))
-                )
-            )
-            cursor.execute(
-                sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(identifier)
-            )
+        with translated(f"the stage {name!r} can't be prepared", stage="create"), transaction(conn):
+            cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(identifier))
             cursor.execute(
                 sql.SQL("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {} TO {}").format(
                     identifier, sql.Identifier(loader)
                 )
             )
-            cursor.execute(
-                sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(
-                    identifier
-                )
-            )
+            cursor.execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(identifier))
 
 
 def open_stage(conn: Connection, loader: str) -> None:
@@ -521,13 +405,8 @@ def open_stage(conn: Connection, loader: str) -> None:
 
     :param conn: the administrator's, in the stage.
     """
-    with (
-        translated("the stage's schema public can't be handed over", stage="create"),
-        conn.cursor() as cursor,
-    ):
-        cursor.execute(
-            sql.SQL("ALTER SCHEMA public OWNER TO {}").format(sql.Identifier(loader))
-        )
+    with translated("the stage's schema public can't be handed over", stage="create"), conn.cursor() as cursor:
+        cursor.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(sql.Identifier(loader)))
 
 
 def _create_statement(version: int, name: str, like: Creation) -> sql.Composed:
@@ -540,15 +419,9 @@ def _create_statement(version: int, name: str, like: Creation) -> sql.Composed:
     elif like.provider == "builtin":
         options.append(("BUILTIN_LOCALE", like.locale))
     # Nobody gets in before the privileges are set.
-    parts = [
-        sql.SQL(
-            "CREATE DATABASE {} WITH TEMPLATE template0 ALLOW_CONNECTIONS false"
-        ).format(sql.Identifier(name))
-    ]
+    parts = [sql.SQL("CREATE DATABASE {} WITH TEMPLATE template0 ALLOW_CONNECTIONS false").format(sql.Identifier(name))]
     parts += [
-        sql.SQL("{} {}").format(sql.SQL(option), sql.Literal(value))
-        for option, value in options
-        if value is not None
+        sql.SQL("{} {}").format(sql.SQL(option), sql.Literal(value)) for option, value in options if value is not None
     ]
     if like.tablespace is not None:
         parts.append(sql.SQL("TABLESPACE {}").format(sql.Identifier(like.tablespace)))
@@ -589,60 +462,17 @@ def _creation_failed(exc: psycopg2.Error, name: str, like: Creation) -> Postgres
     return error
 
 
-def drop_abandoned(conn: Connection, database: str) -> list[str]:
-    """Drop the stages, and the throwaway roles, that killed restores of *database* left behind; their names.
-
-    Only for the holder of the database's lock: nobody else's stage can be in use then.
-    """
-    with (
-        translated("stages of earlier restores can't be listed", stage="create"),
-        conn.cursor() as cursor,
-    ):
-        cursor.execute(
-            "SELECT datname, pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database"
-            " WHERE pg_catalog.strpos(datname, '__restore_') > 0 ORDER BY datname"
-        )
-        found = cursor.fetchall()
-    # Two long names may be cut to the same stage's, so the comment decides; it is missing where the restore was
-    # killed right after CREATE DATABASE.
-    comments = (None, _STAGE_COMMENT.format(database))
-    dropped = []
-    for name, comment in found:
-        restore_id = names.restore_id_of(name)
-        if (
-            restore_id is None
-            or comment not in comments
-            or names.stage_name(database, restore_id) != name
-        ):
-            continue
-        drop_database(conn, name)
-        drop_loader_role(conn, names.loader_role(restore_id))
-        dropped.append(name)
-    return dropped
-
-
 def drop_database(conn: Connection, name: str) -> None:
     """Drop the database *name*, if it is there, ending the sessions in it; needs autocommit."""
     with conn.cursor() as cursor:
-        cursor.execute(
-            "SELECT datistemplate FROM pg_catalog.pg_database WHERE datname = %s",
-            (name,),
-        )
+        cursor.execute("SELECT datistemplate FROM pg_catalog.pg_database WHERE datname = %s", (name,))
         row = cursor.fetchone()
         if row is None:
             return
         try:
             if row[0]:
-                cursor.execute(
-                    sql.SQL("ALTER DATABASE {} WITH IS_TEMPLATE false").format(
-                        sql.Identifier(name)
-                    )
-                )
-            cursor.execute(
-                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(
-                    sql.Identifier(name)
-                )
-            )
+                cursor.execute(sql.SQL("ALTER DATABASE {} WITH IS_TEMPLATE false").format(sql.Identifier(name)))
+            cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
         except psycopg2.Error as exc:
             error = translate(exc, f"database {name!r} can't be dropped", stage="drop")
             if exc.pgcode == psycopg2.errorcodes.OBJECT_IN_USE:
@@ -661,9 +491,7 @@ def expire_replaced(conn: Connection, kept: t.Iterable[str]) -> list[str]:
     expired = list(kept)
     for name in expired:
         if not names.is_replaced_name(name):
-            raise PostgresError(
-                f"{name!r} is no replaced database and isn't dropped", stage="drop"
-            )
+            raise PostgresError(f"{name!r} is no replaced database and isn't dropped", stage="drop")
     for name in expired:
         drop_database(conn, name)
     return expired
@@ -730,13 +558,8 @@ WHERE l.granted AND l.locktype = 'object' AND l.classid = 1262 AND l.objid = ANY
 
 def sessions_of(conn: Connection, database: str) -> tuple[Session, ...]:
     """Who is connected to *database*, longest first."""
-    with (
-        translated(f"the sessions of {database!r} can't be listed", stage="swap"),
-        conn.cursor() as cursor,
-    ):
-        cursor.execute(
-            "SELECT oid FROM pg_catalog.pg_database WHERE datname = %s", (database,)
-        )
+    with translated(f"the sessions of {database!r} can't be listed", stage="swap"), conn.cursor() as cursor:
+        cursor.execute("SELECT oid FROM pg_catalog.pg_database WHERE datname = %s", (database,))
         row = cursor.fetchone()
         if row is None:
             return ()
@@ -793,11 +616,7 @@ def swap(
                     "SET LOCAL lock_timeout = %s; SET LOCAL idle_in_transaction_session_timeout = %s",
                     (LOCK_TIMEOUT, IDLE_TIMEOUT),
                 )
-                targets = [
-                    oid
-                    for oid in (new, old if on_connections == "terminate" else None)
-                    if oid is not None
-                ]
+                targets = [oid for oid in (new, old if on_connections == "terminate" else None) if oid is not None]
                 with _ending_sessions(helper, targets):
                     if old is not None:
                         _rename(cursor, database, keep_as)
@@ -811,22 +630,13 @@ def swap(
             if on_connections == "refuse" and old is not None:
                 raise _in_use(database, sessions_of(conn, database)) from None
             if attempt == _SWAP_ATTEMPTS:
-                raise translate(
-                    exc, f"{stage!r} can't take the place of {database!r}", stage="swap"
-                ) from None
+                raise translate(exc, f"{stage!r} can't take the place of {database!r}", stage="swap") from None
         except psycopg2.errors.LockNotAvailable as exc:
-            error = translate(
-                exc, f"{stage!r} can't take the place of {database!r}", stage="swap"
-            )
-            error.hint = (
-                _lock_holders(conn, [oid for oid in (old, new) if oid is not None])
-                or error.hint
-            )
+            error = translate(exc, f"{stage!r} can't take the place of {database!r}", stage="swap")
+            error.hint = _lock_holders(conn, [oid for oid in (old, new) if oid is not None]) or error.hint
             raise error from None
         except psycopg2.Error as exc:
-            raise translate(
-                exc, f"{stage!r} can't take the place of {database!r}", stage="swap"
-            ) from None
+            raise translate(exc, f"{stage!r} can't take the place of {database!r}", stage="swap") from None
     return SwapResult(
         kept=keep_as if old is not None else None,
         sessions=sessions,
@@ -835,21 +645,12 @@ def swap(
 
 
 def _rename(cursor: t.Any, name: str, to: str) -> None:
-    cursor.execute(
-        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
-            sql.Identifier(name), sql.Identifier(to)
-        )
-    )
+    cursor.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(to)))
 
 
 def _oid(conn: Connection, database: str) -> int | None:
-    with (
-        translated(f"database {database!r} can't be looked up", stage="swap"),
-        conn.cursor() as cursor,
-    ):
-        cursor.execute(
-            "SELECT oid FROM pg_catalog.pg_database WHERE datname = %s", (database,)
-        )
+    with translated(f"database {database!r} can't be looked up", stage="swap"), conn.cursor() as cursor:
+        cursor.execute("SELECT oid FROM pg_catalog.pg_database WHERE datname = %s", (database,))
         row = cursor.fetchone()
     return row[0] if row is not None else None
 
@@ -864,10 +665,7 @@ def _in_use(database: str, sessions: t.Sequence[Session]) -> RestoreRefused:
 
 
 def _refuse_prepared(conn: Connection, database: str) -> None:
-    with (
-        translated("prepared transactions can't be listed", stage="swap"),
-        conn.cursor() as cursor,
-    ):
+    with translated("prepared transactions can't be listed", stage="swap"), conn.cursor() as cursor:
         cursor.execute(
             "SELECT gid, owner, prepared::text FROM pg_catalog.pg_prepared_xacts WHERE database = %s ORDER BY prepared",
             (database,),
@@ -877,43 +675,25 @@ def _refuse_prepared(conn: Connection, database: str) -> None:
         raise RestoreRefused(
             f"database {database!r} has prepared transactions, which would be lost",
             stage="swap",
-            cause="; ".join(
-                f"{gid!r} of {owner}, since {since}" for gid, owner, since in prepared
-            ),
+            cause="; ".join(f"{gid!r} of {owner}, since {since}" for gid, owner, since in prepared),
             hint="end them with COMMIT PREPARED or ROLLBACK PREPARED in that database",
         )
 
 
 def _lock_holders(conn: Connection, oids: t.Sequence[int]) -> str:
-    with (
-        translated("holders of locks can't be listed", stage="swap"),
-        conn.cursor() as cursor,
-    ):
+    with translated("holders of locks can't be listed", stage="swap"), conn.cursor() as cursor:
         cursor.execute(_LOCK_HOLDERS, (list(oids),))
         holders = [Session(*row) for row in cursor.fetchall()]
-    return (
-        "somebody holds a lock on the database: " + "; ".join(map(str, holders))
-        if holders
-        else ""
-    )
+    return "somebody holds a lock on the database: " + "; ".join(map(str, holders)) if holders else ""
 
 
 def _left_behind(conn: Connection, oid: int, kept: str) -> t.Iterator[str]:
     """What goes on in the kept database, or is missing in its successor, and nobody sees."""
-    with (
-        translated(f"replication of {kept!r} can't be described", stage="swap"),
-        conn.cursor() as cursor,
-    ):
-        cursor.execute(
-            "SELECT subname FROM pg_catalog.pg_subscription WHERE subdbid = %s ORDER BY 1",
-            (oid,),
-        )
+    with translated(f"replication of {kept!r} can't be described", stage="swap"), conn.cursor() as cursor:
+        cursor.execute("SELECT subname FROM pg_catalog.pg_subscription WHERE subdbid = %s ORDER BY 1", (oid,))
         for (name,) in cursor.fetchall():
             yield f"subscription {name!r} stays with the replaced database {kept!r} and goes on filling it"
-        cursor.execute(
-            "SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE datoid = %s ORDER BY 1",
-            (oid,),
-        )
+        cursor.execute("SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE datoid = %s ORDER BY 1", (oid,))
         for (name,) in cursor.fetchall():
             yield f"replication slot {name!r} stays with the replaced database {kept!r} and keeps its WAL"
 
@@ -941,9 +721,7 @@ def _ending_sessions(helper: Connection, oids: t.Sequence[int]) -> t.Iterator[No
         done.set()
         thread.join()
         if failures:
-            raise translate(
-                failures[0], "sessions can't be ended", stage="swap"
-            ) from None
+            raise translate(failures[0], "sessions can't be ended", stage="swap") from None
         raise
     finally:
         done.set()

@@ -7,12 +7,8 @@ from __future__ import annotations
 import hypothesis
 import hypothesis.strategies as st
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
-    PostgresError,
-)
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import (
-    databases,
-)
+from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import PostgresError
+from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import databases
 
 
 @pytest.mark.parametrize(
@@ -22,10 +18,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.postgre
         ('""', [""]),
         ("main, public", ["main", "public"]),
         ('"$user", public', ["$user", "public"]),
-        (
-            '"with, comma","with ""a quote"  ,  Mixed',
-            ["with, comma", 'with "a quote', "Mixed"],
-        ),
+        ('"with, comma","with ""a quote"  ,  Mixed', ["with, comma", 'with "a quote', "Mixed"]),
         ("größe, ЯЯ", ["größe", "ЯЯ"]),
     ],
 )
@@ -35,12 +28,7 @@ def test_a_list_of_names_is_read_as_the_server_wrote_it(value, expected):
 
 @hypothesis.given(st.lists(st.text(st.characters(blacklist_categories=("Cs", "Cc")))))
 def test_every_name_survives(items):
-    assert (
-        databases.split_names(
-            ", ".join('"' + item.replace('"', '""') + '"' for item in items)
-        )
-        == items
-    )
+    assert databases.split_names(", ".join('"' + item.replace('"', '""') + '"' for item in items)) == items
 
 
 @pytest.mark.parametrize("value", ['"open', "a b", ",", "a,,b", '"a"b'])
