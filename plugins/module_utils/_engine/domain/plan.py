@@ -190,7 +190,9 @@ def plan_bootstrap(wish: Wish, facts: Facts) -> BootstrapPlan:
     :raises ConfigurationError: with everything that must not be done; then nothing may be done.
     """
     _refuse(wish, facts)
-    steps: list[Step] = []
+    roles: list[Step] = []
+    creations: list[Step] = []
+    changes: list[Step] = []
     before: list[str] = []
     after: list[str] = []
     for role, password in wish.passwords.items():
@@ -198,7 +200,7 @@ def plan_bootstrap(wish: Wish, facts: Facts) -> BootstrapPlan:
         before.append(_role_line(role, found))
         after.append(f"role {role!r}: login yes, password set")
         if found is None:
-            steps.append(CreateRole(role, password))
+            roles.append(CreateRole(role, password))
             continue
         step = AlterRole(
             role,
@@ -207,23 +209,23 @@ def plan_bootstrap(wish: Wish, facts: Facts) -> BootstrapPlan:
             password=None if found.password is Password.MATCHES else password,
         )
         if step != AlterRole(role):
-            steps.append(step)
+            roles.append(step)
     for database, owner in wish.owners.items():
         there = facts.databases.get(database)
         before.append(_database_line(database, there))
         after.append(f"database {database!r}: owner {owner!r}, owner's privileges all")
         if there is None:
-            steps.append(CreateDatabase(database, owner))
+            creations.append(CreateDatabase(database, owner))
             continue
         privileges = there.privileges.get(owner, frozenset())
         if there.owner != owner:
-            steps.append(ChangeOwner(database, owner, previous=there.owner))
+            changes.append(ChangeOwner(database, owner, previous=there.owner))
             # The server hands the old owner's privileges over to the new one.
             privileges |= there.privileges.get(there.owner, frozenset())
         missing = DATABASE_PRIVILEGES - privileges
         if missing:
-            steps.append(GrantDatabase(database, owner, missing))
-    return BootstrapPlan(tuple(steps), tuple(before), tuple(after))
+            changes.append(GrantDatabase(database, owner, missing))
+    return BootstrapPlan((*roles, *creations, *changes), tuple(before), tuple(after))
 
 
 def _refuse(wish: Wish, facts: Facts) -> None:

@@ -122,9 +122,9 @@ def locked_session(settings: ConnectionSettings, name: str, *, doing: str) -> t.
     :param doing: ``backup`` or ``restore``: what others are told when they find the lock held.
     :raises LockHeld: at once, naming the holder, when somebody has it.
     """
-    with contextlib.closing(connect(settings, application_name=f"{APPLICATION} {doing} {name}")) as conn:
-        with database_lock(conn, name) as held:
-            yield conn, held
+    session = contextlib.closing(connect(settings, application_name=f"{APPLICATION} {doing} {name}"))
+    with session as conn, database_lock(conn, name) as held:
+        yield conn, held
 
 
 def _acquire(conn: Connection, name: str, key: int) -> None:

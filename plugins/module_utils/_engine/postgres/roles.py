@@ -70,7 +70,6 @@ SET LOCAL log_min_error_statement = 'panic';
 
 # Somebody else was faster: the role or database is there now, or its row was changed under our hands.
 _RACES = frozenset({"42710", "42P04", "23505", "XX000", "42704", "3D000"})
-_ATTEMPTS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,20 +135,21 @@ def converge(conn: Connection, wish: Wish) -> BootstrapPlan:
     :returns: what was done, with the texts from before the first and after the last step.
     """
     done: list[Step] = []
-    first: BootstrapPlan | None = None
-    attempt = 1
+    before: tuple[str, ...] | None = None
+    failed: tuple[Step, ...] | None = None
     while True:
         found = look(conn, wish)
         plan = plan_bootstrap(wish, found.facts)
-        first = first or plan
+        before = plan.before if before is None else before
         try:
             _apply(conn, plan, wish, found, done)
         except psycopg2.Error as error:
-            if error.pgcode not in _RACES or attempt == _ATTEMPTS:
+            # Whoever was faster has changed what is left for us to do: with the same still to do it was no race.
+            if error.pgcode not in _RACES or plan.steps == failed:
                 raise translate(error, "could not make the roles and databases", stage="bootstrap") from None
-            attempt += 1
+            failed = plan.steps
             continue
-        return BootstrapPlan(tuple(done), first.before, plan.after)
+        return BootstrapPlan(tuple(done), before, plan.after)
 
 
 def _apply(conn: Connection, plan: BootstrapPlan, wish: Wish, found: Found, done: list[Step]) -> None:
@@ -183,7 +183,9 @@ def _apply_roles(conn: Connection, steps: t.Sequence[CreateRole | AlterRole], it
     with conn.cursor() as cursor:
         cursor.execute(_QUIET)
         try:
-            cursor.execute(sql.SQL(";\n").join([*statements, sql.SQL("COMMIT")]))
+            cursor.execute(sql.SQL(";\n").join(statements))
+            # By itself: at the end of a query that commits, the log's own settings are back before it is logged.
+            cursor.execute("COMMIT")
         except psycopg2.Error:
             if not conn.closed:
                 cursor.execute("ROLLBACK")

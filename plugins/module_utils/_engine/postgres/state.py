@@ -219,7 +219,8 @@ def begin_bootstrap(conn: Connection, wanted: t.Mapping[str, bool], *, host: str
             "  FROM pg_catalog.jsonb_each_text(%s::jsonb)"
             "  ON CONFLICT (name) DO NOTHING"
             ") "
-            "INSERT INTO infrazero.bootstrap (host) VALUES (%s) ON CONFLICT ((true)) WHERE finished_at IS NULL DO NOTHING",
+            "INSERT INTO infrazero.bootstrap (host) VALUES (%s)"
+            " ON CONFLICT ((true)) WHERE finished_at IS NULL DO NOTHING",
             (json.dumps(dict(wanted)), host),
         )
     found = latest_bootstrap(conn)
@@ -370,7 +371,8 @@ def record_passwords_proof(conn: Connection, proof: str) -> None:
     ensure(conn)
     with translated("could not record the proof of the passwords", stage="state"), conn.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO infrazero.passwords (proof) VALUES (%s) ON CONFLICT (one) DO UPDATE SET proof = excluded.proof",
+            "INSERT INTO infrazero.passwords (proof) VALUES (%s)"
+            " ON CONFLICT (one) DO UPDATE SET proof = excluded.proof",
             (proof,),
         )
 

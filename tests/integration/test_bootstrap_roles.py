@@ -1,0 +1,438 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+
+import psycopg2.extensions
+import pytest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.plan import (
+    AlterRole,
+    ChangeOwner,
+    CreateDatabase,
+    CreateRole,
+    GrantDatabase,
+    Password,
+    Wish,
+    plan_bootstrap,
+)
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
+from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
+    ConfigurationError,
+    ConnectionFailed,
+    PostgresError,
+)
+from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import roles, scram, state
+from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from psycopg2 import sql
+
+ANN = Secret("ann's secret")
+BOB = Secret("bob's secret")
+WISH = Wish(passwords={"ann": ANN, "bob": BOB}, owners={"app": "ann", "web": "bob", "log": "ann"})
+NASTY = [
+    'quote"quote',
+    "apostrophe'apostrophe",
+    "semi;DROP_ROLE_x;--",
+    "percent%s%(x)s%%",
+    "{{jinja}}",
+    "{braces}{}{0}",
+    "back\\slash",
+    "\x01\x1b\x7f",
+    "ü\u202e\u0301😀",
+    "x" * 63,
+    "é" * 31 + "x",
+    "CaSe",
+    "case",
+    "all",
+    "replication",
+    "dbname=postgres",
+]
+
+
+class Watched:
+    """A session that notes what it sends, and tells *before* of it first."""
+
+    def __init__(self, conn, before=lambda statement: None):
+        self.conn = conn
+        self.before = before
+        self.sent = []
+
+    def __getattr__(self, name):
+        return getattr(self.conn, name)
+
+    def cursor(self):
+        watched = self
+
+        class Cursor(psycopg2.extensions.cursor):
+            def execute(self, statement, arguments=None):
+                text = statement if isinstance(statement, str) else statement.as_string(self.connection)
+                watched.before(text)
+                watched.sent.append(text)
+                return super().execute(statement, arguments)
+
+        return self.conn.cursor(cursor_factory=Cursor)
+
+
+def rows(conn, statement, *arguments):
+    with conn.cursor() as cursor:
+        cursor.execute(statement, arguments or None)
+        return cursor.fetchall()
+
+
+def owners(conn):
+    return dict(
+        rows(
+            conn,
+            "SELECT datname::text, pg_get_userbyid(datdba)::text FROM pg_database"
+            " WHERE datname NOT IN ('postgres', 'template0', 'template1')",
+        )
+    )
+
+
+def plan(conn, wish=WISH):
+    return plan_bootstrap(wish, roles.look(conn, wish).facts)
+
+
+def logs_in(cluster, user, password, database="postgres"):
+    try:
+        connect(cluster.settings, user=user, password=password, database=database).close()
+    except ConnectionFailed:
+        return False
+    return True
+
+
+def test_from_nothing_to_everything_and_then_nothing_to_do(cluster, admin):
+    wanted = plan(admin)
+    assert [type(step) for step in wanted.steps] == [CreateRole] * 2 + [CreateDatabase] * 3
+    assert owners(admin) == {}
+    assert not state.exists(admin)
+    done = roles.converge(admin, WISH)
+    assert done == wanted
+    assert owners(admin) == WISH.owners
+    assert logs_in(cluster, "ann", ANN, "app")
+    assert logs_in(cluster, "ann", ANN, "log")
+    assert logs_in(cluster, "bob", BOB, "web")
+    assert not logs_in(cluster, "ann", BOB)
+    for database, user in WISH.owners.items():
+        for privilege in ("CREATE", "CONNECT", "TEMPORARY"):
+            assert rows(admin, "SELECT has_database_privilege(%s, %s, %s)", user, database, privilege) == [(True,)]
+    assert not plan(admin).changed
+    again = roles.converge(admin, WISH)
+    assert not again.changed
+    assert again.before == again.after == done.after
+
+
+def test_roles_are_nothing_but_users(admin):
+    roles.converge(admin, WISH)
+    found = rows(
+        admin,
+        "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolcanlogin, rolpassword"
+        " FROM pg_authid WHERE rolname = 'ann'",
+    )
+    assert found[0][:6] == (False, False, False, False, False, True)
+    assert scram.matches(found[0][6], ANN)
+
+
+def test_all_roles_cost_one_statement_and_a_look_three_at_most(admin):
+    watched = Watched(admin)
+    roles.converge(watched, WISH)
+    changing = [text for text in watched.sent if "ROLE" in text]
+    assert len(changing) == 1
+    assert changing[0].count("CREATE ROLE") == 2
+    watched.sent.clear()
+    assert not roles.converge(watched, WISH).changed
+    assert len(watched.sent) == 3
+    assert all(text.lstrip().startswith("SELECT") for text in watched.sent)
+
+
+def test_one_change_is_one_step(cluster, admin):
+    roles.converge(admin, WISH)
+    for statement, step in (
+        ("ALTER ROLE ann NOLOGIN", AlterRole("ann", login=True)),
+        ("ALTER ROLE ann VALID UNTIL '2001-01-01'", AlterRole("ann", unexpire=True)),
+        ("ALTER ROLE ann PASSWORD 'another'", AlterRole("ann", password=ANN)),
+        ("ALTER ROLE ann PASSWORD NULL", AlterRole("ann", password=ANN)),
+        ("SET password_encryption = md5; ALTER ROLE ann PASSWORD 'ann''s secret'", AlterRole("ann", password=ANN)),
+        ("ALTER DATABASE app OWNER TO bob", ChangeOwner("app", "ann", previous="bob")),
+        ("REVOKE CREATE ON DATABASE app FROM ann", GrantDatabase("app", "ann", frozenset({"CREATE"}))),
+        ("DROP DATABASE app", CreateDatabase("app", "ann")),
+    ):
+        admin.cursor().execute(statement)
+        wanted = plan(admin)
+        assert wanted.steps == (step,), statement
+        assert len(set(wanted.before) ^ set(wanted.after)) == 2, statement
+        assert roles.converge(admin, WISH) == wanted, statement
+        assert not plan(admin).changed, statement
+    assert logs_in(cluster, "ann", ANN, "app")
+
+
+def test_another_password_in_the_wish_replaces_the_old_one(cluster, admin):
+    roles.converge(admin, WISH)
+    new = Secret("rotated")
+    wish = dataclasses.replace(WISH, passwords={**WISH.passwords, "ann": new})
+    assert roles.converge(admin, wish).steps == (AlterRole("ann", password=new),)
+    assert logs_in(cluster, "ann", new)
+    assert not logs_in(cluster, "ann", ANN)
+    assert logs_in(cluster, "bob", BOB)
+
+
+def test_what_nobody_wished_for_stays(admin):
+    cursor = admin.cursor()
+    for statement in (
+        "CREATE ROLE team",
+        "CREATE ROLE ann NOLOGIN CONNECTION LIMIT 7 VALID UNTIL '2999-01-01' IN ROLE team",
+        "ALTER ROLE ann SET work_mem = '9MB'",
+        "CREATE DATABASE app CONNECTION LIMIT 5",
+        "REVOKE CONNECT ON DATABASE app FROM PUBLIC",
+        "GRANT CONNECT ON DATABASE app TO team",
+        "ALTER DATABASE app SET work_mem = '8MB'",
+    ):
+        cursor.execute(statement)
+    roles.converge(admin, WISH)
+    assert rows(
+        admin,
+        "SELECT rolconnlimit, extract(year FROM rolvaliduntil)::int, pg_has_role('ann', 'team', 'MEMBER')"
+        " FROM pg_roles WHERE rolname = 'ann'",
+    ) == [(7, 2999, True)]
+    assert rows(
+        admin,
+        "SELECT datconnlimit, has_database_privilege('bob', oid, 'CONNECT') FROM pg_database WHERE datname = 'app'",
+    ) == [(5, False)]
+    assert rows(admin, "SELECT has_database_privilege('team', 'app', 'CONNECT')") == [(True,)]
+    assert len(rows(admin, "SELECT FROM pg_db_role_setting")) == 2
+
+
+def test_a_database_of_the_superuser_is_taken_over_with_what_is_in_it(cluster, admin):
+    admin.cursor().execute("CREATE DATABASE app")
+    with contextlib.closing(connect(cluster.settings, database="app")) as conn:
+        conn.cursor().execute("CREATE TABLE public.kept AS SELECT 1 AS one")
+    steps = roles.converge(admin, WISH).steps
+    assert ChangeOwner("app", "ann", previous="postgres") in steps
+    assert not any(isinstance(step, GrantDatabase) for step in steps)
+    assert cluster.psql("SELECT one FROM public.kept", "app") == "1"
+
+
+def test_the_plan_foresees_what_an_owner_hands_over(admin):
+    """Whatever the privileges were, a plan that was applied leaves nothing to do."""
+    cursor = admin.cursor()
+    cursor.execute("CREATE ROLE ann; CREATE ROLE eve")
+    for statement in (
+        "REVOKE ALL ON DATABASE app FROM eve",
+        "REVOKE ALL ON DATABASE app FROM PUBLIC",
+        "REVOKE CREATE ON DATABASE app FROM eve; GRANT CREATE ON DATABASE app TO ann",
+        "GRANT ALL ON DATABASE app TO ann",
+    ):
+        cursor.execute("CREATE DATABASE app OWNER eve")
+        cursor.execute(statement)
+        wanted = plan(admin)
+        assert roles.converge(admin, WISH) == wanted, statement
+        assert not plan(admin).changed, statement
+        assert rows(admin, "SELECT has_database_privilege('ann', 'app', 'CREATE')") == [(True,)], statement
+        cursor.execute("DROP DATABASE app")
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_any_name_is_only_a_name(cluster, admin, name):
+    wish = Wish({name: Secret(name)}, {name: name})
+    roles.converge(admin, wish)
+    assert owners(admin) == {name: name}
+    assert rows(admin, "SELECT rolname::text FROM pg_roles WHERE rolcanlogin AND NOT rolsuper") == [(name,)]
+    assert not roles.converge(admin, wish).changed
+    assert logs_in(cluster, name, Secret(name), name)
+    for spoil in ("ALTER ROLE {} NOLOGIN PASSWORD NULL", "ALTER DATABASE {} OWNER TO postgres"):
+        admin.cursor().execute(sql.SQL(spoil).format(sql.Identifier(name)))
+    assert len(roles.converge(admin, wish).steps) == 2
+    assert logs_in(cluster, name, Secret(name), name)
+
+
+def test_names_that_differ_in_case_only(admin):
+    wish = Wish({"App": ANN, "app": BOB, "APP": ANN}, {"App": "app", "app": "App", "APP": "APP"})
+    roles.converge(admin, wish)
+    assert owners(admin) == wish.owners
+    assert not roles.converge(admin, wish).changed
+
+
+@pytest.mark.parametrize(
+    ("preparation", "wish", "reason"),
+    [
+        ([], Wish({"postgres": ANN}, {"app": "postgres"}), "role 'postgres' is a superuser"),
+        (["CREATE DATABASE app IS_TEMPLATE true"], WISH, "database 'app' is a template"),
+        (
+            ["CREATE DATABASE app", "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'app'"],
+            WISH,
+            "database 'app' was left half dropped",
+        ),
+    ],
+)
+def test_what_is_refused_changes_nothing(admin, preparation, wish, reason):
+    for statement in preparation:
+        admin.cursor().execute(statement)
+    with pytest.raises(ConfigurationError, match=reason):
+        roles.converge(admin, wish)
+    assert rows(admin, "SELECT FROM pg_roles WHERE rolname IN ('ann', 'bob')") == []
+    assert rows(admin, "SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres'") == [(None,)]
+    assert not state.exists(admin)
+
+
+def test_a_failing_step_is_an_error_of_ours_without_a_secret(admin):
+    admin.cursor().execute("SET default_transaction_read_only = on")
+    with pytest.raises(PostgresError) as caught:
+        roles.converge(admin, WISH)
+    assert caught.value.stage == "bootstrap"
+    assert "25006" in caught.value.cause
+    assert "SCRAM" not in str(caught.value)
+    assert rows(admin, "SELECT FROM pg_roles WHERE rolname = 'ann'") == []
+
+
+def test_after_an_interruption_the_rest_is_done(admin):
+    names = {f"db{number}": "ann" for number in range(6)}
+    wish = Wish({"ann": ANN}, names)
+
+    class Killed(Exception):
+        pass
+
+    def kill(statement):
+        if 'CREATE DATABASE "db3"' in statement:
+            raise Killed
+
+    with pytest.raises(Killed):
+        roles.converge(Watched(admin, kill), wish)
+    assert sorted(owners(admin)) == ["db0", "db1", "db2"]
+    assert [str(step) for step in roles.converge(admin, wish).steps] == [
+        f"create database 'db{number}' owned by 'ann'" for number in (3, 4, 5)
+    ]
+    assert owners(admin) == names
+
+
+def test_somebody_else_may_be_faster(cluster, admin):
+    """Roles and databases that appear after our look are no failure."""
+    theirs = {'CREATE ROLE "ann"': "CREATE ROLE ann", 'CREATE DATABASE "web"': "CREATE DATABASE web"}
+
+    def overtake(statement):
+        for ours in [ours for ours in theirs if ours in statement]:
+            admin.cursor().execute(theirs.pop(ours))
+
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        done = roles.converge(Watched(conn, overtake), WISH)
+    assert theirs == {}
+    assert set(map(str, done.steps)) == {
+        "alter role 'ann': allow login, set password",
+        "create role 'bob'",
+        "create database 'app' owned by 'ann'",
+        "create database 'log' owned by 'ann'",
+        "change owner of database 'web' from 'postgres' to 'bob'",
+    }
+    assert done.before[0] == "role 'ann': absent"
+    assert owners(admin) == WISH.owners
+    assert not plan(admin).changed
+    assert logs_in(cluster, "ann", ANN)
+
+
+def test_a_race_that_nobody_ran_is_an_error(admin):
+    """The same refusal twice, with nothing less to do, isn't tried for ever."""
+    attempts = []
+
+    def refuse(statement):
+        if "CREATE ROLE" in statement:
+            attempts.append(statement)
+            with admin.cursor() as cursor:
+                cursor.execute("DO $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '42710'; END $$")
+
+    with pytest.raises(PostgresError, match="42710"):
+        roles.converge(Watched(admin, refuse), WISH)
+    assert len(attempts) == 2
+    assert rows(admin, "SELECT FROM pg_roles WHERE rolname = 'ann'") == []
+
+
+def test_two_may_do_it_at_once(cluster):
+    wish = Wish(
+        {f"u{number}": Secret(f"p{number}") for number in range(8)}, {f"d{number}": f"u{number}" for number in range(8)}
+    )
+
+    def run(_number):
+        with contextlib.closing(connect(cluster.settings)) as conn:
+            return roles.converge(conn, wish)
+
+    with concurrent.futures.ThreadPoolExecutor(3) as executor:
+        plans = list(executor.map(run, range(3)))
+    made = [step.database for one in plans for step in one.steps if isinstance(step, CreateDatabase)]
+    assert sorted(made) == sorted(wish.owners)
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        assert not plan(conn, wish).changed
+
+
+# Passwords ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("password", ["md5" + "0" * 32, scram.verifier(Secret("x")), "%s{}'\"\\", "ü\u0301😀"])
+def test_any_password_is_only_a_password(cluster, admin, password):
+    wish = Wish({"ann": Secret(password)}, {})
+    roles.converge(admin, wish)
+    assert logs_in(cluster, "ann", Secret(password))
+    assert not roles.converge(admin, wish).changed
+
+
+def test_the_proof_spares_the_comparison_and_nothing_else(admin, monkeypatch):
+    roles.converge(admin, WISH)
+    compared = []
+    real = scram.matches
+
+    def spy(stored, password):
+        compared.append(password)
+        return real(stored, password)
+
+    monkeypatch.setattr(scram, "matches", spy)
+    assert roles.look(admin, WISH).proven
+    assert compared == []
+    # It says nothing of another wish, nor of what somebody else has changed.
+    other = dataclasses.replace(WISH, passwords={**WISH.passwords, "ann": Secret("other")})
+    assert roles.look(admin, other).facts.roles["ann"].password is Password.DIFFERS
+    assert len(compared) == 2
+    admin.cursor().execute("ALTER ROLE bob PASSWORD 'other'")
+    found = roles.look(admin, WISH)
+    assert not found.proven
+    assert found.facts.roles["ann"].password is Password.MATCHES
+    assert found.facts.roles["bob"].password is Password.DIFFERS
+    admin.cursor().execute("DROP SCHEMA infrazero CASCADE")
+    assert len(roles.converge(admin, WISH).steps) == 1
+    assert roles.look(admin, WISH).proven
+
+
+def test_iterations_are_those_that_the_server_is_set_to(cluster, admin):
+    if cluster.major < 16:
+        pytest.skip("scram_iterations came with 16")
+    admin.cursor().execute("SET scram_iterations = 5000")
+    roles.converge(admin, WISH)
+    ((stored,),) = rows(admin, "SELECT rolpassword FROM pg_authid WHERE rolname = 'ann'")
+    assert stored.startswith("SCRAM-SHA-256$5000:")
+
+
+def test_no_secret_in_the_servers_log(fresh_cluster):
+    fresh_cluster.psql(
+        "ALTER SYSTEM SET log_statement = 'all'; ALTER SYSTEM SET log_min_duration_statement = 0;"
+        "ALTER SYSTEM SET log_min_error_statement = 'debug5'; SELECT pg_reload_conf()"
+    )
+    with contextlib.closing(connect(fresh_cluster.settings)) as conn:
+        roles.converge(conn, WISH)
+        conn.cursor().execute("ALTER ROLE ann NOLOGIN PASSWORD NULL")
+
+        def vanish(statement):
+            if 'ALTER ROLE "ann"' in statement and "PASSWORD" in statement:
+                conn.cursor().execute("ALTER ROLE ann RENAME TO eve")
+
+        # A batch that fails: the server would log its statement beside the error.
+        failing = roles.look(conn, WISH)
+        steps = plan_bootstrap(WISH, failing.facts).steps
+        with pytest.raises(psycopg2.errors.UndefinedObject):
+            roles._apply_roles(Watched(conn, vanish), steps, 4096)
+        # What the log can hold at all.
+        conn.cursor().execute("SELECT 'landmark'")
+    log = fresh_cluster.log.read_text(encoding="utf-8")
+    assert "landmark" in log
+    assert "CREATE DATABASE" in log
+    assert "SCRAM-SHA-256" not in log
+    assert "secret" not in log
