@@ -1,0 +1,129 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Takes private keys out of files that brought them to a host: scripts, and cloud-init's copies of user-data.
+
+The keys may lie in there as they are, or in base64 and gzip layers around each other, as cloud-init's ``write_files``
+and MIME messages have them.  Everything else in a file stays as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import json
+import re
+import typing as t
+import zlib
+
+#: An age identity, as age itself writes it; bech32 may also be in small letters.
+_AGE_IDENTITY = rb"(?i:AGE-SECRET-KEY-(?:PQ-)?1[0-9A-Z]{40,})"
+#: base64 in one line or wrapped into several; the last may be short, but isn't the first word of ``word: ...``.
+_BASE64 = re.compile(
+    rb"(?:[A-Za-z0-9+/]{40,}[ \t]*\r?\n[ \t]*)*[A-Za-z0-9+/]{40,}(?:\s+[A-Za-z0-9+/]+(?![A-Za-z0-9+/:._-]))?={0,2}"
+)
+_GZIP = b"\x1f\x8b\x08"
+_MAX_LAYERS = 6
+_MAX_PLAIN_BYTES = 64 * 1024 * 1024
+
+
+class CantScrub(Exception):
+    """A secret was found in a place that can't be rewritten; the text says where, and nothing of the secret."""
+
+
+class Scrubber:
+    """Rewrites the contents of files.
+
+    :param variables: names of shell variables whose assignments become empty, ``NAME=""``.
+    :param secrets: texts that are taken out wherever they stand, besides age identities.
+    """
+
+    def __init__(self, variables: t.Iterable[str], secrets: t.Iterable[str]) -> None:
+        names = b"|".join(re.escape(name.encode()) for name in variables)
+        # The value as a shell reads it, pieces in quotes, which may go over several lines, and plain ones; and, as the
+        # contract has it, what else stands in its last line.
+        self._assignment = re.compile(
+            rb"^([ \t]*(?:- +)?(?:export[ \t]+)?(?:" + names + rb")=)"
+            rb"((?:\"(?:[^\"\\]|\\.|\\\n)*\"|'[^']*'|\\\n|\\.|[^\s\"'\\])*[^\r\n]*)",
+            re.MULTILINE,
+        )
+        forms = {form for secret in secrets for form in (secret, json.dumps(secret)[1:-1]) if form.strip()}
+        # The longest first: a short one may be a part of it.
+        literals = [re.escape(form.encode()) for form in sorted(forms, key=len, reverse=True)]
+        self._secret = re.compile(b"|".join([*literals, _AGE_IDENTITY]))
+
+    def scrub(self, data: bytes) -> bytes:
+        """*data* without the secrets; the very same bytes where there are none.
+
+        Data with NUL bytes are taken for a format that counts bytes, such as a pickle, and keep their length.
+
+        :raises CantScrub: where that isn't possible.
+        """
+        return self._layer(data, keep_length=False, depth=0)
+
+    def _layer(self, data: bytes, *, keep_length: bool, depth: int) -> bytes:
+        if depth > _MAX_LAYERS:
+            return data
+        if data.startswith(_GZIP):
+            return self._gzip(data, keep_length=keep_length, depth=depth)
+        keep_length = keep_length or b"\0" in data
+
+        def emptied(match: re.Match[bytes]) -> bytes:
+            return b" " * len(match[0]) if keep_length else b""
+
+        def assigned(match: re.Match[bytes]) -> bytes:
+            return match[1] + (b'""'.ljust(len(match[2])) if keep_length else b'""')
+
+        data = self._assignment.sub(assigned, data)
+        data = self._secret.sub(emptied, data)
+        data = _BASE64.sub(lambda match: self._base64(match[0], keep_length=keep_length, depth=depth), data)
+        start = data.find(_GZIP)
+        while start >= 0:
+            data = data[:start] + self._gzip(data[start:], keep_length=keep_length, depth=depth)
+            start = data.find(_GZIP, start + 1)
+        return data
+
+    def _base64(self, text: bytes, *, keep_length: bool, depth: int) -> bytes:
+        # The last of several lines may be a word that only looks as if it belonged to it.
+        for run in (text, text.rpartition(text.split()[-1])[0].rstrip()):
+            try:
+                inner = base64.b64decode(b"".join(run.split()), validate=True)
+            except binascii.Error:
+                continue
+            scrubbed = self._layer(inner, keep_length=keep_length, depth=depth + 1)
+            if scrubbed == inner:
+                return text
+            return _laid_out(base64.b64encode(scrubbed), like=run) + text[len(run) :]
+        return text
+
+    def _gzip(self, data: bytes, *, keep_length: bool, depth: int) -> bytes:
+        """*data* begins with what may be gzip; what stands behind it stays."""
+        unpacker = zlib.decompressobj(wbits=31)
+        try:
+            plain = unpacker.decompress(data, _MAX_PLAIN_BYTES)
+        except zlib.error:
+            return data
+        scrubbed = self._layer(plain, keep_length=False, depth=depth + 1)
+        if scrubbed == plain:
+            return data
+        if not unpacker.eof:
+            raise CantScrub("a secret in gzip data that are cut or too large")
+        packed, old = gzip.compress(scrubbed, mtime=0), len(data) - len(unpacker.unused_data)
+        if keep_length and len(packed) > old:
+            raise CantScrub("a secret in gzip data inside a file whose length must not change")
+        # Readers of gzip pass over zeros at the end.
+        return (packed.ljust(old, b"\0") if keep_length else packed) + unpacker.unused_data
+
+
+def _laid_out(text: bytes, *, like: bytes) -> bytes:
+    """*text* broken into lines as *like* is."""
+    pieces: list[bytes] = []
+    for piece in re.split(rb"(\s+)", like):
+        if text and piece.isspace():
+            pieces.append(piece)
+        elif text:
+            pieces.append(text[: len(piece)])
+            text = text[len(piece) :]
+    return b"".join(pieces) + text
