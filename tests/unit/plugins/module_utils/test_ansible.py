@@ -1,0 +1,378 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import builtins
+import importlib
+import json
+import typing as t
+
+import pyrage
+import pytest
+import yaml
+from ansible.module_utils._internal import _traceback
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.infrazero.database.plugins.module_utils import _ansible
+from ansible_collections.infrazero.database.plugins.module_utils._engine import errors, outcome
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import InvalidDatabases
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base, factory
+
+PASSWORD = "canary-of-a-password"
+IDENTITY = pyrage.x25519.Identity.generate()
+ENTRY = {
+    "name": "app",
+    "user": "app_user",
+    "password": PASSWORD,
+    "backup_age_public_key": str(IDENTITY.to_public()),
+    "backup_age_private_key": str(IDENTITY),
+}
+PARTS = {"connection": _ansible.CONNECTION, "store": _ansible.STORE, "databases": _ansible.DATABASES}
+
+
+@pytest.fixture(autouse=True)
+def profile() -> t.Iterator[None]:
+    """What Ansible's wrapper sets before a module runs, and a module needs until it ends."""
+    with patch_module_args():
+        yield
+
+
+def made(spec: _ansible.ArgumentSpec, **params: t.Any) -> AnsibleModule:
+    with patch_module_args(params):
+        return spec.module(supports_check_mode=True)
+
+
+def ended(capsys: pytest.CaptureFixture[str], function: t.Callable[[], object]) -> dict[str, t.Any]:
+    """What a module printed when it ended."""
+    with pytest.raises(SystemExit):
+        function()
+    return json.loads(capsys.readouterr().out)
+
+
+# Options ------------------------------------------------------------------------------------------------------------
+
+
+def documented(name: str) -> dict[str, t.Any]:
+    module = importlib.import_module(f"ansible_collections.infrazero.database.plugins.doc_fragments.{name}")
+    return yaml.safe_load(module.ModuleDocFragment.DOCUMENTATION)
+
+
+def without_texts(options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Options as documentation and specification both tell them."""
+    told = {}
+    for name, option in options.items():
+        kept = {key: value for key, value in option.items() if key not in ("description", "no_log")}
+        for key in ("suboptions", "options"):
+            if key in kept:
+                kept["options"] = without_texts(kept.pop(key))
+        told[name] = kept
+    return told
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_documentation_and_specification_are_the_same(name: str) -> None:
+    assert without_texts(documented(name)["options"]) == without_texts(PARTS[name].options)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_documented_requirements_are_the_libraries_that_are_looked_for(name: str) -> None:
+    documented_libraries = [text.split()[0] for text in documented(name)["requirements"]]
+    assert documented_libraries == ["python", *PARTS[name].libraries]
+
+
+def test_secrets_and_nothing_else_are_hidden() -> None:
+    def hidden(options: t.Mapping[str, t.Any]) -> set[str]:
+        found = {name for name, option in options.items() if option.get("no_log")}
+        return found.union(*(hidden(option.get("options", {})) for option in options.values()))
+
+    assert set.union(*(hidden(part.options) for part in PARTS.values())) == {
+        "login_password",
+        "secret_access_key",
+        "session_token",
+        "password",
+        "backup_age_private_key",
+    }
+
+
+def test_no_option_comes_from_the_environment() -> None:
+    assert not any("fallback" in option for part in PARTS.values() for option in part.options.values())
+
+
+def test_parts_add_up() -> None:
+    one = _ansible.ArgumentSpec(
+        libraries=["psycopg2"], mutually_exclusive=[("a", "b")], a={"type": "str"}, b={"type": "str"}
+    )
+    two = _ansible.ArgumentSpec(
+        libraries=["pyrage"], required_one_of=[("c", "d")], required_by={"c": ("d",)}, c={"type": "str"}
+    )
+    whole = _ansible.ArgumentSpec(one, two, required_together=[("a", "d")], d={"type": "int"})
+    assert list(whole.options) == ["a", "b", "c", "d"]
+    assert whole.libraries == ["psycopg2", "pyrage"]
+    assert (whole.mutually_exclusive, whole.required_one_of) == ([("a", "b")], [("c", "d")])
+    assert (whole.required_together, whole.required_by) == ([("a", "d")], {"c": ("d",)})
+    assert not two.mutually_exclusive, "a part isn't changed by what it becomes a part of"
+
+
+@pytest.mark.parametrize(
+    ("params", "text"),
+    [
+        ({}, "one of the following is required: bucket, directory"),
+        ({"bucket": "b", "directory": "/d"}, "mutually exclusive: bucket|directory"),
+        ({"bucket": "b", "access_key_id": "x"}, "required together: access_key_id, secret_access_key"),
+        ({"bucket": "b", "session_token": "x"}, "missing parameter(s) required by 'session_token': access_key_id"),
+        ({"bucket": "b", "checksums": "never"}, "value of checksums must be one of"),
+    ],
+)
+def test_rules_of_the_store(capsys: pytest.CaptureFixture[str], params: dict[str, t.Any], text: str) -> None:
+    assert text in ended(capsys, lambda: made(_ansible.STORE, **params))["msg"]
+
+
+# Libraries ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., None]:
+    """A host that lacks libraries."""
+    real = builtins.__import__
+
+    def lack(*names: str) -> None:
+        def fail(name: str, *others: t.Any, **more: t.Any) -> t.Any:
+            if name in names:
+                raise ImportError(name)
+            return real(name, *others, **more)
+
+        monkeypatch.setattr(builtins, "__import__", fail)
+
+    return lack
+
+
+def test_every_missing_library_is_named_at_once(
+    capsys: pytest.CaptureFixture[str], without: t.Callable[..., None]
+) -> None:
+    without("pyrage", "psycopg2")
+    spec = _ansible.ArgumentSpec(_ansible.CONNECTION, _ansible.DATABASES)
+    message = ended(capsys, lambda: made(spec, databases=[ENTRY]))["msg"]
+    assert "required Python library (psycopg2, pyrage)" in message
+
+
+def test_boto3_is_needed_for_a_bucket_only(capsys: pytest.CaptureFixture[str], without: t.Callable[..., None]) -> None:
+    without("boto3")
+    assert made(_ansible.STORE, directory="/backups").params["directory"] == "/backups"
+    assert "(boto3)" in ended(capsys, lambda: made(_ansible.STORE, bucket="backups"))["msg"]
+
+
+# From options to the engine -----------------------------------------------------------------------------------------
+
+
+def test_the_connection_is_by_default_the_superusers_through_the_socket() -> None:
+    settings = _ansible.connection(made(_ansible.CONNECTION))
+    assert (settings.host, settings.port, settings.user) == ("/var/run/postgresql", 5432, "postgres")
+    assert (settings.password, settings.sslmode, settings.maintenance_database) == (None, None, "postgres")
+
+
+def test_the_connections_options() -> None:
+    settings = _ansible.connection(
+        made(
+            _ansible.CONNECTION,
+            login_host="db.example.com",
+            login_port=5433,
+            login_user="admin",
+            login_password=PASSWORD,
+            ssl_mode="verify-full",
+            maintenance_db="defaultdb",
+        )
+    )
+    assert (settings.host, settings.port, settings.user) == ("db.example.com", 5433, "admin")
+    assert (settings.password, settings.sslmode) == (Secret(PASSWORD), "verify-full")
+    assert settings.maintenance_database == "defaultdb"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[t.Any]:
+    """The settings with which stores were opened."""
+    settings: list[t.Any] = []
+    monkeypatch.setattr(factory, "open_store", settings.append)
+    return settings
+
+
+def test_a_bucket(opened: list[t.Any]) -> None:
+    _ansible.store(made(_ansible.STORE, bucket="backups"))
+    _ansible.store(
+        made(
+            _ansible.STORE,
+            bucket="backups",
+            endpoint="s3.example.com",
+            region="eu-1",
+            access_key_id="id",
+            secret_access_key="secret",
+            session_token="token",
+            ca_bundle="/etc/ca.pem",
+            addressing_style="path",
+            checksums="when_required",
+        )
+    )
+    assert opened == [
+        base.S3Settings(bucket="backups"),
+        base.S3Settings(
+            bucket="backups",
+            endpoint="s3.example.com",
+            region="eu-1",
+            access_key_id="id",
+            secret_access_key=Secret("secret"),
+            session_token=Secret("token"),
+            ca_bundle="/etc/ca.pem",
+            addressing_style="path",
+            checksums="when_required",
+        ),
+    ]
+
+
+def test_empty_texts_of_a_bucket_are_not_given(opened: list[t.Any]) -> None:
+    """Variables of an inventory are often empty rather than undefined."""
+    empty = dict.fromkeys(("endpoint", "region", "access_key_id", "secret_access_key", "ca_bundle"), "")
+    _ansible.store(made(_ansible.STORE, bucket="backups", **empty))
+    assert opened == [base.S3Settings(bucket="backups")]
+
+
+def test_a_directory(opened: list[t.Any]) -> None:
+    _ansible.store(made(_ansible.STORE, directory="/var/backups", endpoint="s3.example.com"))
+    assert opened == [base.DirectorySettings(path="/var/backups")]
+
+
+def test_the_list_is_judged_with_real_keys() -> None:
+    module = made(_ansible.DATABASES, databases=[ENTRY])
+    assert _ansible.databases(module, private=True).named("app").identity == Secret(str(IDENTITY))
+    with pytest.raises(InvalidDatabases, match="must not be present here"):
+        _ansible.databases(module, private=False)
+    other = {**ENTRY, "backup_age_private_key": str(pyrage.x25519.Identity.generate())}
+    with pytest.raises(InvalidDatabases, match="doesn't belong"):
+        _ansible.databases(made(_ansible.DATABASES, databases=[other]), private=True)
+
+
+def test_every_fault_of_the_list_is_told_though_ansible_would_stop_at_the_first() -> None:
+    entries = [{"user": "x"}, {**ENTRY, "password": ""}]
+    with pytest.raises(InvalidDatabases, match="has 4 faults"):
+        _ansible.databases(made(_ansible.DATABASES, databases=entries), private=True)
+
+
+def test_the_list_must_not_name_the_maintenance_database_of_the_connection() -> None:
+    spec = _ansible.ArgumentSpec(_ansible.CONNECTION, _ansible.DATABASES)
+    with pytest.raises(InvalidDatabases, match="maintenance database"):
+        _ansible.databases(made(spec, databases=[ENTRY], maintenance_db="app"), private=True)
+
+
+def test_what_is_not_wrong_but_odd_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings: list[str] = []
+    module = made(_ansible.DATABASES, databases=[{**ENTRY, "restore_dump_path": "db/app/"}])
+    monkeypatch.setattr(module, "warn", warnings.append)
+    _ansible.databases(module, private=True)
+    assert warnings == ["entry 1 (app): restore_dump_path is ignored because restore_latest is true"]
+
+
+def test_databases_are_selected_by_name() -> None:
+    found = _ansible.databases(made(_ansible.DATABASES, databases=[ENTRY, {**ENTRY, "name": "b"}]), private=True)
+    assert [one.name for one in _ansible.selected(found, None)] == ["app", "b"]
+    assert [one.name for one in _ansible.selected(found, ["b", "b"])] == ["b"]
+    assert _ansible.selected(found, []) == ()
+    with pytest.raises(errors.ConfigurationError, match="'c' is not in databases_json"):
+        _ansible.selected(found, ["b", "c"])
+
+
+# Results ------------------------------------------------------------------------------------------------------------
+
+MODULE = _ansible.ArgumentSpec(_ansible.DATABASES)
+
+
+def test_a_result_ends_the_module(capsys: pytest.CaptureFixture[str]) -> None:
+    module = made(MODULE, databases=[ENTRY])
+    result = ended(capsys, lambda: _ansible.run(module, lambda _module: {"changed": True, "outstanding": ["app"]}))
+    assert (result["changed"], result["outstanding"]) == (True, ["app"])
+    assert "failed" not in result
+
+
+def test_an_error_of_the_engine_is_told_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    def work(_module: AnsibleModule) -> dict[str, t.Any]:
+        raise errors.AccessDenied("PUT was refused", cause="403", hint="check the credentials")
+
+    result = ended(capsys, lambda: _ansible.run(made(MODULE, databases=[ENTRY]), work))
+    assert result["failed"] is True
+    assert result["msg"] == "store: PUT was refused; cause: 403; hint: check the credentials"
+    assert result["error"] == {
+        "type": "AccessDenied",
+        "stage": "store",
+        "message": "PUT was refused",
+        "cause": "403",
+        "hint": "check the credentials",
+    }
+
+
+@pytest.mark.parametrize("tracebacks", [False, True])
+def test_the_text_of_a_foreign_exception_is_never_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tracebacks: bool
+) -> None:
+    monkeypatch.setattr(_traceback, "_is_traceback_enabled", lambda _event: tracebacks)
+    canary = "canary in a foreign text"
+
+    def foreign(_module: AnsibleModule) -> dict[str, t.Any]:
+        raise KeyError(canary)
+
+    def chained(_module: AnsibleModule) -> dict[str, t.Any]:
+        try:
+            raise KeyError(canary)
+        except KeyError as exc:
+            raise errors.StoreError("no") from exc
+
+    for work in (foreign, chained):
+        module = made(MODULE, databases=[ENTRY])
+        with pytest.raises(SystemExit):
+            _ansible.run(module, work)
+        out, err = capsys.readouterr()
+        assert canary not in out + err
+        assert json.loads(out)["failed"] is True
+        if work is foreign:
+            assert "unexpected KeyError in foreign, line " in json.loads(out)["msg"]
+
+
+def test_secrets_of_the_list_are_masked_wherever_they_turn_up(capsys: pytest.CaptureFixture[str]) -> None:
+    def work(_module: AnsibleModule) -> dict[str, t.Any]:
+        return {"changed": False, "leak": f"the password is {PASSWORD} and the key {IDENTITY}"}
+
+    with pytest.raises(SystemExit):
+        _ansible.run(made(MODULE, databases=[ENTRY]), work)
+    out = capsys.readouterr().out
+    assert PASSWORD not in out
+    assert str(IDENTITY) not in out
+    assert "the password is ********" in out
+
+
+def test_outcomes_are_summed_up() -> None:
+    done = outcome.Outcome("app", "backed_up", {"size": 1})
+    assert _ansible.summed_up(outcome.Summary((done,)), "backed_up", "skipped") == {
+        "changed": True,
+        "databases": [{"database": "app", "status": "backed_up", "size": 1}],
+        "summary": "backed_up=1 skipped=0 failed=0",
+    }
+    skipped = outcome.Summary((outcome.Outcome("app", "skipped"),))
+    assert _ansible.summed_up(skipped, "backed_up", "skipped")["changed"] is False
+
+
+def test_a_failed_database_fails_the_module_and_the_others_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = outcome.Summary(
+        (
+            outcome.Outcome("app", "backed_up"),
+            outcome.Outcome("b", outcome.FAILED, error=errors.LockHeld("busy", hint="wait")),
+        )
+    )
+
+    def work(_module: AnsibleModule) -> dict[str, t.Any]:
+        return _ansible.summed_up(summary, "backed_up")
+
+    result = ended(capsys, lambda: _ansible.run(made(MODULE, databases=[ENTRY]), work))
+    assert result["failed"] is True
+    assert result["changed"] is True
+    assert result["msg"] == "1 of 2 databases failed: b: lock: busy; hint: wait"
+    assert result["summary"] == "backed_up=1 failed=1 (b)"
+    assert [one["database"] for one in result["databases"]] == ["app", "b"]
+    assert result["databases"][1]["error"]["type"] == "LockHeld"
