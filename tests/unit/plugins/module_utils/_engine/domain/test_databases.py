@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import typing as t
@@ -525,17 +526,10 @@ JSON = st.recursive(
 @given(JSON | st.lists(st.dictionaries(st.sampled_from(databases.FIELDS), JSON), max_size=3), st.booleans())
 def test_arbitrary_json_is_valid_or_has_faults(source: t.Any, private: bool) -> None:
     for form in (source, json.dumps(source)):
-        try:
-            parsed = parse(form, private=private)
-        except databases.InvalidDatabases as error:
-            assert error.faults
-            str(error).encode("utf-8")
-        else:
-            assert parsed.entries
-        try:
-            assert "backup_age_private_key" not in repr([list(item) for item in databases.public_view(form)])
-        except databases.InvalidDatabases as error:
-            assert error.faults
+        with contextlib.suppress(databases.InvalidDatabases):
+            assert parse(form, private=private).entries
+        with contextlib.suppress(databases.InvalidDatabases):
+            assert not any("backup_age_private_key" in item for item in databases.public_view(form))
 
 
 @given(st.binary() | st.text())
@@ -568,5 +562,6 @@ def test_no_secret_is_ever_shown(items: list[dict[str, t.Any]], private: bool) -
         shown = repr(parse(items, private=private))
     except databases.InvalidDatabases as error:
         shown = f"{error} {error!r} {error.faults!r} {error.as_dict()}"
+    shown.encode("utf-8")
     assert PASSWORD not in shown
     assert IDENTITY not in shown

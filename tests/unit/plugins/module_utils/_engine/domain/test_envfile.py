@@ -139,13 +139,13 @@ def test_what_a_shell_would_expand_run_or_refuse_is_refused_with_its_line(text: 
     assert caught.value.hint
 
 
-@given(VALUES, NASTY)
+@given(VALUES, NASTY.filter(lambda text: "'" not in text))
 def test_errors_do_not_repeat_the_contents(secret: str, rest: str) -> None:
     canary = "s3cr3t-canary"
-    try:
-        envfile.parse(f"A='{canary}{secret}\nB={canary}{rest}", name="db.env")
-    except errors.ConfigurationError as error:
-        assert canary not in str(error)
+    even = secret.replace("'", "")
+    with pytest.raises(errors.ConfigurationError) as caught:
+        envfile.parse(f"A='{canary}{even}\nB={canary}{rest}", name="db.env")
+    assert canary not in str(caught.value)
 
 
 @given(st.text(alphabet=st.characters()))

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -276,7 +277,7 @@ def test_a_number_beyond_every_float_is_refused() -> None:
     ],
 )
 def test_items_need_all_their_fields(field: str, item: dict[str, t.Any]) -> None:
-    with pytest.raises(errors.ManifestError, match="is missing|is no "):
+    with pytest.raises(errors.ManifestError, match=r"is missing|is no "):
         manifest.parse(of_ours(**{field: [item]}))
 
 
@@ -308,10 +309,8 @@ def test_a_damaged_manifest_is_a_manifest_or_an_error(written: manifest.Manifest
     damaged = bytearray(manifest.render(written))
     position = data.draw(st.integers(0, len(damaged) - 1))
     damaged[position] ^= 1 << data.draw(st.integers(0, 7))
-    try:
+    with contextlib.suppress(errors.ManifestError):
         manifest.parse(bytes(damaged))
-    except errors.ManifestError:
-        pass
 
 
 @given(MANIFESTS, st.data())
