@@ -1,0 +1,131 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""An object of an S3 server being read, across lost connections."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+import typing as t
+
+from ..errors import AlreadyExists, NotFound, StoreError, Unreachable
+from .base import ObjectInfo
+from .s3_errors import BODY_ERRORS
+
+if t.TYPE_CHECKING:
+    from types import TracebackType
+
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
+
+#: Seconds before the first attempt to go on; each further wait without progress in between is twice as long.
+RESUME_SECONDS = 0.5
+_SKIP = 1024 * 1024
+
+
+class S3Reader:
+    """An object being read; see :class:`.base.ObjectReader`.
+
+    When the connection is lost, or an answer ends early, the rest is asked for: of that same object only, and as long
+    as there is some progress in a number of attempts.
+
+    :param fetch: gets the object; takes boto3's ``Range`` and ``IfMatch``.
+    :param attempts: to go on from one and the same place.
+    """
+
+    def __init__(self, key: str, fetch: t.Callable[..., GetObjectOutputTypeDef], *, attempts: int) -> None:
+        answer = fetch()
+        self.info = info_of(key, answer)
+        self.size = self.info.size
+        self._fetch = fetch
+        self._attempts = attempts
+        self._failures = 0
+        self._same = {"IfMatch": answer["ETag"]} if self.info.etag else {}
+        self._body = answer["Body"]
+        # How much the caller has, and where the body stands: before that when a server has sent all of it again.
+        self._position = 0
+        self._at = 0
+
+    def read(self, n: int, /) -> bytes:
+        """The next bytes of the object."""
+        while n > 0 and self._position < self.size:
+            behind = self._position - self._at
+            try:
+                data = self._body.read(min(behind, _SKIP) if behind else min(n, self.size - self._position))
+            except BODY_ERRORS as error:
+                self._resume(f"{type(error).__name__}: {error}")
+                continue
+            if not data:
+                self._resume("the server ended its answer early")
+                continue
+            self._at += len(data)
+            if not behind:
+                self._position = self._at
+                self._failures = 0
+                return data
+        return b""
+
+    def close(self) -> None:
+        """Drop the connection, or give it back where the answer was read to its end."""
+        self._body.close()
+
+    def __enter__(self) -> S3Reader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self.close()
+
+    def _resume(self, cause: str) -> None:
+        """Ask for the rest; raises when that was tried too often, or when it isn't the same object any more."""
+        self._body.close()
+        message = f"the download of {self.info.key!a} broke off after {self._position} of {self.size} bytes"
+        if self._failures == self._attempts:
+            hint = "look into the network, and whether the store still has the whole object"
+            raise Unreachable(message, stage="download", cause=cause, hint=hint)
+        time.sleep(RESUME_SECONDS * 2**self._failures)
+        self._failures += 1
+        try:
+            answer = self._fetch(Range=f"bytes={self._position}-", **self._same)
+        except (NotFound, AlreadyExists) as error:
+            # Deleted or, by the condition, another one by now: not to be taken for an object that never was.
+            raise _changed(message, error.cause) from error
+        start, size = _extent(answer)
+        now = dataclasses.replace(info_of(self.info.key, answer), size=size)
+        if now != self.info or start not in (0, self._position):
+            answer["Body"].close()
+            raise _changed(message, "the store has another one under the key")
+        self._body = answer["Body"]
+        self._at = start
+
+
+def info_of(key: str, answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef) -> ObjectInfo:
+    """The object that an answer to HEAD or GET is about (for a range of it, *size* is that of the range)."""
+    if "ContentLength" not in answer or "LastModified" not in answer:
+        raise StoreError(
+            f"the store says no size or no time of {key!a}",
+            hint="check that the endpoint is an S3 API, and that no proxy changes its answers",
+        )
+    return ObjectInfo(key, answer["ContentLength"], answer["LastModified"], etag_of(answer.get("ETag")))
+
+
+def etag_of(text: str | None) -> str | None:
+    """The entity tag without its quotes; some servers send empty ones."""
+    return (text or "").strip('"') or None
+
+
+def _extent(answer: GetObjectOutputTypeDef) -> tuple[int, int]:
+    """Where the body of an answer begins in its object, and the object's size.
+
+    The status says nothing: some servers answer 200 to a range, with or without doing what was asked.
+    """
+    match = re.match(r"bytes (\d+)-\d+/(\d+)\Z", answer.get("ContentRange", ""))
+    return (int(match[1]), int(match[2])) if match else (0, answer["ContentLength"])
+
+
+def _changed(message: str, cause: str) -> StoreError:
+    hint = "look into who writes to the bucket, then run again"
+    return StoreError(f"{message}, and it is another object now", stage="download", cause=cause, hint=hint)
