@@ -14,8 +14,8 @@ from .connection import ConnectionSettings, client_arguments
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
-#: What pg_dump's standard error says when a table could not be locked in time.
-LOCK_TIMED_OUT = "lock timeout"
+#: What pg_dump quotes when a table could not be locked in time.
+LOCK_TIMED_OUT = "LOCK TABLE"
 
 _VERSION = re.compile(r"\(PostgreSQL\)\s+(\S+)")
 

@@ -1,0 +1,339 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""The use case "back up": dump, compress, encrypt, stream to the store, manifest last."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import platform
+import secrets
+import time
+import typing as t
+
+from . import catalogue, outcome
+from .domain import dumptext, layout, lineage, manifest
+from .domain.databases import Database
+from .errors import BackupRefused, EngineError, PostgresError, ProcessFailed, StoreError
+from .postgres import databases, dump, facts, lock, state
+from .postgres.connection import ConnectionSettings, client_credentials, client_program, connect
+from .reporting import Reporter, Silent
+from .stores.base import Store
+from .streams import age, pipeline
+from .streams.compression import Compression
+from .streams.process import Process, child_environment, run
+
+if t.TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection
+
+#: Status of a database that was backed up, and of one that check mode says would be.
+BACKED_UP = "backed_up"
+PLANNED = "planned"
+
+
+@dataclasses.dataclass(frozen=True)
+class BackupOptions:
+    """How backups are made.
+
+    :param jobs: databases that are backed up at the same time.
+    :param take_over: go on with the history of a prefix though its latest backup is not of this cluster.
+    :param lock_wait_seconds: how long the dump waits for a table that somebody holds exclusively.
+    """
+
+    compression: Compression = dataclasses.field(default_factory=Compression)
+    jobs: int = 1
+    take_over: bool = False
+    lock_wait_seconds: int = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class BackupPlan:
+    """What a backup would do.
+
+    :param key: key of the dump to be made.
+    :param estimated_size: bytes that the database takes in the cluster.
+    :param previous: the manifest that ours will follow.
+    """
+
+    database: str
+    key: str
+    estimated_size: int
+    cluster: facts.ClusterFacts
+    facts: facts.DatabaseFacts
+    previous: catalogue.Found | None
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """As plain data."""
+        return {
+            "key": self.key,
+            "estimated_size": self.estimated_size,
+            "previous": None if self.previous is None else self.previous.manifest.key,
+            "warnings": list(self.warnings),
+        }
+
+
+def plan_backup(
+    database: Database,
+    *,
+    admin: Connection,
+    settings: ConnectionSettings,
+    store: Store,
+    options: BackupOptions,
+    moment: datetime.datetime,
+) -> BackupPlan:
+    """Decide whether *database* may be backed up now, and as what.  Reads only.
+
+    :param admin: a connection to the maintenance database.
+    :param moment: the run's timestamp.
+    :raises BackupRefused: where a backup would put a good one out of sight.
+    """
+    cluster = facts.cluster_facts(admin)
+    record = state.database_record(admin, database.name)
+    if record is not None and record.restore == state.OUTSTANDING:
+        raise BackupRefused(
+            f"the restore of {database.name!r} is outstanding, so its backup would be an empty one",
+            hint="run the bootstrap again until every restore has succeeded, or restore it with restore.sh",
+        )
+    with contextlib.closing(connect(settings, database=database.name)) as conn:
+        found = facts.database_facts(conn, database.name)
+    previous = catalogue.read_latest(store, database.name)
+    fault = lineage.fault(
+        None if previous is None else previous.manifest,
+        previous_sha256=None if previous is None else previous.sha256,
+        system_identifier=cluster.system_identifier,
+        restored_from_sha256=None if record is None else record.restored_from_sha256,
+        made_empty=record is not None and record.restored_from_sha256 is None,
+    )
+    warnings: list[str] = []
+    if fault is not None and not options.take_over:
+        raise BackupRefused(
+            f"{store.url(layout.latest_key(database.name))} belongs to somebody else",
+            cause=fault,
+            hint="restore from it first, or give this host a bucket of its own; if this cluster is meant to go on with "
+            "that history, say so with --take-over (option take_over)",
+        )
+    if fault is not None:
+        warnings.append(f"taken over: {fault}")
+    if previous is not None and previous.manifest.created_at > moment:
+        warnings.append(
+            f"the clock reads {moment:%Y-%m-%dT%H:%M:%SZ}, before the latest backup of "
+            f"{previous.manifest.created_at:%Y-%m-%dT%H:%M:%SZ}: one of them was or is wrong"
+        )
+    return BackupPlan(
+        database=database.name,
+        key=layout.dump_key(database.name, moment, compression=options.compression.method),
+        estimated_size=found.size,
+        cluster=cluster,
+        facts=found,
+        previous=previous,
+        warnings=tuple(warnings),
+    )
+
+
+def back_up(
+    database: Database,
+    *,
+    settings: ConnectionSettings,
+    store: Store,
+    options: BackupOptions,
+    moment: datetime.datetime,
+    reporter: Reporter | None = None,
+) -> outcome.Outcome:
+    """Back up one database; the new backup is the latest one only after all of it was checked.
+
+    :param moment: the run's timestamp, the same for all databases of a run.
+    """
+    reporter = reporter or Silent()
+    recipients = age.parse_recipients(database.recipients)
+    with lock.locked_session(settings, database.name, doing="backup") as (admin, held):
+        plan = plan_backup(database, admin=admin, settings=settings, store=store, options=options, moment=moment)
+        started = time.monotonic()
+        reporter.stage(database.name, "dump", f"dumping to {store.url(plan.key)}", total=plan.estimated_size)
+        stream, tables, dump_version = _upload(
+            plan, recipients=recipients, settings=settings, store=store, options=options, reporter=reporter
+        )
+        reporter.stage(database.name, "manifest", "writing the manifest")
+        previous = plan.previous
+        made = manifest.Manifest(
+            key=plan.key,
+            sha256=stream.sha256,
+            created_at=moment.replace(microsecond=0),
+            schema_version=manifest.SCHEMA_VERSION,
+            database=database.name,
+            system_identifier=plan.cluster.system_identifier,
+            server_version=plan.cluster.server_version,
+            server_version_num=plan.cluster.server_version_num,
+            dump_version=dump_version,
+            encoding=plan.facts.encoding,
+            locale_provider=plan.facts.locale_provider,
+            collate=plan.facts.collate,
+            ctype=plan.facts.ctype,
+            icu_locale=plan.facts.icu_locale,
+            format="plain",
+            compression=options.compression.method,
+            size=stream.size,
+            plaintext_size=stream.plain_size,
+            plaintext_sha256=stream.plain_sha256,
+            duration_seconds=round(time.monotonic() - started, 3),
+            host=platform.node(),
+            sequence=1 if previous is None else (previous.manifest.sequence or 0) + 1,
+            previous_sha256=None if previous is None else previous.sha256,
+            extensions=tuple(manifest.Extension(e.name, e.version) for e in plan.facts.extensions),
+            roles=tuple(plan.facts.roles),
+            tables=tuple(manifest.Table(table.name, table.rows, table.digest) for table in tables),
+        )
+        data = manifest.render(made)
+        own_key = layout.manifest_key(plan.key)
+        # A run that was stopped for a while may find another one at work; latest is not ours to move then.
+        held.check()
+        store.put_if_absent(own_key, data)
+        store.put(layout.latest_key(database.name), data)
+    details = {
+        "key": made.key,
+        "manifest": own_key,
+        "sha256": made.sha256,
+        "size": made.size,
+        "plaintext_size": made.plaintext_size,
+        "tables": len(tables),
+        "rows": made.rows,
+        "sequence": made.sequence,
+        "duration_seconds": made.duration_seconds,
+        "warnings": list(plan.warnings),
+    }
+    return outcome.Outcome(database.name, BACKED_UP, details)
+
+
+def back_up_all(
+    entries: t.Sequence[Database],
+    *,
+    settings: ConnectionSettings,
+    store: Store,
+    options: BackupOptions,
+    reporter: Reporter | None = None,
+) -> outcome.Summary:
+    """Back up every one of *entries* under one timestamp; one that fails doesn't stop the others.
+
+    Databases that a restore replaced, and whose time beside the new one is over, are dropped first.
+    """
+    moment = datetime.datetime.now(datetime.timezone.utc)
+    by_name = {entry.name: entry for entry in entries}
+    with contextlib.closing(connect(settings)) as admin:
+        for kept in state.replaced(admin, expired=True):
+            databases.expire_replaced(admin, [kept.name])
+            state.forget_replaced(admin, kept.name)
+
+    def work(name: str) -> outcome.Outcome:
+        return back_up(by_name[name], settings=settings, store=store, options=options, moment=moment, reporter=reporter)
+
+    return outcome.run_each(list(by_name), work, jobs=options.jobs)
+
+
+def plan_all(
+    entries: t.Sequence[Database],
+    *,
+    settings: ConnectionSettings,
+    store: Store,
+    options: BackupOptions,
+    reporter: Reporter | None = None,
+) -> outcome.Summary:
+    """Say what :func:`back_up_all` would do.  Nothing is changed."""
+    moment = datetime.datetime.now(datetime.timezone.utc)
+    by_name = {entry.name: entry for entry in entries}
+
+    def work(name: str) -> outcome.Outcome:
+        age.parse_recipients(by_name[name].recipients)
+        with contextlib.closing(connect(settings)) as admin:
+            plan = plan_backup(
+                by_name[name], admin=admin, settings=settings, store=store, options=options, moment=moment
+            )
+        return outcome.Outcome(name, PLANNED, plan.as_dict())
+
+    return outcome.run_each(list(by_name), work)
+
+
+class _DumpText:
+    """The text of a dump on its way: our first line, then ``pg_dump``'s output, counted and proven complete.
+
+    The end is passed on only after pg_dump has ended with status 0 and its text has turned out to be whole, so that
+    whatever lies downstream never sees the end of a broken dump.
+    """
+
+    def __init__(self, source: pipeline.Readable, *, advance: t.Callable[[int], None]) -> None:
+        key = secrets.token_bytes(dumptext.KEY_SIZE)
+        self._first = dumptext.preface(key)
+        self._source = source
+        self._tally = dumptext.Tally(key)
+        self._advance = advance
+        self.tables: t.Sequence[dumptext.TableTally] = ()
+
+    def read(self, size: int) -> bytes:
+        """Up to *size* bytes; ``b""`` is the proven end."""
+        if self._first:
+            chunk, self._first = self._first, b""
+        else:
+            chunk = self._source.read(size)
+        if not chunk:
+            self.tables = self._tally.finish()
+            return b""
+        self._tally.feed(chunk)
+        self._advance(len(chunk))
+        return chunk
+
+    def close(self) -> None:
+        """Nothing of its own to close: the process belongs to its context."""
+
+
+def _upload(
+    plan: BackupPlan,
+    *,
+    recipients: t.Sequence[t.Any],
+    settings: ConnectionSettings,
+    store: Store,
+    options: BackupOptions,
+    reporter: Reporter,
+) -> tuple[pipeline.Encoded, t.Sequence[dumptext.TableTally], str]:
+    program = client_program("pg_dump", server_version_num=plan.cluster.server_version_num)
+    version = dump.version_of(run([program, "--version"], stage="dump", environment=child_environment()))
+    arguments = dump.arguments(program, settings, plan.database, lock_wait_seconds=options.lock_wait_seconds)
+    with client_credentials(settings) as (extra, pass_fds):
+        environment = child_environment(extra)
+        with Process(arguments, stage="dump", environment=environment, pass_fds=pass_fds) as process:
+            text = _DumpText(process, advance=lambda count: reporter.advance(plan.database, count))
+            with contextlib.closing(
+                pipeline.encode(text, compression=options.compression, recipients=recipients)
+            ) as stream:
+                try:
+                    store.upload(plan.key, stream, size_hint=plan.estimated_size)
+                except ProcessFailed as exc:
+                    raise _named_blockers(exc, settings, plan.database) from None
+    stored = store.head(plan.key)
+    if stored.size != stream.size:
+        raise StoreError(
+            f"{store.url(plan.key)} has {stored.size} bytes, {stream.size} were sent",
+            stage="upload",
+            hint="the store lost data: the backup before this one is still the latest",
+        )
+    return stream, text.tables, version
+
+
+def _named_blockers(error: EngineError, settings: ConnectionSettings, database: str) -> EngineError:
+    """*error* with the names of those whose locks it was about, if it was about locks."""
+    if dump.LOCK_TIMED_OUT not in error.cause:
+        return error
+    try:
+        with contextlib.closing(connect(settings, database=database)) as conn:
+            names = dump.blockers(conn)
+    except PostgresError:
+        return error
+    if not names:
+        return error
+    return ProcessFailed(
+        error.message,
+        stage=error.stage,
+        cause=f"{error.cause}; {'; '.join(names)}",
+        hint="let that process finish, or end it, and run the backup again",
+    )

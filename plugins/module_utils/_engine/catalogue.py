@@ -1,0 +1,126 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""What lies in the store: manifests read with care, and the list of a database's backups."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import typing as t
+
+from .domain import layout, manifest
+from .errors import ManifestError, NotFound
+from .stores.base import Store
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A manifest as it lies in a store.
+
+    :param key: the manifest's own key.
+    :param sha256: of its bytes.
+    """
+
+    store: Store
+    key: str
+    manifest: manifest.Manifest
+    sha256: str
+
+    @property
+    def location(self) -> layout.Location:
+        """Where the dump lies; its bucket is ``None`` where that is the manifest's own."""
+        return layout.locate(self.manifest.key)
+
+
+def read_manifest(store: Store, key: str) -> Found:
+    """Read and check one manifest.
+
+    :raises NotFound: only where the store says that there is none; any other answer is its own error.
+    """
+    data = store.get(key, limit=manifest.MAX_BYTES)
+    try:
+        parsed = manifest.parse(data)
+    except ManifestError as exc:
+        raise ManifestError(f"{store.url(key)}: {exc.message}", cause=exc.cause, hint=exc.hint) from None
+    return Found(store, key, parsed, manifest.digest(data))
+
+
+def read_latest(store: Store, database: str) -> Found | None:
+    """The manifest of the newest good backup of *database*; ``None`` where the store says that there is none."""
+    try:
+        return read_manifest(store, layout.latest_key(database))
+    except NotFound:
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Backup:
+    """One backup in the catalogue.
+
+    :param created_at: from the key.
+    :param size: bytes of the encrypted object, ``None`` where it is missing.
+    :param state: ``complete``: the dump and its manifest are there; ``unproven``: a dump without a manifest (a run that
+        was cut off, or another tool's); ``missing``: a manifest whose dump is gone.
+    :param latest: whether ``latest-dump.json`` names it.
+    """
+
+    database: str
+    key: str
+    created_at: datetime.datetime
+    size: int | None
+    state: str
+    latest: bool
+
+    def as_dict(self, now: datetime.datetime) -> dict[str, t.Any]:
+        """As plain data, with its age in seconds at the moment *now*."""
+        return {
+            "database": self.database,
+            "key": self.key,
+            "created_at": self.created_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "age_seconds": int((now - self.created_at).total_seconds()),
+            "size": self.size,
+            "state": self.state,
+            "latest": self.latest,
+        }
+
+
+def catalogue(store: Store, database: str) -> list[Backup]:
+    """Every backup of *database* in the store, newest first; one listing and the latest manifest are read."""
+    latest = read_latest(store, database)
+    sizes: dict[str, int] = {}
+    moments: dict[str, datetime.datetime] = {}
+    proofs: set[str] = set()
+    for info in store.list(layout.prefix(database)):
+        moment = layout.moment_of(info.key)
+        if moment is None:
+            continue
+        if info.key.endswith(layout.MANIFEST_SUFFIX):
+            proofs.add(info.key)
+        else:
+            sizes[info.key] = info.size
+        moments[info.key] = moment
+    latest_dump = None
+    if latest is not None and latest.location.bucket is None:
+        latest_dump = latest.location.key
+        moments[latest_dump] = latest.manifest.created_at
+        proofs.add(layout.manifest_key(latest_dump))
+
+    # A manifest whose dump is gone stands for its dump, under the manifest's own key unless the dump's is known.
+    found = {layout.manifest_key(key) for key in sizes}
+    lost = proofs - found
+    if latest_dump is not None and latest_dump not in sizes:
+        lost = (lost - {layout.manifest_key(latest_dump)}) | {latest_dump}
+    backups = [
+        Backup(
+            database=database,
+            key=key,
+            created_at=moments[key],
+            size=sizes.get(key),
+            state="missing" if key in lost else "complete" if layout.manifest_key(key) in proofs else "unproven",
+            latest=key == latest_dump,
+        )
+        for key in [*sizes, *lost]
+    ]
+    return sorted(backups, key=lambda backup: (backup.created_at, backup.key), reverse=True)
