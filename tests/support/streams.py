@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import pathlib
 import threading
 import typing as t
@@ -24,20 +23,20 @@ class Pieces:
         self._data = data
         self._sizes = itertools.cycle(sizes)
         self._fail_at = fail_at
-        self._position = 0
+        self.position = 0
         self.closed = 0
         self.ended = False
 
     def read(self, n: int, /) -> bytes:
         if self.closed:
             raise AssertionError("read after close")
-        end = self._position + min(n, next(self._sizes))
+        end = self.position + min(n, next(self._sizes))
         if self._fail_at is not None:
-            if self._position >= self._fail_at:
+            if self.position >= self._fail_at:
                 raise SourceBroke
             end = min(end, self._fail_at)
-        piece = self._data[self._position : end]
-        self._position += len(piece)
+        piece = self._data[self.position : end]
+        self.position += len(piece)
         self.ended = not piece
         return piece
 
@@ -95,6 +94,10 @@ def flips(data: bytes, *, start: int = 0, step: int = 1) -> t.Iterator[tuple[int
         yield bit // 8, bytes(flipped)
 
 
+def _descriptors() -> int:
+    return sum(1 for _unused in pathlib.Path("/proc/self/fd").iterdir())
+
+
 def _children() -> set[str]:
     found: set[str] = set()
     for task in pathlib.Path("/proc/self/task").iterdir():
@@ -106,10 +109,10 @@ def _children() -> set[str]:
 @contextlib.contextmanager
 def nothing_left() -> t.Iterator[None]:
     """Fails where threads, file descriptors or children (zombies too) stay behind."""
-    threads, descriptors, children = set(threading.enumerate()), len(os.listdir("/proc/self/fd")), _children()
+    threads, descriptors, children = set(threading.enumerate()), _descriptors(), _children()
     yield
     for thread in set(threading.enumerate()) - threads:
         thread.join(5)  # it may have given its last chunk just now
     assert set(threading.enumerate()) <= threads
-    assert len(os.listdir("/proc/self/fd")) <= descriptors
+    assert _descriptors() <= descriptors
     assert _children() <= children

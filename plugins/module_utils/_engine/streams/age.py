@@ -4,8 +4,8 @@
 
 """age encryption: recipients, identities, and readers that encrypt and decrypt as they go.
 
-Format: https://age-encryption.org/v1.  The work is done by pyrage (the Rust implementation of age).  pyrage pushes, from
-a reader into a writer, so each direction runs in a thread of its own.
+Format: https://age-encryption.org/v1.  The work is done by pyrage (the Rust implementation of age).  It pushes, from a
+reader into a writer, so each direction runs in a thread of its own.
 """
 
 from __future__ import annotations
@@ -156,9 +156,9 @@ def pair_fault(recipients: t.Sequence[str], secret: Secret) -> str | None:
 
     All of them are taken to be free of faults.  Found out by trying, so it holds for SSH keys too.
     """
-    sample = pyrage.encrypt(b"", parse_recipients(recipients))
+    public, private = parse_recipients(recipients), parse_identities([secret])
     try:
-        pyrage.decrypt(sample, parse_identities([secret]))
+        pyrage.decrypt(pyrage.encrypt(b"", public), private)
     except pyrage.DecryptError:
         return "doesn't belong to any of the recipients"
     return None

@@ -5,7 +5,7 @@
 """What all stages of a stream have in common: the protocol, a buffer, and a thread with a bounded hand-over.
 
 One rule holds for every reader of this room: ``b""`` means that the end is *proven*.  The process exited with 0, the
-decompressor saw its trailer, age its final chunk, the checksum matched.  Anything else raises, also in every later read.
+decompressor saw its trailer, age its final chunk, the checksum matched.  Anything else raises, in every later read too.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import io
 import os
+import pathlib
 import signal
 import subprocess
 import threading
@@ -74,7 +75,7 @@ class Process:
         pass_fds: t.Sequence[int] = (),
         stdin: Readable | None = None,
     ) -> None:
-        self._name = os.path.basename(argv[0])
+        self._name = pathlib.PurePath(argv[0]).name
         self._stage = stage
         self._source = stdin
         self._feed_error: BaseException | None = None

@@ -75,10 +75,11 @@ def test_a_child_that_closes_its_output_is_believed_only_with_its_status() -> No
 
 
 def test_much_standard_error_neither_blocks_nor_fills_the_memory() -> None:
-    script = "head -c 20000000 /dev/zero | tr '\\0' 'x' >&2; printf '\\nnear the end\\n\\033[31mlast line\\n' >&2; exit 1"
-    with shell(script) as process:
-        with pytest.raises(ProcessFailed) as caught:
-            drain(process)
+    script = (
+        "head -c 20000000 /dev/zero | tr '\\0' 'x' >&2; printf '\\nnear the end\\n\\033[31mlast line\\n' >&2; exit 1"
+    )
+    with shell(script) as process, pytest.raises(ProcessFailed) as caught:
+        drain(process)
     assert len(caught.value.cause) <= 2048
     assert caught.value.cause == "near the end; ?[31mlast line"
 
@@ -171,7 +172,14 @@ def test_a_closed_process_has_no_end_even_where_the_child_was_done() -> None:
 
 
 def test_the_environment_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "DB_RESTORE_AGE_PRIVATE_KEY", "PGHOST", "LD_PRELOAD", "LC_CTYPE"):
+    for name in (
+        "AWS_SECRET_ACCESS_KEY",
+        "PGPASSWORD",
+        "DB_RESTORE_AGE_PRIVATE_KEY",
+        "PGHOST",
+        "LD_PRELOAD",
+        "LC_CTYPE",
+    ):
         monkeypatch.setenv(name, "canary")
     monkeypatch.setenv("TZ", "Europe/Berlin")
     output = run(["env"], stage="dump", environment=child_environment({"PGPASSFILE": "/proc/self/fd/9"})).decode()
@@ -228,16 +236,16 @@ def test_a_child_may_have_enough_of_its_input_but_the_inputs_end_still_counts() 
     with shell("head -c 10", stdin=source) as process:
         assert drain(process) == bytes(10)
         assert source.ended
-    with shell("head -c 10", stdin=Pieces(bytes(3_000_000), fail_at=2_999_999)) as process:
-        with pytest.raises(SourceBroke):
-            drain(process)
+    source = Pieces(bytes(3_000_000), fail_at=2_999_999)
+    with shell("head -c 10", stdin=source) as process, pytest.raises(SourceBroke):
+        drain(process)
 
 
 def test_a_child_that_fails_before_its_input_ends_is_the_error() -> None:
     source = Endless()
-    with shell("head -c 10 >/dev/null; echo broken >&2; exit 3", stdin=source) as process:
-        with pytest.raises(ProcessFailed, match="status 3; cause: broken"):
-            drain(process)
+    process = shell("head -c 10 >/dev/null; echo broken >&2; exit 3", stdin=source)
+    with process, pytest.raises(ProcessFailed, match="status 3; cause: broken"):
+        drain(process)
     assert source.closed == 1
 
 
