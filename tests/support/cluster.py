@@ -238,11 +238,9 @@ class Cluster:
             *("--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"),
             *("--auth-local=peer", "--auth-host=scram-sha-256"),
         )
-
-    def _write_configuration(self) -> None:
-        settings = {**self._configuration, "port": str(self.port), "unix_socket_directories": self.host}
-        lines = [f"{name} = '" + value.replace("'", "''") + "'" for name, value in settings.items()]
-        self._write("postgresql.auto.conf", lines)
+        # Ours stands beside the server's own file, and below what ALTER SYSTEM writes.
+        with (self.data_directory / "postgresql.conf").open("a", encoding="utf-8") as configuration:
+            configuration.write("include 'cluster.conf'\n")
         self._write(
             "pg_hba.conf",
             [
@@ -254,6 +252,12 @@ class Cluster:
         )
         superusers = sorted({"root", SERVER_USER, pwd.getpwuid(os.geteuid()).pw_name})
         self._write("pg_ident.conf", [f"local {user} {SERVER_USER}" for user in superusers] + [r"local /^(.*)$ \1"])
+
+    def _write_configuration(self) -> None:
+        settings = {**self._configuration, "port": str(self.port), "unix_socket_directories": self.host}
+        self._write(
+            "cluster.conf", [f"{name} = '" + value.replace("'", "''") + "'" for name, value in settings.items()]
+        )
 
     def _write(self, name: str, lines: t.Sequence[str]) -> None:
         path = self.data_directory / name

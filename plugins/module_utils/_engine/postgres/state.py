@@ -266,7 +266,8 @@ def outstanding(conn: Connection) -> tuple[str, ...]:
 def record_outcome(conn: Connection, name: str, restore: str, *, restored_from: RestoredFrom | None = None) -> None:
     """Record what became of a database's restore; what was recorded before is replaced.
 
-    :param restore: :data:`RESTORED`, :data:`EMPTY` or :data:`SKIPPED`.
+    :param restore: :data:`RESTORED`, :data:`EMPTY` or :data:`SKIPPED`; :data:`OUTSTANDING` where a restore is going to
+        empty the database first.
     :param restored_from: with :data:`RESTORED`, and only then.
     """
     ensure(conn)
