@@ -28,7 +28,7 @@ from ..errors import (
 from .flow import CHUNK, ChunkReader, Peekable, Readable, ThreadReader
 
 try:
-    import pyrage
+    import pyrage  # type: ignore[import-untyped]
 except ImportError:
     pyrage = None
 
