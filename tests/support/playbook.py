@@ -128,6 +128,7 @@ def play(*tasks: Task, variables: t.Mapping[str, t.Any] | None = None) -> Played
                 "ANSIBLE_LOCAL_TEMP": str(directory / "local"),
                 "ANSIBLE_REMOTE_TEMP": str(directory / "remote"),
                 "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_PIPELINING": "1",
             },
             check=False,
         )

@@ -1,0 +1,124 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""The use case "bootstrap": roles and databases of the list, and on a fresh cluster the note of what is to be restored.
+
+The note comes first, so that a bootstrap that is killed is resumed, and no database of it is backed up over its
+``latest`` while it still waits for its restore.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import platform
+import typing as t
+
+from .domain.databases import Databases
+from .domain.plan import (
+    AlterRole,
+    BootstrapPlan,
+    ChangeOwner,
+    CreateDatabase,
+    CreateRole,
+    GrantDatabase,
+    Wish,
+    plan_bootstrap,
+)
+from .postgres import facts, roles, state
+from .postgres.connection import APPLICATION, ConnectionSettings, connect
+
+if t.TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a bootstrap has done, or would do.
+
+    :param fresh: the cluster had no database of anybody's, and no bootstrap had begun.
+    :param resumed: one had begun and not ended.
+    :param plan: roles and databases.
+    :param outstanding: databases that wait for their restore now.
+    """
+
+    fresh: bool
+    resumed: bool
+    plan: BootstrapPlan
+    outstanding: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was, or would be, changed: roles, databases, or the record of the bootstrap."""
+        return self.plan.changed or self.fresh or (self.resumed and not self.outstanding)
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """As plain data."""
+        steps = self.plan.steps
+        return {
+            "changed": self.changed,
+            "fresh": self.fresh,
+            "plan": [str(step) for step in steps],
+            "roles": {
+                "created": [step.role for step in steps if isinstance(step, CreateRole)],
+                "changed": [step.role for step in steps if isinstance(step, AlterRole)],
+            },
+            "databases": {
+                "created": [step.database for step in steps if isinstance(step, CreateDatabase)],
+                "changed": list(
+                    dict.fromkeys(step.database for step in steps if isinstance(step, (ChangeOwner, GrantDatabase)))
+                ),
+            },
+            "outstanding": list(self.outstanding),
+        }
+
+    def diff(self) -> dict[str, str]:
+        """As Ansible shows differences; no secret."""
+        diff = self.plan.diff()
+        if self.fresh or (self.resumed and not self.outstanding):
+            waiting = ", ".join(repr(name) for name in self.outstanding)
+            diff["before"] += f"bootstrap: {'never begun' if self.fresh else 'unfinished'}\n"
+            diff["after"] += f"bootstrap: {f'waits for the restore of {waiting}' if waiting else 'finished'}\n"
+        return diff
+
+
+def bootstrap(
+    listed: Databases, *, settings: ConnectionSettings, restore: bool = False, plan_only: bool = False
+) -> Report:
+    """Bring about the roles and databases of *listed*.
+
+    On a fresh cluster, or where an earlier bootstrap did not end, each database for which the list names a backup is
+    recorded as waiting for its restore, before anything is made.  The restores themselves are another use case.
+
+    :param restore: whether there are to be restores at all; without, databases are recorded as made empty.
+    :param plan_only: say what would be done, change nothing.
+    """
+    wish = Wish.of(listed)
+    wanted = {entry.name: restore and bool(entry.restore_latest or entry.restore_dump_path) for entry in listed.entries}
+    with contextlib.closing(connect(settings, application_name=f"{APPLICATION} bootstrap")) as conn:
+        cluster = facts.cluster_facts(conn)
+        begins = cluster.fresh or cluster.unfinished
+        absent = [name for name in wanted if name not in cluster.databases]
+        if plan_only or begins or absent:
+            # Also for what it refuses, before anything is recorded.
+            planned = plan_bootstrap(wish, roles.look(conn, wish).facts)
+        if plan_only:
+            added = tuple(name for name in wanted if begins and wanted[name] and name not in cluster.records)
+            return Report(cluster.fresh, cluster.unfinished, planned, cluster.outstanding + added)
+        if begins:
+            state.begin_bootstrap(conn, wanted, host=platform.node())
+        _record_empty(conn, absent)
+        done = roles.converge(conn, wish)
+        if begins:
+            state.finish_bootstrap(conn)
+        return Report(cluster.fresh, cluster.unfinished, done, state.outstanding(conn))
+
+
+def _record_empty(conn: Connection, names: t.Sequence[str]) -> None:
+    """Record that databases that are going to be made hold nothing: also one that was restored once, and is gone."""
+    records = state.database_records(conn)
+    for name in names:
+        record = records.get(name)
+        if record is None or record.restore == state.RESTORED:
+            state.record_outcome(conn, name, state.SKIPPED)

@@ -1,0 +1,189 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_db_bootstrap
+short_description: Make the roles and databases of a databases list
+version_added: 0.1.0
+description:
+  - Makes each user of the list a role that may log in with its password, and each database one that belongs to its
+    user, who has all privileges on it.
+  - The cluster is looked at once, and changed in the fewest statements. What it has besides - other roles and
+    databases, and memberships, grants, settings and limits of those in the list - stays as it is. Nothing is ever
+    dropped.
+  - Passwords are compared with the SCRAM verifiers that the server has, and sent as new verifiers where they
+    differ. An MD5 hash is replaced. A password never leaves the host that the module runs on, and never stands in
+    the server's log.
+  - On a fresh cluster, which has no database but the system's own and in which no bootstrap was ever begun, the
+    bootstrap is recorded in the cluster itself, in the schema C(infrazero) of O(maintenance_db). With
+    O(restore=true) the databases for which the list names a backup are recorded as waiting for their restore, which
+    M(infrazero.database.s3_manifest_restore) makes. Until then they are not backed up. A bootstrap that was
+    interrupted is resumed.
+author:
+  - The infrazero.database contributors (@infrazero)
+extends_documentation_fragment:
+  - infrazero.database.attributes
+  - infrazero.database.connection
+  - infrazero.database.databases
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details:
+      - Shows the roles and databases of the list before and after, without passwords.
+  idempotent:
+    support: full
+options:
+  restore:
+    description:
+      - Whether, on a fresh cluster, databases of the list are to be restored from their backups - those with
+        O(databases[].restore_latest) and those with a O(databases[].restore_dump_path).
+      - With V(false) they are recorded as made empty, on purpose.
+      - Has no effect on a cluster that is not fresh.
+    type: bool
+    default: false
+seealso:
+  - module: infrazero.database.pg_cluster_info
+  - module: infrazero.database.s3_manifest_restore
+  - plugin: infrazero.database.private
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: Make two databases with their users
+  infrazero.database.pg_db_bootstrap:
+    databases:
+      - name: shop
+        user: shop
+        password: "{{ vault_shop_password }}"
+        backup_age_public_key: age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
+      - name: ledger
+        user: ledger
+        password: "{{ vault_ledger_password }}"
+        backup_age_public_key:
+          - age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg
+          - ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIL8YQoU8HkBQrDkWDbjwrsZZBFVmOpZ9ZmTmDQXdRDYj escrow
+  become: true
+  become_user: postgres
+
+- name: Say what would be done on a server that is reached over the network
+  infrazero.database.pg_db_bootstrap:
+    databases: "{{ infrazero_databases }}"
+    login_host: db.example.com
+    login_password: "{{ vault_postgres_password }}"
+    ssl_mode: verify-full
+  check_mode: true
+  diff: true
+
+- name: Make the databases of a fresh cluster, each of which is to be restored from its latest backup
+  infrazero.database.pg_db_bootstrap:
+    databases: "{{ infrazero_databases }}"
+    restore: true
+  become: true
+  become_user: postgres
+  register: bootstrap
+
+- name: Restore them
+  infrazero.database.s3_manifest_restore:
+    databases: "{{ infrazero_databases }}"
+    bucket: db-backups
+    outstanding_only: true
+  become: true
+  become_user: postgres
+  when: bootstrap.outstanding | length > 0
+"""
+
+RETURN = r"""
+fresh:
+  description: Whether the cluster was fresh before.
+  returned: success
+  type: bool
+  sample: true
+plan:
+  description: What was done, or would be done in check mode, one sentence for each step.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - create role 'shop'
+    - create database 'shop' owned by 'shop'
+roles:
+  description: Names of the roles that were made or changed.
+  returned: success
+  type: dict
+  contains:
+    created:
+      description: Roles that were not there.
+      type: list
+      elements: str
+      sample: [shop]
+    changed:
+      description: Roles that could not log in, or not with the password of the list.
+      type: list
+      elements: str
+      sample: []
+databases:
+  description: Names of the databases that were made or changed.
+  returned: success
+  type: dict
+  contains:
+    created:
+      description: Databases that were not there.
+      type: list
+      elements: str
+      sample: [shop]
+    changed:
+      description: Databases that belonged to another role, or on which their user lacked a privilege.
+      type: list
+      elements: str
+      sample: []
+outstanding:
+  description: Names of the databases that wait for their restore.
+  returned: success
+  type: list
+  elements: str
+  sample: [shop]
+error:
+  description: Why the module failed, with type, stage, message, cause and hint, and every fault of the list.
+  returned: failure
+  type: dict
+  sample:
+    type: ConnectionFailed
+    stage: connect
+    message: no session as 'postgres' on /var/run/postgresql, port 5432
+    cause: No such file or directory
+    hint: is the server running, and are the socket's directory and the port right?
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import _ansible
+from ..module_utils._engine import bootstrap
+
+
+def run(module: AnsibleModule) -> dict[str, t.Any]:
+    """Bring the list about; what exit_json takes comes back."""
+    report = bootstrap.bootstrap(
+        _ansible.databases(module, private=True),
+        settings=_ansible.connection(module),
+        restore=module.params["restore"],
+        plan_only=module.check_mode,
+    )
+    return {**report.as_dict(), "diff": report.diff()}
+
+
+def main() -> t.NoReturn:
+    """Entry point."""
+    spec = _ansible.ArgumentSpec(_ansible.CONNECTION, _ansible.DATABASES, restore={"type": "bool", "default": False})
+    _ansible.run(spec.module(supports_check_mode=True), run)
+
+
+if __name__ == "__main__":
+    main()
