@@ -395,6 +395,24 @@ def test_a_killed_swap_leaves_the_old_database_open_in_its_place(cluster, admin,
     assert (which(cluster, "shop"), which(cluster, "shop__restore_t1")) == ("old", "new")
 
 
+def test_a_stopped_client_loses_its_swap(cluster, helper, monkeypatch):
+    monkeypatch.setattr(databases, "IDLE_TIMEOUT", "100ms")
+    make(cluster, "shop", "old")
+    make(cluster, "shop__restore_t1", "new")
+    own = connect(cluster.settings)
+    pid = own.info.backend_pid
+
+    def stopped():
+        # Nobody waits for ever for a client that does nothing: the server ends its session.
+        while rows(helper, "SELECT 1 FROM pg_stat_activity WHERE pid = %s", pid):
+            time.sleep(0.01)
+
+    with pytest.raises(PostgresError, match="can't take the place of 'shop'"):
+        swapped(own, helper, record=stopped)
+    assert existing(helper) == {"shop", "shop__restore_t1"}
+    assert (which(cluster, "shop"), which(cluster, "shop__restore_t1")) == ("old", "new")
+
+
 def test_sessions_in_the_old_database_are_ended_and_named(cluster, admin, helper):
     make(cluster, "shop", "old")
     make(cluster, "shop__restore_t1", "new")

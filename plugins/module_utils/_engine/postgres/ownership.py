@@ -14,6 +14,7 @@ import dataclasses
 import re
 import typing as t
 
+from ..domain.dumptext_statements import OwnerChange
 from ..errors import PostgresError, RestoreRefused
 from .connection import translate, translated
 from .databases import transaction
@@ -41,19 +42,6 @@ _HOST_ROLES = ("pg_execute_server_program", "pg_read_server_files", "pg_write_se
 
 
 # Taking over --------------------------------------------------------------------------------------------------------
-
-
-class OwnerChange(t.NamedTuple):
-    """``ALTER <kind> <identity> OWNER TO <role>`` of a dump.
-
-    :param kind: ``TABLE``, ``FUNCTION`` and so on, in capitals.
-    :param identity: as it stands in the dump: a name, with arguments where the kind has them.
-    :param role: the name itself, not quoted; already mapped.
-    """
-
-    kind: str
-    identity: str
-    role: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,9 +149,11 @@ def take_over(
     Whoever owned it before: every schema, table, view, sequence, function, procedure, aggregate, type, large object,
     publication, operator, and so on, that is neither the system's nor an extension's.
 
-    :param loader: the throwaway role; nothing belongs to it afterwards and it has no privileges any more.
-    :param owner_changes: owners that the dump names, where they are to be kept.  The dump decides then whose rights
-        its functions run with, so *owner* must be a member of such a role, or it must be in *trusted_owners*.
+    :param loader: the throwaway role; nothing belongs to it afterwards and it has no privileges any more, so what is
+        to be done as that role (ANALYZE) comes before.
+    :param owner_changes: owners that the dump names, roles mapped, where they are to be kept.  The dump decides then
+        whose rights its functions run with, so *owner* must be a member of such a role, or it must be in
+        *trusted_owners*.
     :param trusted_owners: roles that the operator has named (targets of the role map, for example).
     :raises RestoreRefused: *owner* is missing or a superuser.
     """
@@ -270,7 +260,7 @@ _WITHOUT_ARGUMENTS["LARGE OBJECT"] = re.compile(r"\d+")
 _WITHOUT_ARGUMENTS["OPERATOR CLASS"] = _WITHOUT_ARGUMENTS["OPERATOR FAMILY"] = re.compile(
     rf"{_NAME}\s+USING\s+{_IDENTIFIER}"
 )
-_WITH_ARGUMENTS = {kind: re.compile(rf"{_NAME}\s*") for kind in ("FUNCTION", "PROCEDURE", "AGGREGATE")}
+_WITH_ARGUMENTS = {kind: re.compile(rf"{_NAME}\s*") for kind in ("FUNCTION", "PROCEDURE", "ROUTINE", "AGGREGATE")}
 _WITH_ARGUMENTS["OPERATOR"] = re.compile(rf"{_OPERATOR}\s*")
 
 _STOLEN = """
