@@ -567,6 +567,13 @@ def sessions_of(conn: Connection, database: str) -> tuple[Session, ...]:
         return tuple(Session(*session) for session in cursor.fetchall())
 
 
+def require_no_sessions(conn: Connection, database: str) -> None:
+    """Raise RestoreRefused, naming them, where sessions are in *database*."""
+    sessions = sessions_of(conn, database)
+    if sessions:
+        raise _in_use(database, sessions)
+
+
 def swap(
     conn: Connection,
     helper: Connection,
