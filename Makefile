@@ -1,0 +1,61 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# `make` alone says what there is. Everything made here lies in .venv/, .ansible/ and .demo/, and goes with `make clean`.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+BIN := $(CURDIR)/.venv/bin
+PYTHON := $(BIN)/python
+# Ansible finds the collection by a link in .ansible/, wherever the checkout lies, and keeps its state there too.
+export ANSIBLE_HOME := $(CURDIR)/.ansible
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.ansible/collections
+export PATH := $(BIN):$(PATH)
+# A few workers: each of them starts PostgreSQL and S3 servers of its own.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
+
+.PHONY: help setup setup-lint demo test lint bench docs lock clean
+
+help: ## what there is to make
+	@echo "infrazero.database: make TARGET"
+	@echo
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | while IFS=$$'\t' read -r name text; do printf '  %-8s %s\n' "$$name" "$$text"; done
+
+setup: ## install what is missing: packages of the system, and pinned libraries in .venv/
+	@scripts/setup requirements/test.txt
+
+setup-lint:
+	@scripts/setup requirements/dev.txt
+
+demo: setup ## bootstrap, back up, lose and restore real databases, on this machine, in a temporary directory
+	@echo "== demo"
+	@$(PYTHON) demo/run.py
+
+test: setup-lint lint ## lint, then unit and integration tests, with real PostgreSQL and S3 servers
+	@echo "== unit and integration tests"
+	@$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile tests/unit tests/integration
+
+lint: setup-lint ## every linter: ruff, mypy, yamllint, ansible-lint, docs, licences, ansible-test sanity, importer, changelog
+	@echo "== lint"
+	@scripts/lint
+
+bench: setup ## measure backups and restores of 1 GB against the plain tools; writes bench.json
+	@echo "== bench"
+	@$(PYTHON) tests/bench/run.py
+
+docs: setup-lint ## generate the reference of modules and roles in docs/reference/
+	@echo "== docs"
+	@scripts/docs
+
+lock: setup-lint ## resolve the requirements anew: versions and hashes for hosts and for the work here
+	@echo "== lock"
+	@scripts/lock
+
+clean: ## remove everything that was made here
+	@echo "== clean: .venv/, .ansible/, .demo/, caches"
+	@rm -rf .venv .ansible .demo .nox .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache bench.json
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
