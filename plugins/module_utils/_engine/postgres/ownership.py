@@ -29,9 +29,9 @@ except ImportError:
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
-#: Objects that change hands in one transaction.  Each table takes a lock for itself, its indexes and its sequences,
+#: Objects that change hands in one transaction.  Each table takes locks for itself, its indexes, TOAST and sequences,
 #: and the server's room for locks (6,400 with its defaults) is for all sessions.
-BATCH = 100
+BATCH = 20
 
 #: The first OID of what users make; everything below is the system's (FirstNormalObjectId).
 _FIRST_USER_OID = 16384
