@@ -171,7 +171,7 @@ class Tally:
     def finish_any(self) -> list[TableTally]:
         """As :meth:`finish`, for SQL text that need not come from pg_dump.
 
-        :raises DumpIncomplete: the text ends inside a statement or a table's rows, or pg_dump began it and did not end it.
+        :raises DumpIncomplete: the text ends inside a statement or a table's rows, or pg_dump began and didn't end it.
         """
         self._scanner.finish()
         return self._result()

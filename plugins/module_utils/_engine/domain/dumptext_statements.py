@@ -42,8 +42,11 @@ _FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 class Token(t.NamedTuple):
-    """A token: ``word`` (an unquoted name or a keyword, ``value`` folded), ``name`` (quoted, ``value`` what it names),
-    ``text`` (a string, ``value`` as written), ``number`` or ``symbol``."""
+    """A token.
+
+    ``kind`` is ``word`` (an unquoted name or a keyword; ``value`` is folded), ``name`` (quoted; ``value`` is what it
+    names), ``text`` (a string; ``value`` is as written), ``number`` or ``symbol``.
+    """
 
     kind: str
     value: str
@@ -96,9 +99,9 @@ def _unicode(text: str) -> str:
 class OwnerChange:
     """``ALTER … OWNER TO``.
 
-    ``kind`` is the object's kind in SQL (``TABLE``, ``MATERIALIZED VIEW``).  ``identity`` names the object with all that
-    ALTER needs: schema, argument types, access method.  It consists of names, type names, numbers and an operator at
-    most, with every bracket closed, so it can be made part of a statement as it stands.
+    ``kind`` is the object's kind in SQL (``TABLE``, ``MATERIALIZED VIEW``).  ``identity`` names the object with all
+    that ALTER needs: schema, argument types, access method.  It consists of names, type names, numbers and an operator
+    at most, with every bracket closed, so it can be made part of a statement as it stands.
     """
 
     kind: str
@@ -172,7 +175,7 @@ class CreateSchema:
 
 @dataclasses.dataclass(frozen=True)
 class Removal:
-    """``DROP``, or ``ALTER TABLE … DROP``: what ``pg_dump --clean`` writes first; nothing is lost where nothing is."""
+    """``DROP``, ``ALTER TABLE … DROP`` and the like, which ``pg_dump --clean`` begins with; in vain where nothing is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,6 +215,7 @@ _SUPERUSER_CODE = "only a superuser may make one, and it would act beyond this d
 _SURROUNDINGS = "it belongs to the database itself, not to its contents; the restore decides about that"
 _OWNERSHIP = "who owns what is decided by the restore"
 _FIRST_WORD = re.compile(rb"[A-Za-z]+")
+_UNLINK = re.compile(rb"SELECT pg_catalog\.lo_unlink\('[0-9]+'\)\Z")
 
 
 def classify(statement: Statement, *, encoding: str = "utf-8") -> Classified | None:
@@ -221,7 +225,9 @@ def classify(statement: Statement, *, encoding: str = "utf-8") -> Classified | N
     """
     word = _FIRST_WORD.match(statement.text)
     handler = _HANDLERS.get(word[0].upper()) if word else None
-    return handler(_Cursor(decode(statement, encoding))) if handler else None
+    if handler is not None:
+        return handler(_Cursor(decode(statement, encoding)))
+    return Removal() if _UNLINK.match(statement.text) else None
 
 
 def decode(statement: Statement, encoding: str) -> str:
@@ -275,15 +281,16 @@ def _printable(text: str) -> str:
 # Parsing ------------------------------------------------------------------------------------------------------------
 
 # Kinds of objects as statements call them.
-_KINDS: dict[str, list[tuple[str, ...]]] = {}
-for _kind in (
+_KIND_NAMES = (
     "access method, aggregate, cast, collation, column, constraint, constraint trigger, conversion, database,"
     "default privileges, domain, event trigger, extension, foreign data wrapper, foreign table, function, index,"
     "language, large object, materialized view, operator, operator class, operator family, policy, procedural language,"
     "procedure, publication, recursive view, role, routine, rule, schema, sequence, server, statistics, subscription,"
     "table, tablespace, temporary table, text search configuration, text search dictionary, text search parser,"
     "text search template, transform, trigger, type, unique index, unlogged table, user mapping, view"
-).split(","):
+)
+_KINDS: dict[str, list[tuple[str, ...]]] = {}
+for _kind in _KIND_NAMES.split(","):
     _words = tuple(_kind.split())
     _KINDS.setdefault(_words[0], []).insert(0, _words)  # the longer before the shorter
 _WITH_ARGUMENTS = frozenset({"AGGREGATE", "FUNCTION", "PROCEDURE", "ROUTINE"})
@@ -456,20 +463,19 @@ class _Cursor:
                 if token is None:
                     return None
                 if token.kind == "symbol":
-                    if token.value in "(),;[]":
+                    if token.value in "(),.;[]":
                         return None
                     break
                 if not self.symbol("."):
                     return None
         elif self.qualified() is None:
             return None
+        complete = True
         if kind in ("OPERATOR CLASS", "OPERATOR FAMILY"):
-            if not self.words("using") or self.name() is None:
-                return None
+            complete = self.words("using") and self.name() is not None
         elif kind == "OPERATOR" or (kind in _WITH_ARGUMENTS and self._is_symbol("(")):
-            if not self._arguments(star=kind == "AGGREGATE"):
-                return None
-        return self._spelled(begin)
+            complete = self._arguments(star=kind == "AGGREGATE")
+        return self._spelled(begin) if complete else None
 
     def _is_symbol(self, symbol: str) -> bool:
         token = self.peek()
@@ -572,9 +578,7 @@ def _create(cursor: _Cursor) -> Classified | None:
         name = cursor.name()
         return CreateSchema(name) if name is not None and cursor.ended else None
     if kind == "POLICY":
-        if cursor.seek("to", "using", "with") == "to":
-            return NamesRoles(cursor.roles())
-        return None
+        return NamesRoles(cursor.roles()) if cursor.seek("to", "using", "with") == "to" else None
     if kind == "USER MAPPING":
         cursor.words("if", "not", "exists")
         return NamesRoles(cursor.roles()) if cursor.words("for") else None

@@ -116,6 +116,7 @@ def test_owner_changes(text, kind, identity, role):
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
         "RESET search_path",
         "SELECT pg_catalog.set_config('search_path', '', false)",
+        "SELECT pg_catalog.lo_unlink('1') FROM t",
         "INSERT INTO t VALUES ('GRANT ALL ON t TO app')",
         "\x00",
         "(SELECT 1)",
@@ -167,8 +168,8 @@ def test_contents_name_roles(text, roles):
         ('CREATE EXTENSION "uuid-ossp"', CreateExtension("uuid-ossp", None)),
         ("CREATE PUBLICATION p FOR ALL TABLES", PublishAllTables("p", ())),
         (
-            "CREATE PUBLICATION \"P q\" FOR ALL TABLES WITH (publish = 'insert, update', publish_via_partition_root = true)",
-            PublishAllTables("P q", (("publish", "insert, update"), ("publish_via_partition_root", "true"))),
+            "CREATE PUBLICATION \"P q\" FOR ALL TABLES WITH (publish = 'insert, update', publish_via_x = true)",
+            PublishAllTables("P q", (("publish", "insert, update"), ("publish_via_x", "true"))),
         ),
         ('ALTER PUBLICATION p ADD TABLES IN SCHEMA a, "B c"', PublishSchemas("p", ("a", "B c"), False, ())),
         (
@@ -184,6 +185,7 @@ def test_contents_name_roles(text, roles):
         ("CREATE SCHEMA public", CreateSchema("public")),
         ("DROP TABLE IF EXISTS public.t", Removal()),
         ("DROP FUNCTION f(integer)", Removal()),
+        ("SELECT pg_catalog.lo_unlink('4711')", Removal()),
         ("ALTER TABLE IF EXISTS ONLY public.t DROP CONSTRAINT c", Removal()),
         ("ALTER TABLE public.t ALTER COLUMN id DROP DEFAULT", Removal()),
         ("COMMENT ON TABLE public.t IS 'COMMENT ON EXTENSION'", Comment()),
