@@ -14,6 +14,11 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import EngineError
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import age
 
+try:
+    import pyrage
+except ImportError:
+    pyrage = None
+
 
 class _LeftToTheHost:
     """Judges of age keys where pyrage isn't installed: the modules judge them on the host, before they do anything."""
@@ -49,7 +54,7 @@ def validated(value: object, *, private: bool = True, maintenance_db: str = "pos
     try:
         databases.parse(
             value,
-            rules=_LeftToTheHost() if age.pyrage is None else age,
+            rules=_LeftToTheHost() if pyrage is None else age,
             private=private,
             maintenance_database=maintenance_db,
         )

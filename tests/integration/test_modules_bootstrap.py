@@ -21,7 +21,7 @@ IDENTITY = pyrage.x25519.Identity.generate()
 #: Anything that a shell, a template, SQL or a connection string would take for something else.
 NASTY = "na'me\"{{1+1}};$(id)%s=é"
 PASSWORD = "canary-of-a-password {{ 1 + 1 }} '\"\\%s"
-NOTHING = {"created": [], "changed": []}
+NOTHING: dict[str, list[str]] = {"created": [], "changed": []}
 
 
 def entry(name: str, user: str | None = None, password: str = PASSWORD, **changes: t.Any) -> dict[str, t.Any]:
@@ -240,7 +240,7 @@ def test_a_database_that_was_restored_and_is_gone_is_made_empty_and_known_to_be(
     assert (database["exists"], database["restore"], database["restored_from"]) == (True, "skipped", None)
 
 
-BROKEN = [
+BROKEN: list[tuple[list[dict[str, t.Any]], dict[str, t.Any], list[str]]] = [
     (
         [entry("a b", password=""), {"user": "x"}],
         {},

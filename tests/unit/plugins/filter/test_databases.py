@@ -11,10 +11,11 @@ import pyrage
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.infrazero.database.plugins.filter import databases as filters
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import age
 
 IDENTITY = str(pyrage.x25519.Identity.generate())
-RECIPIENT = age.public_of(age.Secret(IDENTITY))
+RECIPIENT = age.public_of(Secret(IDENTITY))
 PASSWORD = "canary-of-a-password"
 
 
@@ -32,6 +33,7 @@ def entry(**changes: t.Any) -> dict[str, t.Any]:
 @pytest.fixture
 def no_pyrage(monkeypatch: pytest.MonkeyPatch) -> None:
     """A controller without the library."""
+    monkeypatch.setattr(filters, "pyrage", None)
     monkeypatch.setattr(age, "pyrage", None)
 
 
