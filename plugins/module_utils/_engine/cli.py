@@ -1,0 +1,346 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""The command on the host: ``backup.sh`` and ``restore.sh`` are this with a subcommand put in front.
+
+Exit statuses: 0 all went well; 1 at least one database failed; 2 wrong usage or configuration, nothing was changed;
+3 another backup or restore of the database is running; 128 + n ended by signal n.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import getpass
+import json
+import os
+import pathlib
+import signal
+import sys
+import types
+import typing as t
+
+from . import backup, catalogue, outcome, restore
+from .domain import databases, envfile, restoring
+from .domain.secret import Secret
+from .errors import ConfigurationError, EngineError, IdentityMissing, LockHeld
+from .postgres import connection
+from .progress import LogReporter, TerminalReporter
+from .reporting import Reporter
+from .stores import base, factory
+from .streams import age, compression
+
+OK = 0
+FAILED = 1
+USAGE = 2
+LOCKED = 3
+
+_EPILOG = """\
+exit status:
+  0  all went well
+  1  at least one database failed; the others are done
+  2  wrong usage or configuration; nothing was changed
+  3  another backup or restore of the database is running
+"""
+
+
+def main(arguments: t.Sequence[str] | None = None) -> int:
+    """Run the command; the exit status comes back."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _stop)
+    reporter = TerminalReporter(sys.stderr) if sys.stderr.isatty() and not options.json else LogReporter(sys.stderr)
+    try:
+        return t.cast(int, options.run(options, reporter))
+    except EngineError as exc:
+        if options.json:
+            _write_json({"error": exc.as_dict()})
+        else:
+            sys.stderr.write(f"error: {exc}\n")
+        return _status(exc)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: nothing that was complete before has been changed\n")
+        return 128 + signal.SIGINT
+    finally:
+        if isinstance(reporter, TerminalReporter):
+            reporter.close()
+
+
+def _stop(number: int, _frame: types.FrameType | None) -> t.NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _status(error: EngineError) -> int:
+    if isinstance(error, LockHeld):
+        return LOCKED
+    return USAGE if isinstance(error, ConfigurationError) else FAILED
+
+
+# Arguments ----------------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    common.add_argument(
+        "--config",
+        metavar="DIR",
+        type=pathlib.Path,
+        default=pathlib.Path("/etc/infrazero"),
+        help="directory that holds db.env (default: %(default)s)",
+    )
+    parser = argparse.ArgumentParser(prog="infrazero-database", description="Back up and restore databases.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: t.Callable[..., int], summary: str, description: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            parents=[common],
+            help=summary,
+            description=description,
+            epilog=_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command(
+        "backup",
+        _backup,
+        "back databases up",
+        "Back up every database of DATABASES_JSON, each encrypted to its own age recipients.",
+    )
+    sub.add_argument("--database", metavar="NAME", action="append", help="only this one; may be given several times")
+    sub.add_argument("--jobs", metavar="N", type=int, help="databases at the same time (default: DB_BACKUP_JOBS, or 1)")
+    sub.add_argument("--take-over", action="store_true", help="go on with a history that another cluster began")
+    sub.add_argument("--dry-run", action="store_true", help="say what would be done, and whether it may be done")
+
+    sub = command(
+        "restore",
+        _restore,
+        "restore one database",
+        "Restore one database from a backup; nothing but that database is replaced, and only by a backup that was\n"
+        "checked to its last byte.  The switches DB_RESTORE_* of the environment are read.",
+    )
+    sub.add_argument("database", metavar="DATABASE", help="a database of DATABASES_JSON")
+    sub.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="key of a dump or manifest, a prefix that ends with '/', or s3://bucket/key",
+    )
+    sub.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
+    sub.add_argument(
+        "--strategy",
+        choices=(restoring.SWAP, restoring.REPLACE),
+        help="swap: fill a second database and rename it into place (default); replace: for hosts without the room",
+    )
+    sub.add_argument(
+        "--keep-replaced",
+        metavar="HOURS",
+        type=float,
+        help="how long the replaced database is kept beside the new one (default: 24; 0: dropped at once)",
+    )
+    sub.add_argument(
+        "--refuse-connected",
+        action="store_true",
+        help="give up where somebody is connected to the database, instead of ending the sessions",
+    )
+    sub.add_argument(
+        "--identity-fd",
+        metavar="N",
+        type=int,
+        help="read the age private key from this open file descriptor",
+    )
+
+    sub = command("list", _list, "list backups", "List the backups of databases, newest first.")
+    sub.add_argument("--database", metavar="NAME", action="append", help="only this one; may be given several times")
+    return parser
+
+
+# Subcommands --------------------------------------------------------------------------------------------------------
+
+
+def _backup(options: argparse.Namespace, reporter: Reporter) -> int:
+    host = Host.read(options.config)
+    wanted = host.selected(options.database)
+    jobs = options.jobs if options.jobs is not None else host.number("DB_BACKUP_JOBS", 1)
+    if jobs < 1:
+        raise ConfigurationError("--jobs must be at least 1")
+    settings = backup.BackupOptions(compression=host.compression(), jobs=jobs, take_over=options.take_over)
+    run = backup.plan_all if options.dry_run else backup.back_up_all
+    summary = run(
+        wanted, settings=host.connection(), store=factory.open_store(host.store()), options=settings, reporter=reporter
+    )
+    return _finish(options, summary, backup.PLANNED if options.dry_run else backup.BACKED_UP)
+
+
+def _restore(options: argparse.Namespace, reporter: Reporter) -> int:
+    host = Host.read(options.config)
+    database = host.databases.named(options.database)
+    base_options = host.restore_options(options)
+    switches = restoring.read_switches(os.environ, base=base_options)
+    # What runs as a child of ours must not find the key in its environment.
+    os.environ.pop("DB_RESTORE_AGE_PRIVATE_KEY", None)
+    identity = _read_identity(options.identity_fd) if options.identity_fd is not None else switches.identity
+    store = factory.open_store(host.store())
+    choice = restore.choose(store, options.source, expected_sha256=switches.expected_sha256)
+    if identity is None and restore.is_encrypted(choice):
+        identity = _ask_identity(choice, interactive=not switches.non_interactive)
+    request = restore.Request(
+        database=database,
+        choice=choice,
+        options=switches.options,
+        identities=() if identity is None else tuple(age.parse_identities([identity])),
+    )
+    run = restore.plan if options.dry_run else restore.restore
+    result = run(request, settings=host.connection(), reporter=reporter)
+    return _finish(options, outcome.Summary((result,)), result.status)
+
+
+def _list(options: argparse.Namespace, _reporter: Reporter) -> int:
+    host = Host.read(options.config)
+    store = factory.open_store(host.store())
+    now = datetime.datetime.now(datetime.timezone.utc)
+    backups = [b for database in host.selected(options.database) for b in catalogue.catalogue(store, database.name)]
+    if options.json:
+        _write_json({"backups": [b.as_dict(now) for b in backups]})
+        return OK
+    for b in backups:
+        size = "-" if b.size is None else str(b.size)
+        mark = "latest" if b.latest else ""
+        sys.stdout.write(f"{b.created_at:%Y-%m-%dT%H:%M:%SZ}\t{b.database}\t{size}\t{b.state}\t{b.key}\t{mark}\n")
+    return OK
+
+
+def _finish(options: argparse.Namespace, summary: outcome.Summary, status: str) -> int:
+    if options.json:
+        _write_json({"databases": [o.as_dict() for o in summary.outcomes]})
+    else:
+        for o in summary.outcomes:
+            for warning in o.details.get("warnings", ()):
+                sys.stderr.write(f"warning: {o.database}: {warning}\n")
+            if o.error is not None:
+                sys.stderr.write(f"error: {o.database}: {o.error}\n")
+            else:
+                facts = " ".join(f"{key}={value}" for key, value in o.details.items() if key != "warnings")
+                sys.stdout.write(f"{o.database}: {o.status} {facts}\n")
+        sys.stdout.write(summary.line(status) + "\n")
+    if not summary.failed:
+        return OK
+    if len(summary.outcomes) == 1 and summary.failed[0].error is not None:
+        return _status(summary.failed[0].error)
+    return FAILED
+
+
+def _write_json(document: t.Mapping[str, t.Any]) -> None:
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+# The private key ----------------------------------------------------------------------------------------------------
+
+
+def _read_identity(descriptor: int) -> Secret:
+    with os.fdopen(descriptor, "r", encoding="utf-8") as stream:
+        return Secret(stream.read().strip())
+
+
+def _ask_identity(choice: restore.Choice, *, interactive: bool) -> Secret:
+    if not interactive or not sys.stdin.isatty():
+        raise IdentityMissing(
+            f"{choice.store.url(choice.key)} is encrypted and no age private key was given",
+            hint="set DB_RESTORE_AGE_PRIVATE_KEY, or run on a terminal to be asked for it",
+        )
+    text = getpass.getpass("age private key (not shown): ").strip()
+    if not text:
+        raise IdentityMissing("no age private key was typed", hint="paste the line that begins with AGE-SECRET-KEY-1")
+    return Secret(text)
+
+
+# The host's settings ------------------------------------------------------------------------------------------------
+
+
+class Host:
+    """What ``db.env`` says.
+
+    :param values: its settings by name.
+    """
+
+    def __init__(self, values: t.Mapping[str, str]) -> None:
+        self.values = values
+        if not values.get("DATABASES_JSON"):
+            raise ConfigurationError("db.env has no DATABASES_JSON", hint="run the bootstrap or backup role again")
+        self.databases = databases.parse(values["DATABASES_JSON"], rules=age, private=False)
+
+    @classmethod
+    def read(cls, directory: pathlib.Path) -> Host:
+        """Read ``db.env`` in *directory*."""
+        path = directory / "db.env"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as exc:
+            raise ConfigurationError(
+                f"{path} can't be read", cause=exc.strerror or "", hint="run the role that writes it, or as postgres"
+            ) from None
+        return cls(envfile.parse(text, name=str(path)))
+
+    def selected(self, names: t.Sequence[str] | None) -> tuple[databases.Database, ...]:
+        """The databases with *names*, or all of them."""
+        if names is None:
+            return self.databases.entries
+        return tuple(self.databases.named(name) for name in dict.fromkeys(names))
+
+    def number(self, name: str, default: int) -> int:
+        """The setting *name* as a whole number."""
+        text = self.values.get(name, "")
+        if not text:
+            return default
+        if not text.isascii() or not text.isdigit():
+            raise ConfigurationError(f"{name} is no whole number", hint="correct it in db.env")
+        return int(text)
+
+    def connection(self) -> connection.ConnectionSettings:
+        """How to reach the cluster: by default the socket of the machine's own, as the user who runs this."""
+        return connection.ConnectionSettings(
+            host=self.values.get("DB_HOST") or "/var/run/postgresql", port=self.number("DB_PORT", 5432)
+        )
+
+    def compression(self) -> compression.Compression:
+        """How dumps are compressed."""
+        return compression.Compression(method=self.values.get("DB_BACKUP_COMPRESSION") or "gzip")
+
+    def store(self) -> base.S3Settings | base.DirectorySettings:
+        """Where backups lie: a bucket, or the directory DB_BACKUP_DIRECTORY."""
+        directory = self.values.get("DB_BACKUP_DIRECTORY")
+        bucket = self.values.get("DB_BACKUP_BUCKET")
+        if directory:
+            return base.DirectorySettings(path=directory)
+        if not bucket:
+            raise ConfigurationError("db.env names no DB_BACKUP_BUCKET", hint="name the bucket")
+        secret = self.values.get("S3_SECRET_ACCESS_KEY")
+        return base.S3Settings(
+            bucket=bucket,
+            endpoint=self.values.get("S3_ENDPOINT") or None,
+            region=self.values.get("S3_REGION") or None,
+            access_key_id=self.values.get("S3_ACCESS_KEY_ID") or None,
+            secret_access_key=Secret(secret) if secret else None,
+            ca_bundle=self.values.get("S3_CA_BUNDLE") or None,
+            addressing_style=self.values.get("S3_ADDRESSING_STYLE") or "auto",
+        )
+
+    def restore_options(self, options: argparse.Namespace) -> restoring.RestoreOptions:
+        """How restores are made here, before the switches of the environment."""
+        allowed = frozenset(filter(None, self.values.get("DB_RESTORE_EXTENSIONS", "").replace(",", " ").split()))
+        result = restoring.RestoreOptions(extensions=allowed)
+        changes: dict[str, t.Any] = {}
+        if options.strategy:
+            changes["strategy"] = options.strategy
+        if options.keep_replaced is not None:
+            changes["keep_replaced"] = datetime.timedelta(hours=options.keep_replaced)
+        if options.refuse_connected:
+            changes["on_connections"] = restoring.REFUSE
+        return dataclasses.replace(result, **changes)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,83 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Telling an operator what is going on: a bar on a terminal, one line for each stage in a log."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+import typing as t
+
+try:
+    import tqdm
+except ImportError:  # cli.py says so before anything is done
+    tqdm = None  # type: ignore[assignment]
+
+
+class LogReporter:
+    """One line a stage: moment, database, stage, message.
+
+    :param stream: where the lines go; whole lines are written, so that several databases don't mix.
+    """
+
+    def __init__(self, stream: t.TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def stage(self, database: str, stage: str, message: str, *, total: int | None = None) -> None:
+        """Write a line."""
+        now = datetime.datetime.now(datetime.timezone.utc)
+        with self._lock:
+            self._stream.write(f"{now:%Y-%m-%dT%H:%M:%SZ} {database} {stage}: {message}\n")
+            self._stream.flush()
+
+    def advance(self, database: str, count: int) -> None:
+        """Bytes are not logged."""
+
+
+class TerminalReporter:
+    """A bar for each database: bytes, rate and time left of the stage it is in.
+
+    :param stream: the terminal.
+    """
+
+    def __init__(self, stream: t.TextIO) -> None:
+        self._stream = stream
+        self._bars: dict[str, t.Any] = {}
+        self._lock = threading.Lock()
+
+    def stage(self, database: str, stage: str, message: str, *, total: int | None = None) -> None:
+        """Begin a bar where bytes are expected; say the stage."""
+        with self._lock:
+            bar = self._bars.pop(database, None)
+            if bar is not None:
+                bar.close()
+            tqdm.tqdm.write(f"{database}: {message}", file=self._stream)
+            if total is not None:
+                self._bars[database] = tqdm.tqdm(
+                    total=total,
+                    desc=f"{database} {stage}",
+                    unit="B",
+                    unit_scale=True,
+                    unit_divisor=1024,
+                    file=self._stream,
+                    leave=False,
+                    dynamic_ncols=True,
+                )
+
+    def advance(self, database: str, count: int) -> None:
+        """Move the bar."""
+        bar = self._bars.get(database)
+        if bar is not None:
+            if bar.n + count > (bar.total or 0):
+                bar.total = None  # the estimate was too low: bytes and rate without a time left
+            bar.update(count)
+
+    def close(self) -> None:
+        """Take every bar off the terminal."""
+        with self._lock:
+            for bar in self._bars.values():
+                bar.close()
+            self._bars.clear()

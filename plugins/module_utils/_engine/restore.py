@@ -1,0 +1,618 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""The use case "restore": choose a backup, check it, fill a second database from it, put that in place of the first."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import secrets
+import time
+import typing as t
+
+from . import archive, catalogue, outcome
+from .domain import dumptext, layout, manifest, names
+from .domain.databases import Database
+from .domain.restoring import REFUSE, REPLACE, RestoreOptions
+from .domain.secret import Secret
+from .errors import AccessDenied, ChecksumMismatch, ConfigurationError, IdentityMissing, NotFound, RestoreRefused
+from .postgres import databases, extensions, facts, load, lock, ownership, state
+from .postgres.connection import ConnectionSettings, connect
+from .reporting import Reporter, Silent
+from .stores.base import Store
+from .streams import age, pipeline
+
+if t.TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection
+
+#: Statuses: restored; the store has no backup; nothing was asked for; what check mode says of a restore.
+RESTORED = "restored"
+EMPTY = "empty"
+SKIPPED = "skipped"
+PLANNED = "planned"
+STATUSES = (RESTORED, EMPTY, SKIPPED)
+
+#: Enough of an object to tell by its first bytes what it is.
+_MAGIC_BYTES = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """The backup that a text, or an entry of the list, comes down to.
+
+    :param store: the store, or bucket, that holds it.
+    :param found: its manifest; ``None``: the object stands for itself.
+    :param sha256: what the encrypted object must hash to, where anything says so.
+    """
+
+    store: Store
+    key: str
+    found: catalogue.Found | None
+    sha256: str | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        """The object, as a person reads it."""
+        return self.store.url(self.key)
+
+    @property
+    def manifest(self) -> manifest.Manifest | None:
+        """What the backup says of itself."""
+        return None if self.found is None else self.found.manifest
+
+    @property
+    def created_at(self) -> datetime.datetime | None:
+        """When the backup was made, as far as anything tells."""
+        return layout.moment_of(self.key) if self.found is None else self.found.manifest.created_at
+
+
+def choose(store: Store, source: str, *, expected_sha256: str | None = None) -> Choice:
+    """Find the backup that *source* names: a manifest, a prefix with one, or a dump.
+
+    :param source: a key, a prefix that ends with ``/``, or ``s3://bucket/...``.
+    :param expected_sha256: what the operator says the object must hash to.
+    :raises NotFound: where the store says that the manifest isn't there.
+    """
+    location = layout.locate(source)
+    where = store if location.bucket is None else store.sibling(location.bucket)
+    if location.is_manifest:
+        return _chosen(catalogue.read_manifest(where, location.key), expected_sha256)
+    warnings: tuple[str, ...] = ()
+    try:
+        beside = catalogue.read_manifest(where, layout.manifest_key(location.key))
+    except NotFound:
+        beside = None
+    except AccessDenied:
+        # Some stores answer so for an absent key where listing isn't allowed; the dump itself was named by hand.
+        beside = None
+        warnings = ("the store doesn't let us see whether the dump has a manifest",)
+    if beside is not None and beside.location.key == location.key:
+        return _chosen(beside, expected_sha256)
+    if expected_sha256 is None:
+        warnings += ("nothing says what the object's SHA-256 must be: it has no manifest of its own",)
+    return Choice(where, location.key, None, expected_sha256, warnings)
+
+
+def _chosen(found: catalogue.Found, expected_sha256: str | None) -> Choice:
+    said = found.manifest.sha256
+    if expected_sha256 not in (None, said):
+        raise ChecksumMismatch(
+            f"{found.store.url(found.key)} names an object with another SHA-256 than the one expected",
+            cause=f"expected {expected_sha256}, the manifest says {said}",
+            hint="choose the backup that you mean by its key",
+        )
+    location = found.location
+    where = found.store if location.bucket is None else found.store.sibling(location.bucket)
+    return Choice(where, location.key, found, said)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One restore that was asked for.
+
+    :param database: the database to be put in place, and the user to whom it belongs.
+    :param identities: parsed age identities, see :func:`.streams.age.parse_identities`.
+    """
+
+    database: Database
+    choice: Choice
+    options: RestoreOptions
+    identities: tuple[t.Any, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Replaced:
+    """The database that a restore puts something else in place of.
+
+    :param size: bytes in the cluster.
+    :param sessions: connections to it at the moment.
+    :param empty: whether it holds no table, so that there is nothing to keep.
+    """
+
+    owner: str
+    size: int
+    sessions: int
+    empty: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class RestorePlan:
+    """What a restore would do.
+
+    :param encrypted: whether the object needs an age identity.
+    :param size: of the object, bytes.
+    :param missing_extensions: those that can't be made here, each with what to do.
+    :param missing_roles: roles of the dump that the cluster hasn't; they matter only where grants or owners are kept.
+    """
+
+    request: Request
+    moment: datetime.datetime
+    encrypted: bool
+    size: int
+    server_version: str
+    missing_extensions: tuple[str, ...]
+    missing_roles: tuple[str, ...]
+    replaces: Replaced | None
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """As plain data."""
+        choice = self.request.choice
+        made, said = choice.created_at, choice.manifest
+        return {
+            "source": choice.url,
+            "sha256": choice.sha256,
+            "created_at": None if made is None else made.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "age_seconds": None if made is None else int((self.moment - made).total_seconds()),
+            "size": self.size,
+            "plaintext_size": None if said is None else said.plaintext_size,
+            "rows": None if said is None else said.rows,
+            "encrypted": self.encrypted,
+            "backup_server_version": None if said is None else said.server_version,
+            "server_version": self.server_version,
+            "missing_extensions": list(self.missing_extensions),
+            "missing_roles": list(self.missing_roles),
+            "replaces": None if self.replaces is None else dataclasses.asdict(self.replaces),
+            "strategy": self.request.options.strategy,
+            "owner": self.request.database.user,
+            "warnings": list(self.warnings),
+        }
+
+
+def plan_restore(request: Request, *, admin: Connection, settings: ConnectionSettings) -> RestorePlan:
+    """Look at the backup and at the cluster and say what a restore would do.  Reads only.
+
+    Identities that are given are tried on the backup.
+
+    :param admin: a connection to the maintenance database.
+    :raises RestoreRefused: where the restore can't succeed.
+    """
+    choice, options = request.choice, request.options
+    said = choice.manifest
+    cluster = facts.cluster_facts(admin)
+    warnings = list(choice.warnings)
+    size, encrypted = _look_into(choice, request.identities)
+    if said is not None and said.size not in (None, size):
+        raise ChecksumMismatch(
+            f"{choice.url} has {size} bytes, its manifest says {said.size}",
+            hint="the object is damaged or was replaced: choose another backup",
+        )
+    missing_extensions: tuple[str, ...] = ()
+    missing_roles: tuple[str, ...] = ()
+    if said is not None:
+        found = extensions.check(
+            admin, [(e.name, e.version) for e in said.extensions or ()], allowed=options.extensions
+        )
+        missing_extensions = (*found.missing, *found.refused)
+        warnings += found.warnings
+        if not (options.skips_acl and options.forces_owner):
+            wanted = {options.role_map.get(role, role) for role in said.roles or ()}
+            missing_roles = tuple(sorted(wanted - facts.role_names(admin)))
+            warnings += [
+                f"role {role!r} is missing: what it owned or was granted is left out" for role in missing_roles
+            ]
+        theirs, ours = (said.server_version_num or 0) // 10000, cluster.server_version_num // 10000
+        if theirs > ours:
+            warnings.append(
+                f"the backup is of PostgreSQL {theirs}, this server is {ours}: what only {theirs} knows fails"
+            )
+        if said.database not in (None, request.database.name):
+            warnings.append(f"the backup is of the database {said.database!r}")
+    return RestorePlan(
+        request=request,
+        moment=datetime.datetime.now(datetime.timezone.utc),
+        encrypted=encrypted,
+        size=size,
+        server_version=cluster.server_version,
+        missing_extensions=missing_extensions,
+        missing_roles=missing_roles,
+        replaces=_replaced(admin, request.database.name, settings),
+        warnings=tuple(warnings),
+    )
+
+
+def _replaced(admin: Connection, name: str, settings: ConnectionSettings) -> Replaced | None:
+    found = facts.replaced_facts(admin, name)
+    if found is None:
+        return None
+    with contextlib.closing(connect(settings, database=name)) as conn:
+        empty = facts.is_empty(conn)
+    return Replaced(owner=found.owner, size=found.size, sessions=found.sessions, empty=empty)
+
+
+def _look_into(choice: Choice, identities: t.Sequence[t.Any]) -> tuple[int, bool]:
+    """Size of the object and whether it is encrypted; identities that are given are tried on it."""
+    with contextlib.closing(choice.store.open(choice.key)) as reader:
+        size = reader.size
+        encrypted = age.is_encrypted(reader.read(_MAGIC_BYTES))
+    if encrypted and identities:
+        with _plain(choice, identities) as plain:
+            plain.peek(1)
+    return size, encrypted
+
+
+@contextlib.contextmanager
+def _plain(
+    choice: Choice, identities: t.Sequence[t.Any], *, advance: t.Callable[[int], None] | None = None
+) -> t.Iterator[pipeline.Decoded]:
+    with contextlib.closing(choice.store.open(choice.key)) as reader:
+        with contextlib.closing(
+            pipeline.decode(reader, identities=identities, expected_sha256=choice.sha256, advance=advance)
+        ) as plain:
+            yield plain
+
+
+def is_encrypted(choice: Choice) -> bool:
+    """Whether the chosen object needs an age identity; its first bytes are read."""
+    return _look_into(choice, ())[1]
+
+
+def plan(request: Request, *, settings: ConnectionSettings, reporter: Reporter | None = None) -> outcome.Outcome:
+    """Say what :func:`restore` would do.  Nothing is changed."""
+    with contextlib.closing(connect(settings)) as admin:
+        made = plan_restore(request, admin=admin, settings=settings)
+    return outcome.Outcome(request.database.name, PLANNED, made.as_dict())
+
+
+def restore(request: Request, *, settings: ConnectionSettings, reporter: Reporter | None = None) -> outcome.Outcome:
+    """Restore one database.  Until the swap, which comes last, nothing of the old one is touched.
+
+    With the strategy ``replace`` the old one is dropped before the new one is filled, but only after the backup was
+    read and checked as a whole.
+    """
+    reporter = reporter or Silent()
+    with lock.locked_session(settings, request.database.name, doing="restore") as (admin, held):
+        made = plan_restore(request, admin=admin, settings=settings)
+        if made.encrypted and not request.identities:
+            raise IdentityMissing(
+                f"{request.choice.url} is encrypted and no age private key was given",
+                hint="give backup_age_private_key in the list of databases, or age_private_key",
+            )
+        if made.missing_extensions:
+            raise RestoreRefused(
+                "extensions of the backup can't be made on this server",
+                cause="; ".join(made.missing_extensions),
+                hint="nothing was changed: provide them and run again",
+            )
+        return _Restore(made, settings=settings, admin=admin, held=held, reporter=reporter).run()
+
+
+class _Restore:
+    """A restore under way, under its lock."""
+
+    def __init__(
+        self,
+        made: RestorePlan,
+        *,
+        settings: ConnectionSettings,
+        admin: Connection,
+        held: lock.Lock,
+        reporter: Reporter,
+    ) -> None:
+        self.plan = made
+        self.choice = made.request.choice
+        self.options = made.request.options
+        self.name = made.request.database.name
+        self.owner = made.request.database.user
+        self.settings = settings
+        self.admin = admin
+        self.held = held
+        self.reporter = reporter
+        restore_id = secrets.token_hex(4)
+        self.restore_id = restore_id
+        self.stage = names.stage_name(self.name, restore_id)
+        self.kept_name = names.replaced_name(self.name, restore_id)
+        self.role = names.loader_role(restore_id)
+        self.sha256 = self.choice.sha256
+        self.search_path: list[str] | None = None
+        self.warnings = list(made.warnings)
+
+    def run(self) -> outcome.Outcome:
+        """Do all of it, or nothing."""
+        started = time.monotonic()
+        self._remove_leftovers()
+        before: databases.DatabaseSettings | None = None
+        like = self._creation()
+        if self.options.strategy == REPLACE and self.plan.replaces is not None:
+            before = self._clear_the_way()
+        state.begin_restore(self.admin, self.restore_id, database=self.name, stage=self.stage, role=self.role)
+        try:
+            loaded = self._fill(like)
+            self.held.check()
+            swapped = self._put_in_place(before)
+        finally:
+            # After a failure the stage goes; after the swap there is none of that name any more.
+            self._remove(self.stage, self.role, self.restore_id)
+        kept = swapped.kept
+        if kept is not None and not self._keeps:
+            databases.drop_database(self.admin, kept)
+            state.forget_replaced(self.admin, kept)
+            kept = None
+        self.warnings += [*swapped.warnings, *self._drop_mapped_roles()]
+        details = {
+            **self.plan.as_dict(),
+            "sha256": self.sha256,
+            "rows": sum(loaded.rows.values()),
+            "tables": len(loaded.rows),
+            "verified": self.choice.manifest is not None and self.choice.manifest.tables is not None,
+            "kept_as": kept,
+            "duration_seconds": round(time.monotonic() - started, 3),
+            "skipped": [str(skipped) for skipped in loaded.skipped],
+            "warnings": self.warnings,
+        }
+        self.reporter.stage(self.name, "done", f"restored from {self.choice.url}")
+        return outcome.Outcome(self.name, RESTORED, details)
+
+    @property
+    def _keeps(self) -> bool:
+        replaced = self.plan.replaces
+        return replaced is not None and not replaced.empty and bool(self.options.keep_replaced)
+
+    def _remove_leftovers(self) -> None:
+        # Under the lock nobody else works on this database, so whatever is recorded was left by a killed run.
+        for left in state.restores(self.admin, database=self.name):
+            self._remove(left.stage, left.role, left.id)
+
+    def _remove(self, stage: str, role: str, restore_id: str) -> None:
+        databases.drop_database(self.admin, stage)
+        databases.drop_loader_role(self.admin, role)
+        state.end_restore(self.admin, restore_id)
+
+    def _creation(self) -> databases.Creation:
+        """How the new database is made: like the one it replaces if that holds anything, else as the backup says."""
+        said, replaced = self.choice.manifest, self.plan.replaces
+        if replaced is not None and (not replaced.empty or said is None or said.encoding is None):
+            return databases.capture(self.admin, self.name).creation
+        if said is None or said.encoding is None:
+            return databases.Creation()
+        return databases.Creation(
+            encoding=said.encoding,
+            provider=said.locale_provider,
+            collate=said.collate,
+            ctype=said.ctype,
+            locale=said.icu_locale,
+        )
+
+    def _clear_the_way(self) -> databases.DatabaseSettings:
+        """For want of room: prove the backup to its last byte, then drop the old database."""
+        self.reporter.stage(self.name, "check", f"reading {self.choice.url} once to check it", total=self.plan.size)
+        with self._text() as text:
+            self._compare({table.name: table.rows for table in dumptext.check(text)})
+        if self.options.on_connections == REFUSE:
+            databases.require_no_sessions(self.admin, self.name)
+        before = databases.capture(self.admin, self.name)
+        # From here on there is no database to be backed up until the restore has succeeded.
+        state.record_outcome(self.admin, self.name, state.OUTSTANDING)
+        self.reporter.stage(self.name, "drop", "dropping the old database, for want of room")
+        databases.drop_database(self.admin, self.name)
+        return before
+
+    @contextlib.contextmanager
+    def _text(self) -> t.Iterator[pipeline.Readable]:
+        """The text of the dump, whatever form the object has."""
+
+        def advance(count: int) -> None:
+            self.reporter.advance(self.name, count)
+
+        with _plain(self.choice, self.plan.request.identities, advance=advance) as plain:
+            with archive.as_text(plain, server_version_num=self.admin.info.server_version) as text:
+                yield text
+
+    def _fill(self, like: databases.Creation) -> load.LoadResult:
+        self.reporter.stage(self.name, "load", f"loading {self.choice.url}", total=self.plan.size)
+        password = databases.create_loader_role(self.admin, self.role)
+        databases.create_stage(self.admin, self.stage, loader=self.role, like=like)
+        with contextlib.closing(connect(self.settings, database=self.stage)) as stage_admin:
+            databases.open_stage(stage_admin, self.role)
+            helper = extensions.StageAdministrator(stage_admin, loader=self.role, allowed=self.options.extensions)
+            with contextlib.closing(
+                databases.connect_loader(self.settings, database=self.stage, role=self.role, password=password)
+            ) as loader:
+                with self._text() as text:
+                    loaded = load.load(
+                        dumptext.events(text),
+                        connection=loader,
+                        admin=helper,
+                        options=load.LoadOptions(skip_acl=self.options.skips_acl, role_map=self.options.role_map),
+                    )
+                self._compare(loaded.rows)
+                self.reporter.stage(self.name, "analyze", "gathering statistics")
+                load.analyze(loader)
+            self.reporter.stage(self.name, "own", f"handing everything to {self.owner}")
+            taken = ownership.take_over(
+                stage_admin,
+                owner=self.owner,
+                loader=self.role,
+                owner_changes=() if self.options.forces_owner else loaded.owner_changes,
+                trusted_owners=frozenset(self.options.role_map.values()),
+            )
+            if self.options.grant_app_user:
+                ownership.grant_all(stage_admin, self.owner)
+            if self.options.set_search_path:
+                self.search_path = list(self.options.search_path) or ownership.choose_search_path(stage_admin)
+            self.warnings += [*loaded.warnings, *taken.warnings]
+        return loaded
+
+    def _compare(self, rows: t.Mapping[str, int]) -> None:
+        """The server's own counts with those of the manifest."""
+        said = self.choice.manifest
+        if said is None or said.tables is None:
+            return
+        expected = {table.name: table.rows for table in said.tables}
+        if expected == dict(rows):
+            return
+        table = next(iter(sorted(key for key in {*expected, *rows} if expected.get(key) != rows.get(key))))
+        raise ChecksumMismatch(
+            f"the rows of {self.choice.url} are not those that its manifest counts",
+            stage="load",
+            cause=f"{table}: {rows.get(table, 'no')} rows loaded, {expected.get(table, 'no')} in the manifest",
+            hint="choose another backup; nothing was replaced",
+        )
+
+    def _put_in_place(self, before: databases.DatabaseSettings | None) -> databases.SwapResult:
+        self.reporter.stage(self.name, "swap", "putting the restored database in place")
+        found, made = self.choice.found, self.choice.created_at
+
+        def record() -> None:
+            state.record_outcome(
+                self.admin,
+                self.name,
+                state.RESTORED,
+                restored_from=state.RestoredFrom(
+                    url=self.choice.url,
+                    key=self.choice.key,
+                    sha256=self.sha256 or "",
+                    created_at=None if made is None else made.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    manifest_sha256=None if found is None else found.sha256,
+                    system_identifier=None if found is None else found.manifest.system_identifier,
+                ),
+            )
+            # Not before: what the replaced database had for the role is carried over in this transaction.
+            if self.search_path is not None:
+                ownership.set_search_path(self.admin, database=self.name, role=self.owner, path=self.search_path)
+            if self.plan.replaces is not None and self.options.strategy != REPLACE:
+                state.record_replaced(self.admin, self.kept_name, database=self.name, keep=self.options.keep_replaced)
+
+        with contextlib.closing(connect(self.settings)) as helper:
+            return databases.swap(
+                self.admin,
+                helper,
+                database=self.name,
+                stage=self.stage,
+                keep_as=self.kept_name,
+                record=record,
+                on_connections=self.options.on_connections,
+                settings=before,
+            )
+
+    def _drop_mapped_roles(self) -> t.Sequence[str]:
+        mapping = self.options.role_map
+        if not mapping or not self.options.drop_mapped_roles:
+            return ()
+        protected = {*self.options.protected_roles, *mapping.values(), self.owner}
+        return ownership.drop_mapped_roles(self.admin, mapping, protected=protected).warnings
+
+
+# Many ---------------------------------------------------------------------------------------------------------------
+
+
+def restore_all(
+    entries: t.Sequence[Database],
+    *,
+    settings: ConnectionSettings,
+    store: Store,
+    options: RestoreOptions,
+    source: str | None = None,
+    identity: Secret | None = None,
+    expected_sha256: str | None = None,
+    outstanding_only: bool = False,
+    plan_only: bool = False,
+    reporter: Reporter | None = None,
+) -> outcome.Summary:
+    """Restore each of *entries* from what its entry says, or one of them from *source*.
+
+    :param identity: instead of the entries' own.
+    :param outstanding_only: only those whose restore is outstanding; a database without any backup is recorded as
+        empty, and when nothing is outstanding any more the bootstrap is finished.
+    :param plan_only: say what would be done.
+    """
+    if len(entries) != 1 and (source, expected_sha256) != (None, None):
+        raise ConfigurationError("source and expected_sha256 go with one database", hint="name it with only")
+    by_name = {entry.name: entry for entry in entries}
+    with contextlib.closing(connect(settings)) as admin:
+        wanted = frozenset(state.outstanding(admin)) if outstanding_only else frozenset(by_name)
+
+    def work(name: str) -> outcome.Outcome:
+        entry = by_name[name]
+        text = source or default_source(entry)
+        if name not in wanted or text is None:
+            why = "no restore is outstanding" if name not in wanted else "the entry names no backup"
+            return outcome.Outcome(name, SKIPPED, {"reason": why})
+        try:
+            choice = choose(store, text, expected_sha256=expected_sha256)
+        except NotFound:
+            if source is not None or not entry.restore_latest:
+                raise
+            return _no_backup(entry, store, settings=settings, record=outstanding_only and not plan_only)
+        _refuse_other(entry, choice, text)
+        key = identity or entry.identity
+        request = Request(
+            database=entry,
+            choice=choice,
+            options=options,
+            identities=() if key is None else tuple(age.parse_identities([key])),
+        )
+        return (plan if plan_only else restore)(request, settings=settings, reporter=reporter)
+
+    summary = outcome.run_each(list(by_name), work)
+    if outstanding_only and not plan_only:
+        with contextlib.closing(connect(settings)) as admin:
+            if state.exists(admin):
+                state.finish_bootstrap(admin)
+    return summary
+
+
+def default_source(entry: Database) -> str | None:
+    """What the entry says it is to be restored from; ``None``: nothing."""
+    return layout.latest_key(entry.name) if entry.restore_latest else entry.restore_dump_path or None
+
+
+def _refuse_other(entry: Database, choice: Choice, text: str) -> None:
+    said = choice.manifest
+    if text == layout.latest_key(entry.name) and said is not None and said.database not in (None, entry.name):
+        raise RestoreRefused(
+            f"{choice.url} is a backup of the database {said.database!r}, and lies where those of {entry.name!r} do",
+            hint="if that is meant, name the dump itself as the source",
+        )
+
+
+def _no_backup(entry: Database, store: Store, *, settings: ConnectionSettings, record: bool) -> outcome.Outcome:
+    """The store says that there is no latest backup.  Believed only where there is no other one either."""
+    others = [info.key for info in store.list(layout.prefix(entry.name)) if layout.moment_of(info.key) is not None]
+    if others:
+        raise RestoreRefused(
+            f"{store.url(layout.latest_key(entry.name))} is missing, but {len(others)} other objects of backups are there",
+            cause="the newest is " + max(others),
+            hint="was it deleted? name the backup in restore_dump_path, with restore_latest false",
+        )
+    if record:
+        with lock.locked_session(settings, entry.name, doing="restore") as (admin, _held):
+            state.record_outcome(admin, entry.name, state.EMPTY)
+    return outcome.Outcome(entry.name, EMPTY, {"reason": f"{store.location} holds no backup of it"})
+
+
+def difference(result: outcome.Outcome) -> dict[str, t.Any]:
+    """What a restore changed, or would, as Ansible's diff shows it."""
+    details = result.details
+    replaced = details.get("replaces")
+    before = "absent" if replaced is None else f"{replaced['size']} bytes, owner {replaced['owner']}"
+    return {
+        "before_header": result.database,
+        "after_header": result.database,
+        "before": f"{before}\n",
+        "after": f"{details.get('source')} of {details.get('created_at')}, owner {details.get('owner')}\n",
+    }
