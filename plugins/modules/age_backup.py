@@ -1,0 +1,208 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: age_backup
+short_description: Back databases up, each encrypted to its own age recipients
+version_added: 0.1.0
+description:
+  - Dumps every database with C(pg_dump), compresses and encrypts it with the age public key of that database, and streams it to
+    an S3 bucket or a directory.  Nothing is written to the host's disk.
+  - The manifest is written last, and V(latest-dump.json) only points to a backup that was checked as a whole.  A run that fails
+    leaves the backup before it as the latest one.
+  - The manifest holds rows and a digest for each table, counted while the dump passes.
+  - One database that fails does not stop the others.  The module fails at the end and names it.
+  - A database whose restore is outstanding, and one whose latest backup is of another cluster, are refused.
+author:
+  - The infrazero.database contributors (@infrazero)
+extends_documentation_fragment:
+  - infrazero.database.attributes
+  - infrazero.database.connection
+  - infrazero.database.store
+  - infrazero.database.databases
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Says under which key each database would be backed up, and fails where a backup would be refused.
+  diff_mode:
+    support: none
+    details:
+      - A backup changes nothing that a difference could show.
+  idempotent:
+    support: none
+    details:
+      - Every run makes a new backup.
+options:
+  only:
+    description:
+      - Names of databases of O(databases) to back up.  All of them when not given.
+    type: list
+    elements: str
+  jobs:
+    description:
+      - How many databases are backed up at the same time.
+    type: int
+    default: 1
+  compression:
+    description:
+      - How dumps are compressed before they are encrypted.
+      - V(gzip) is the form that every reader of these backups knows.
+    type: str
+    choices: [gzip, zstd]
+    default: gzip
+  take_over:
+    description:
+      - Go on with the history of a prefix though its latest backup is not of this cluster.
+    type: bool
+    default: false
+  lock_wait:
+    description:
+      - How many seconds a dump waits for a table that somebody holds exclusively.
+    type: int
+    default: 60
+seealso:
+  - module: infrazero.database.backup_info
+  - module: infrazero.database.s3_manifest_restore
+"""
+
+EXAMPLES = r"""
+- name: Back every database up
+  infrazero.database.age_backup:
+    databases: "{{ infrazero_databases | infrazero.database.public }}"
+    bucket: db-backups
+    endpoint: s3.example.com
+    access_key_id: "{{ vault_s3_access_key_id }}"
+    secret_access_key: "{{ vault_s3_secret_access_key }}"
+  become: true
+  become_user: postgres
+
+- name: Back one database up before a migration, to a directory
+  infrazero.database.age_backup:
+    databases: "{{ infrazero_databases | infrazero.database.public }}"
+    only: [shop]
+    directory: /var/backups/databases
+  become: true
+  become_user: postgres
+"""
+
+RETURN = r"""
+databases:
+  description: What became of each database, in the order of the list.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    database:
+      description: Name of the database.
+      type: str
+      sample: shop
+    status:
+      description: V(backed_up), V(planned) in check mode, or V(failed).
+      type: str
+      sample: backed_up
+    key:
+      description: Key of the dump.
+      type: str
+      sample: db/shop/20260131T032000Z.sql.gz.age
+    manifest:
+      description: Key of the manifest that stands beside the dump for ever.
+      type: str
+      sample: db/shop/20260131T032000Z.manifest.json
+    sha256:
+      description: SHA-256 of the encrypted object.
+      type: str
+      sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+    size:
+      description: Bytes of the encrypted object.
+      type: int
+      sample: 104857600
+    plaintext_size:
+      description: Bytes of the dump's text.
+      type: int
+      sample: 524288000
+    tables:
+      description: Number of tables with rows in the dump.
+      type: int
+      sample: 12
+    rows:
+      description: Rows of all tables together.
+      type: int
+      sample: 1200345
+    sequence:
+      description: Counts the backups of this database.
+      type: int
+      sample: 42
+    duration_seconds:
+      description: How long it took.
+      type: float
+      sample: 12.3
+    warnings:
+      description: What was noticed on the way.
+      type: list
+      elements: str
+      sample: []
+    error:
+      description: Why it failed, with type, stage, message, cause and hint.
+      type: dict
+      sample:
+        type: BackupRefused
+        stage: plan
+        message: the restore of 'shop' is outstanding, so its backup would be an empty one
+        cause: ""
+        hint: run the bootstrap again until every restore has succeeded, or restore it with restore.sh
+summary:
+  description: Counts, and the names of those that failed.
+  returned: always
+  type: str
+  sample: backed_up=3 failed=0
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import _ansible
+from ..module_utils._engine import backup
+from ..module_utils._engine.streams.compression import Compression
+
+
+def run(module: AnsibleModule) -> dict[str, t.Any]:
+    """Back the databases up; what exit_json takes comes back."""
+    databases = _ansible.selected(_ansible.databases(module, private=False), module.params["only"])
+    action = backup.plan_all if module.check_mode else backup.back_up_all
+    summary = action(
+        databases,
+        settings=_ansible.connection(module),
+        store=_ansible.store(module),
+        options=backup.BackupOptions(
+            compression=Compression(method=module.params["compression"]),
+            jobs=module.params["jobs"],
+            take_over=module.params["take_over"],
+            lock_wait_seconds=module.params["lock_wait"],
+        ),
+    )
+    return _ansible.summed_up(summary, backup.PLANNED if module.check_mode else backup.BACKED_UP)
+
+
+def main() -> t.NoReturn:
+    """Entry point."""
+    spec = _ansible.ArgumentSpec(
+        _ansible.CONNECTION,
+        _ansible.STORE,
+        _ansible.DATABASES,
+        only={"type": "list", "elements": "str"},
+        jobs={"type": "int", "default": 1},
+        compression={"type": "str", "choices": ["gzip", "zstd"], "default": "gzip"},
+        take_over={"type": "bool", "default": False},
+        lock_wait={"type": "int", "default": 60},
+    )
+    _ansible.run(spec.module(supports_check_mode=True), run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: backup_info
+short_description: List the backups of databases
+version_added: 0.1.0
+description:
+  - Lists every backup of the databases in an S3 bucket or a directory, with its age, size and state.
+  - Reads one listing and the latest manifest of each database.  Needs no connection to a server and no private key.
+author:
+  - The infrazero.database contributors (@infrazero)
+extends_documentation_fragment:
+  - infrazero.database.attributes
+  - infrazero.database.attributes.info_module
+  - infrazero.database.store
+options:
+  names:
+    description:
+      - Names of the databases.
+    type: list
+    elements: str
+    required: true
+seealso:
+  - module: infrazero.database.age_backup
+"""
+
+EXAMPLES = r"""
+- name: List the backups of two databases
+  infrazero.database.backup_info:
+    names: [shop, ledger]
+    bucket: db-backups
+    endpoint: s3.example.com
+  register: catalogue
+
+- name: Fail where the latest backup is more than a day old
+  ansible.builtin.assert:
+    that: catalogue.databases[item].latest.age_seconds < 86400
+    fail_msg: "The latest backup of {{ item }} is older than a day"
+  loop: [shop, ledger]
+"""
+
+RETURN = r"""
+databases:
+  description: The backups by the name of the database.
+  returned: success
+  type: dict
+  contains:
+    latest:
+      description:
+        - The backup that V(latest-dump.json) names, with the fields of RV(databases.backups[]).
+        - Null where there is none.
+      type: dict
+    backups:
+      description: Every backup, newest first.
+      type: list
+      elements: dict
+      contains:
+        database:
+          description: Name of the database.
+          type: str
+          sample: shop
+        key:
+          description: Key of the dump.
+          type: str
+          sample: db/shop/20260131T032000Z.sql.gz.age
+        created_at:
+          description: When the run began, UTC.
+          type: str
+          sample: "2026-01-31T03:20:00Z"
+        age_seconds:
+          description: Seconds since then.
+          type: int
+          sample: 3600
+        size:
+          description: Bytes of the encrypted object, null where it is missing.
+          type: int
+          sample: 104857600
+        state:
+          description:
+            - V(complete) where the dump and its manifest are there.
+            - V(unproven) for a dump without a manifest, of a run that was cut off or of another tool.
+            - V(missing) for a manifest whose dump is gone.
+          type: str
+          sample: complete
+        latest:
+          description: Whether V(latest-dump.json) names it.
+          type: bool
+          sample: true
+  sample:
+    shop:
+      latest:
+        database: shop
+        key: db/shop/20260131T032000Z.sql.gz.age
+        created_at: "2026-01-31T03:20:00Z"
+        age_seconds: 3600
+        size: 104857600
+        state: complete
+        latest: true
+      backups:
+        - database: shop
+          key: db/shop/20260131T032000Z.sql.gz.age
+          created_at: "2026-01-31T03:20:00Z"
+          age_seconds: 3600
+          size: 104857600
+          state: complete
+          latest: true
+"""
+
+import datetime
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import _ansible
+from ..module_utils._engine import catalogue
+
+
+def run(module: AnsibleModule) -> dict[str, t.Any]:
+    """Read the catalogue; what exit_json takes comes back."""
+    store = _ansible.store(module)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    databases = {}
+    for name in module.params["names"]:
+        backups = [backup.as_dict(now) for backup in catalogue.catalogue(store, name)]
+        databases[name] = {"latest": next((b for b in backups if b["latest"]), None), "backups": backups}
+    return {"changed": False, "databases": databases}
+
+
+def main() -> t.NoReturn:
+    """Entry point."""
+    spec = _ansible.ArgumentSpec(_ansible.STORE, names={"type": "list", "elements": "str", "required": True})
+    _ansible.run(spec.module(supports_check_mode=True), run)
+
+
+if __name__ == "__main__":
+    main()
