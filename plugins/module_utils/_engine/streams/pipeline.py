@@ -194,7 +194,7 @@ def decode(
     """The plain bytes of an object: decrypted and decompressed by what its magic bytes say.
 
     What is underneath (the text of a dump, an archive) is left to the reader.  The object is always read to its proven
-    end.  Nothing runs before the first read.  Closing it closes *source*, between two of its reads, and the threads end.
+    end.  Nothing runs before the first read.  Closing it ends the threads, and closes *source* between two reads.
 
     :param identities: of :func:`.age.parse_identities`; may be empty where the object is not encrypted.
     :param expected_sha256: of the whole object, in hex; checked before the end is given to the reader.
