@@ -225,7 +225,7 @@ class _Fields:
         value = self.fields.get(name)
         if value is None:
             return None
-        if type(value) is not int or not 0 <= value <= _MAX_NUMBER:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_NUMBER:
             raise _bad(f"is no whole number from 0 to {_MAX_NUMBER}", field=name)
         return value
 
@@ -239,7 +239,7 @@ class _Fields:
         value = self.fields.get(name)
         if value is None:
             return None
-        if type(value) not in (int, float) or not 0 <= value <= _MAX_NUMBER:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _MAX_NUMBER:
             raise _bad("is no number of seconds", field=name)
         return float(value)
 
