@@ -378,6 +378,8 @@ def test_recipients_that_cannot_stand_together() -> None:
         age.parse_recipients([HARDWARE_POST_QUANTUM, PUBLIC[0]])
     with pytest.raises(ConfigurationError, match="no age recipient"):
         age.parse_recipients([])
+    assert age.mix_fault([PUBLIC[0], PUBLIC[1]]) is None
+    assert "can't be used together: post-quantum" in str(age.mix_fault([PUBLIC[0], HARDWARE_POST_QUANTUM]))
 
 
 def test_a_pyrage_without_hardware_recipients(monkeypatch: pytest.MonkeyPatch) -> None:
