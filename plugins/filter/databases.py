@@ -26,6 +26,9 @@ class _LeftToTheHost:
     def recipient_fault(self, text: str) -> str | None:
         return None
 
+    def mix_fault(self, recipients: t.Sequence[str]) -> str | None:
+        return None
+
     def identity_fault(self, secret: Secret) -> str | None:
         return None
 

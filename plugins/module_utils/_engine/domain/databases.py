@@ -126,6 +126,9 @@ class KeyRules(t.Protocol):
     def recipient_fault(self, text: str) -> str | None:
         """Is *text* a recipient that something can be encrypted to?"""
 
+    def mix_fault(self, recipients: t.Sequence[str]) -> str | None:
+        """Can something be encrypted to all of *recipients*, each of them free of faults, at once?"""
+
     def identity_fault(self, secret: Secret) -> str | None:
         """Is *secret* an identity that something can be decrypted with?"""
 
@@ -337,6 +340,7 @@ class _Entry:
         return Secret(value)
 
     def recipients(self, rules: KeyRules) -> tuple[str, ...]:
+        """All of them, or none where one has a fault: a pair can then not be judged."""
         field = "backup_age_public_key"
         remedy = "give an age recipient, or a list of them"
         value = self.item.get(field)
@@ -362,6 +366,12 @@ class _Entry:
                 self.fault(field, f"{which}{reason}", remedy)
                 continue
             good.append(text.strip())
+        if len(good) < len(texts):
+            return ()
+        reason = rules.mix_fault(good) if len(good) > 1 else None
+        if reason is not None:
+            self.fault(field, reason, "leave out those that do not go with the others")
+            return ()
         return tuple(good)
 
     def identity(self, rules: KeyRules, recipients: t.Sequence[str], *, private: bool) -> Secret | None:

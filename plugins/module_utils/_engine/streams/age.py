@@ -151,6 +151,15 @@ def identity_fault(secret: Secret) -> str | None:
     return None
 
 
+def mix_fault(recipients: t.Sequence[str]) -> str | None:
+    """Why *recipients*, each free of faults, can't be used together, or ``None`` where they can."""
+    try:
+        parse_recipients(recipients)
+    except ConfigurationError as exc:
+        return f"can't be used together: {exc.cause}"
+    return None
+
+
 def pair_fault(recipients: t.Sequence[str], secret: Secret) -> str | None:
     """Why *secret* doesn't open what is encrypted to *recipients*, or ``None`` where it does.
 

@@ -26,6 +26,10 @@ class Rules:
     def recipient_fault(self, text: str) -> str | None:
         return None if text.strip().startswith("age1") else "is no age recipient"
 
+    def mix_fault(self, recipients: t.Sequence[str]) -> str | None:
+        alone = [text for text in recipients if text.startswith("age1alone")]
+        return "can't be used together" if alone and len(recipients) > 1 else None
+
     def identity_fault(self, secret: Secret) -> str | None:
         return None if secret.reveal().startswith("AGE-SECRET-KEY-1") else "is no age private key"
 
@@ -314,6 +318,15 @@ def test_passwords_that_postgresql_cannot_take(password: str) -> None:
 def test_recipients(value: object, found: list[str]) -> None:
     expected = [("entry 1 (app)", "backup_age_public_key", text) for text in found]
     assert faults([entry(backup_age_public_key=value, backup_age_private_key=...)]) == expected
+
+
+def test_recipients_that_do_not_go_together() -> None:
+    assert parse([entry(backup_age_public_key=["age1alone"], backup_age_private_key=...)]).entries
+    assert reason([entry(backup_age_public_key=["age1alone", "age1b"])]) == "can't be used together"
+
+
+def test_a_pair_is_not_judged_where_a_recipient_has_a_fault() -> None:
+    assert reason([entry(backup_age_public_key=["mistyped", "age1escrow"])]) == "item 1 is no age recipient"
 
 
 @pytest.mark.parametrize(
