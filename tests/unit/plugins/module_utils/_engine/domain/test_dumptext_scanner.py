@@ -66,7 +66,7 @@ WHOLE_STATEMENTS = {
     "rule": b"CREATE RULE r AS ON INSERT TO t DO INSTEAD ( UPDATE a SET b = ')'; DELETE FROM c; )",
     "rule, or replace": b"create or /* ; */ replace rule r AS ON INSERT TO t DO (SELECT 1; SELECT (2);)",
     "body": b"CREATE FUNCTION f() RETURNS int\n BEGIN ATOMIC\n SELECT 1;\n SELECT CASE WHEN x THEN 1 END;\nEND",
-    "body with names like its end": b'CREATE PROCEDURE p() BEGIN ATOMIC SELECT 1; SELECT end_, bend, "end" FROM case_; END',
+    "body with names like its end": b"CREATE PROCEDURE p() BEGIN ATOMIC SELECT 1; SELECT end_, bend FROM case_; END",
     "body with strings": b"CREATE FUNCTION f() BEGIN --\nATOMIC SELECT 'end', $$end;$$; SELECT E'\\'end;'; END",
     "routine called begin": b"CREATE FUNCTION begin(atomic int) RETURNS int LANGUAGE sql AS $$SELECT 1;$$",
     "routine in the old way": b"CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $_$ BEGIN RETURN $1; END; $_$",
