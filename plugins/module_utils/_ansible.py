@@ -231,6 +231,8 @@ def summed_up(summary: outcome.Summary, *statuses: str) -> dict[str, t.Any]:
         "databases": [one.as_dict() for one in summary.outcomes],
         "summary": summary.line(*statuses),
     }
+    if summary.warnings:
+        result["warnings"] = list(summary.warnings)
     if summary.failed:
         texts = [f"{one.database}: {one.error}" for one in summary.failed]
         result["failed"] = True

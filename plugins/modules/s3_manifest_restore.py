@@ -275,7 +275,6 @@ summary:
   sample: restored=3 empty=0 skipped=0 failed=0
 """
 
-import datetime
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -300,7 +299,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         set_search_path=params["set_search_path"],
         search_path=tuple(params["search_path"]),
         strategy=params["strategy"],
-        keep_replaced=datetime.timedelta(hours=params["keep_replaced"]),
+        keep_replaced=restoring.keep_replaced(params["keep_replaced"], name="keep_replaced"),
         on_connections=params["on_connections"],
         extensions=frozenset(params["extensions"]),
         protected_roles=frozenset(database.user for database in listed.entries),
@@ -320,7 +319,9 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     )
     result = _ansible.summed_up(summary, *restore.STATUSES)
     result["changed"] = any(o.status in (restore.RESTORED, restore.PLANNED) for o in summary.outcomes)
-    result["diff"] = [restore.difference(o) for o in summary.outcomes if o.status in (restore.RESTORED, restore.PLANNED)]
+    result["diff"] = [
+        restore.difference(o) for o in summary.outcomes if o.status in (restore.RESTORED, restore.PLANNED)
+    ]
     return result
 
 

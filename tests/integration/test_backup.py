@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import hashlib
 import json
 import pathlib
@@ -61,8 +62,6 @@ def keys(store: Store) -> list[str]:
 
 def next_second(store: Store, name: str) -> None:
     """A run's timestamp has whole seconds: wait until another one can begin."""
-    import datetime
-
     latest = catalogue.read_latest(store, name)
     assert latest is not None
     wait_until(
@@ -214,6 +213,25 @@ def test_an_older_tools_backup_is_not_put_out_of_sight_by_an_empty_database(clus
     assert good(back_up(cluster, store, app)).details["sequence"] == 1
 
 
+def test_a_database_that_was_dropped_and_made_anew_does_not_become_the_latest_backup(
+    cluster: Cluster, store: Store
+) -> None:
+    app = scene.entry("app")
+    scene.make(cluster, app, "CREATE TABLE one AS SELECT 1 AS id")
+    good(back_up(cluster, store, app))
+    cluster.psql("DROP DATABASE app")
+    next_second(store, "app")
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        state.record_outcome(conn, "app", state.SKIPPED)
+    scene.make(cluster, app)
+    before = keys(store)
+    assert "created empty" in error(back_up(cluster, store, app))
+    assert keys(store) == before
+    good(back_up(cluster, store, app, take_over=True))
+    next_second(store, "app")
+    good(back_up(cluster, store, app))
+
+
 def test_a_second_run_at_the_same_time_is_told_who_is_at_it(cluster: Cluster, store: Store) -> None:
     app = scene.entry("app")
     scene.make(cluster, app)
@@ -281,8 +299,6 @@ def test_a_clock_that_went_back_is_said(cluster: Cluster, store: Store) -> None:
 
 
 def test_replaced_databases_go_when_their_time_is_over(cluster: Cluster, store: Store) -> None:
-    import datetime
-
     app = scene.entry("app")
     scene.make(cluster, app)
     for name in ("app__replaced_0a", "app__replaced_0b"):
@@ -299,3 +315,13 @@ def test_no_server_is_one_clear_error(fresh_cluster: Cluster, store: Store) -> N
     fresh_cluster.stop()
     with pytest.raises(ConnectionFailed, match="is the server running"):
         back_up(fresh_cluster, store, scene.entry("app"))
+
+
+def test_a_replaced_database_that_can_not_be_dropped_is_a_warning(cluster: Cluster, store: Store) -> None:
+    app = scene.entry("app")
+    scene.make(cluster, app)
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        state.record_replaced(conn, "precious", database="app", keep=datetime.timedelta(0))
+    summary = back_up(cluster, store, app)
+    good(summary)
+    assert ["'precious' is no replaced database" in warning for warning in summary.warnings] == [True]

@@ -319,7 +319,7 @@ def test_a_database_that_is_not_there_has_no_settings(admin):
 # The swap -----------------------------------------------------------------------------------------------------------
 
 
-def swapped(admin, helper, record=lambda: None, **options):
+def swapped(admin, helper, record=lambda _kept: None, **options):
     return databases.swap(
         admin, helper, database="shop", stage="shop__restore_t1", keep_as="shop__replaced_t1", record=record, **options
     )
@@ -331,7 +331,7 @@ def test_the_stage_takes_the_place_and_the_old_one_is_kept(cluster, admin, helpe
     run(admin, "CREATE TABLE IF NOT EXISTS public.swaps (name text); TRUNCATE public.swaps")
     run(admin, "ALTER DATABASE shop CONNECTION LIMIT 9; COMMENT ON DATABASE shop IS 'the shop'")
     before = databases.capture(admin, "shop")
-    result = swapped(admin, helper, record=lambda: run(admin, "INSERT INTO public.swaps VALUES ('shop')"))
+    result = swapped(admin, helper, record=lambda _kept: run(admin, "INSERT INTO public.swaps VALUES ('shop')"))
     assert result == databases.SwapResult(kept="shop__replaced_t1", sessions=(), warnings=())
     assert existing(admin) == {"shop", "shop__replaced_t1"}
     assert (which(cluster, "shop"), which(cluster, "shop__replaced_t1")) == ("new", "old")
@@ -365,13 +365,13 @@ def test_a_record_that_fails_leaves_everything_as_it_was(cluster, admin, helper)
     run(admin, "ALTER DATABASE shop SET work_mem = '9MB'")
     before = {name: databases.capture(admin, name) for name in existing(admin)}
 
-    def ours():
+    def ours(_kept):
         raise EngineError("the record failed")
 
     with pytest.raises(EngineError, match="the record failed"):
         swapped(admin, helper, record=ours)
     with pytest.raises(PostgresError, match="can't take the place of 'shop'"):
-        swapped(admin, helper, record=lambda: run(admin, "SELECT 1/0"))
+        swapped(admin, helper, record=lambda _kept: run(admin, "SELECT 1/0"))
     assert {name: databases.capture(admin, name) for name in existing(admin)} == before
     assert (which(cluster, "shop"), which(cluster, "shop__restore_t1")) == ("old", "new")
 
@@ -381,7 +381,7 @@ def test_a_killed_swap_leaves_the_old_database_open_in_its_place(cluster, admin,
     make(cluster, "shop__restore_t1", "new")
     own = connect(cluster.settings)
 
-    def killed():
+    def killed(_kept):
         run(admin, f"SELECT pg_terminate_backend({own.info.backend_pid})")
         while rows(admin, "SELECT 1 FROM pg_stat_activity WHERE pid = %s", own.info.backend_pid):
             time.sleep(0.01)
@@ -402,7 +402,7 @@ def test_a_stopped_client_loses_its_swap(cluster, helper, monkeypatch):
     own = connect(cluster.settings)
     pid = own.info.backend_pid
 
-    def stopped():
+    def stopped(_kept):
         # Nobody waits for ever for a client that does nothing: the server ends its session.
         while rows(helper, "SELECT 1 FROM pg_stat_activity WHERE pid = %s", pid):
             time.sleep(0.01)
@@ -539,7 +539,9 @@ def test_swapping_under_a_hail_of_connections(cluster, admin, helper):
         for number in range(1, 6):
             make(cluster, "stage", str(number))
             kept = f"shop__replaced_{number}"
-            result = databases.swap(admin, helper, database="shop", stage="stage", keep_as=kept, record=lambda: None)
+            result = databases.swap(
+                admin, helper, database="shop", stage="stage", keep_as=kept, record=lambda _kept: None
+            )
             assert result.kept == kept
             # Somebody has seen the new one before the next takes its place.
             while str(number) not in seen[-20:]:
@@ -590,7 +592,7 @@ def test_names_that_need_quoting(cluster, admin, helper):
         stage, kept = (names.stage_name(database, restore_id), names.replaced_name(database, restore_id))
         databases.create_loader_role(admin, names.loader_role(restore_id))
         databases.create_stage(admin, stage, loader=names.loader_role(restore_id), like=Creation())
-        databases.swap(admin, helper, database=database, stage=stage, keep_as=kept, record=lambda: None)
+        databases.swap(admin, helper, database=database, stage=stage, keep_as=kept, record=lambda _kept: None)
     assert existing(admin) == {database, names.replaced_name(database, "t2")}
 
 

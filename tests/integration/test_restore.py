@@ -26,7 +26,8 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.backup 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import state
+from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import PostgresError
+from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import databases, load, state
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
@@ -488,3 +489,160 @@ def test_killed_and_started_again_it_ends_with_everything_restored(
     assert {entry.name: scene.rows(cluster, entry) for entry in entries} == before
     assert "__restore_" not in traces(cluster)[0]
     assert "infrazero_restore" not in traces(cluster)[1] and traces(cluster)[2] == "0"
+
+
+def fails(message: str) -> t.Callable[..., t.NoReturn]:
+    def fault(*_arguments: object, **_options: object) -> t.NoReturn:
+        raise PostgresError(message)
+
+    return fault
+
+
+SETTINGS = (
+    "SELECT datconnlimit, shobj_description(oid, 'pg_database'), has_database_privilege('reader', oid, 'CONNECT'),"
+    " (SELECT count(*) FROM aclexplode(datacl) WHERE grantee = 0 AND privilege_type = 'CONNECT'),"
+    " (SELECT string_agg(setrole::regrole || ' ' || setconfig::text, ';' ORDER BY setrole) FROM pg_db_role_setting"
+    "  WHERE setdatabase = d.oid) FROM pg_database d WHERE datname = 'app'"
+)
+
+
+@pytest.mark.parametrize("again", ["swap", "replace"])
+def test_a_database_dropped_for_want_of_room_gets_its_settings_back_in_a_later_run(
+    cluster: Cluster, store: Store, app: Database, monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    back_up(cluster, store, app)
+    cluster.psql(
+        "ALTER DATABASE app CONNECTION LIMIT 7; ALTER DATABASE app SET work_mem = '5MB';"
+        "ALTER ROLE app IN DATABASE app SET statement_timeout = '1min'; COMMENT ON DATABASE app IS 'it''s ours';"
+        "CREATE ROLE reader; REVOKE CONNECT ON DATABASE app FROM PUBLIC; GRANT CONNECT ON DATABASE app TO reader"
+    )
+    before = scene.rows(cluster, app)
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "analyze", fails("the disk is full"))
+        text = error(restored(cluster, store, app, strategy="replace"))
+    assert "the disk is full" in text and "is missing until a restore of it succeeds" in text
+    assert "app" not in traces(cluster)[0] and traces(cluster)[2] == "0"
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        assert state.outstanding(conn) == ("app",)
+    # Meanwhile a bootstrap may have made it anew.
+    if again == "replace":
+        cluster.psql("CREATE DATABASE app OWNER app")
+
+    good(restored(cluster, store, app, strategy=again, set_search_path=False))
+    assert scene.rows(cluster, app) == before
+    assert cluster.psql(SETTINGS) == "7|it's ours|t|0|- {work_mem=5MB};app {statement_timeout=1min}"
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        record = state.database_record(conn, "app")
+    assert record is not None and (record.restore, record.dropped) == ("restored", None)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_database_that_can_not_be_dropped_may_still_be_backed_up(
+    cluster: Cluster, store: Store, app: Database, monkeypatch: pytest.MonkeyPatch, recorded: bool
+) -> None:
+    back_up(cluster, store, app)
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        if recorded:
+            state.record_outcome(conn, "app", state.EMPTY)
+        before = state.database_record(conn, "app")
+        monkeypatch.setattr(databases, "drop_database", fails("a replication slot uses it"))
+        assert "a replication slot" in error(restored(cluster, store, app, strategy="replace"))
+        after = state.database_record(conn, "app")
+    assert (before and before.restore) == (after and after.restore) == ("empty" if recorded else None)
+
+
+def test_what_fails_after_the_swap_is_a_warning(
+    cluster: Cluster, store: Store, app: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(cluster, store, app)
+    drop = databases.drop_database
+
+    def slot(conn: t.Any, name: str) -> None:
+        if "__replaced_" in name:
+            raise PostgresError("a replication slot uses it")
+        drop(conn, name)
+
+    monkeypatch.setattr(databases, "drop_database", slot)
+    monkeypatch.setattr(databases, "drop_loader_role", fails("the role is needed"))
+    details = good(restored(cluster, store, app, keep_replaced=datetime.timedelta(0)))
+    assert [w for w in details["warnings"] if "replication slot" in w or "role is needed" in w] == details["warnings"]
+    assert len(details["warnings"]) == 2
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        assert [kept.name for kept in state.replaced(conn, expired=True)] == [details["kept_as"]]
+        assert len(state.restores(conn)) == 1
+    monkeypatch.undo()
+    # A backup drops the one, the next restore the other.
+    back_up(cluster, store, app)
+    good(restored(cluster, store, app))
+    assert "infrazero_restore" not in traces(cluster)[1] and details["kept_as"] not in traces(cluster)[0]
+
+
+def test_the_first_error_is_told_though_tidying_up_fails_too(
+    cluster: Cluster, store: Store, app: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(cluster, store, app)
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "analyze", fails("the disk is full"))
+        patch.setattr(databases, "drop_loader_role", fails("the role is needed"))
+        assert "the disk is full" in error(restored(cluster, store, app))
+    good(restored(cluster, store, app))
+    assert "infrazero_restore" not in traces(cluster)[1] and traces(cluster)[2] == "0"
+
+
+def test_a_database_that_nobody_may_connect_to_is_replaced(cluster: Cluster, store: Store, app: Database) -> None:
+    back_up(cluster, store, app)
+    cluster.psql("ALTER DATABASE app WITH ALLOW_CONNECTIONS false")
+    details = good(restored(cluster, store, app))
+    assert details["replaces"]["empty"] is False and details["kept_as"]
+    assert cluster.psql("SELECT datallowconn FROM pg_database WHERE datname = 'app'") == "f", "as it was"
+
+
+def test_a_database_that_was_empty_is_kept_where_somebody_has_filled_it_meanwhile(
+    cluster: Cluster, store: Store, app: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(cluster, store, app)
+    cluster.psql("DROP DATABASE app")
+    cluster.psql("CREATE DATABASE app OWNER app")
+    analyze = load.analyze
+
+    def meanwhile(conn: t.Any) -> None:
+        cluster.psql("CREATE TABLE precious AS SELECT 1 AS id", "app")
+        analyze(conn)
+
+    monkeypatch.setattr(load, "analyze", meanwhile)
+    details = good(restored(cluster, store, app))
+    assert cluster.psql("SELECT id FROM precious", details["kept_as"]) == "1"
+
+
+def test_a_database_that_appears_while_its_backup_is_loaded_is_kept(
+    cluster: Cluster, store: Store, app: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(cluster, store, app)
+    cluster.psql("DROP DATABASE app")
+    analyze = load.analyze
+
+    def meanwhile(conn: t.Any) -> None:
+        cluster.psql("CREATE DATABASE app")
+        cluster.psql("CREATE TABLE precious AS SELECT 1 AS id", "app")
+        analyze(conn)
+
+    monkeypatch.setattr(load, "analyze", meanwhile)
+    details = good(restored(cluster, store, app))
+    assert cluster.psql("SELECT id FROM precious", details["kept_as"]) == "1"
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        assert [kept.name for kept in state.replaced(conn)] == [details["kept_as"]]
+
+
+def test_an_outstanding_restore_that_nobody_wants_any_more_is_settled(cluster: Cluster, store: Store) -> None:
+    app = scene.entry("app", restore_latest=False)
+    scene.make(cluster, app)
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        state.begin_bootstrap(conn, {"app": True}, host="here")
+    assert restored(cluster, store, app, outstanding_only=True, plan_only=True).outcomes[0].status == restore.SKIPPED
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        assert state.outstanding(conn) == ("app",), "check mode changes nothing"
+    assert restored(cluster, store, app, outstanding_only=True).outcomes[0].status == restore.SKIPPED
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        assert state.outstanding(conn) == ()
+        bootstrap = state.latest_bootstrap(conn)
+    assert bootstrap is not None and bootstrap.finished_at is not None

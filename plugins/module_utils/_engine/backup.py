@@ -17,7 +17,7 @@ import typing as t
 from . import catalogue, outcome
 from .domain import dumptext, layout, lineage, manifest
 from .domain.databases import Database
-from .errors import BackupRefused, EngineError, PostgresError, ProcessFailed, StoreError
+from .errors import BackupRefused, ConfigurationError, EngineError, PostgresError, ProcessFailed, StoreError
 from .postgres import databases, dump, facts, lock, state
 from .postgres.connection import ConnectionSettings, client_credentials, client_program, connect
 from .reporting import Reporter, Silent
@@ -47,6 +47,12 @@ class BackupOptions:
     jobs: int = 1
     take_over: bool = False
     lock_wait_seconds: int = 60
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise ConfigurationError("jobs must be at least 1", hint="0 databases at a time are none")
+        if self.lock_wait_seconds < 1:
+            raise ConfigurationError("the wait for a lock must be at least 1 second", hint="0 would wait for ever")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +112,7 @@ def plan_backup(
         previous_sha256=None if previous is None else previous.sha256,
         system_identifier=cluster.system_identifier,
         restored_from_sha256=None if record is None else record.restored_from_sha256,
-        made_empty=record is not None and record.restored_from_sha256 is None,
+        made_empty_at=record.since if record is not None and record.restored_from is None else None,
     )
     warnings: list[str] = []
     if fault is not None and not options.take_over:
@@ -221,15 +227,25 @@ def back_up_all(
     """
     moment = datetime.datetime.now(datetime.timezone.utc)
     by_name = {entry.name: entry for entry in entries}
-    with contextlib.closing(connect(settings)) as admin:
-        for kept in state.replaced(admin, expired=True):
-            databases.expire_replaced(admin, [kept.name])
-            state.forget_replaced(admin, kept.name)
+    warnings = _expire(settings)
 
     def work(name: str) -> outcome.Outcome:
         return back_up(by_name[name], settings=settings, store=store, options=options, moment=moment, reporter=reporter)
 
-    return outcome.run_each(list(by_name), work, jobs=options.jobs)
+    return outcome.run_each(list(by_name), work, jobs=options.jobs, warnings=warnings)
+
+
+def _expire(settings: ConnectionSettings) -> list[str]:
+    """Drop the replaced databases whose time is over; why one could not be, which is no reason not to back up."""
+    warnings = []
+    with contextlib.closing(connect(settings)) as admin:
+        for kept in state.replaced(admin, expired=True):
+            try:
+                databases.expire_replaced(admin, [kept.name])
+                state.forget_replaced(admin, kept.name)
+            except PostgresError as exc:
+                warnings.append(str(exc))
+    return warnings
 
 
 def plan_all(
@@ -284,7 +300,8 @@ class _DumpText:
         return chunk
 
     def close(self) -> None:
-        """Nothing of its own to close: the process belongs to its context."""
+        """End the dump: a read that waits for it returns."""
+        self._source.close()
 
 
 def _upload(
@@ -307,10 +324,9 @@ def _upload(
                 pipeline.encode(text, compression=options.compression, recipients=recipients)
             ) as stream:
                 try:
-                    store.upload(plan.key, stream, size_hint=plan.estimated_size)
+                    stored = store.upload(plan.key, stream, size_hint=plan.estimated_size)
                 except ProcessFailed as exc:
                     raise _named_blockers(exc, settings, plan.database) from None
-    stored = store.head(plan.key)
     if stored.size != stream.size:
         raise StoreError(
             f"{store.url(plan.key)} has {stored.size} bytes, {stream.size} were sent",

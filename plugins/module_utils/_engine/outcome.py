@@ -40,9 +40,13 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The outcomes of a run, in the order of the list."""
+    """The outcomes of a run, in the order of the list.
+
+    :param warnings: of the run, beside those of its databases.
+    """
 
     outcomes: tuple[Outcome, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
@@ -69,8 +73,13 @@ def unexpected(exception: Exception) -> EngineError:
     )
 
 
-def run_each(names: t.Sequence[str], work: t.Callable[[str], Outcome], *, jobs: int = 1) -> Summary:
-    """Do *work* for each of *names*, up to *jobs* at a time, and gather what became of them."""
+def run_each(
+    names: t.Sequence[str], work: t.Callable[[str], Outcome], *, jobs: int = 1, warnings: t.Sequence[str] = ()
+) -> Summary:
+    """Do *work* for each of *names*, up to *jobs* at a time, and gather what became of them.
+
+    :param warnings: of the run, to stand in the summary.
+    """
 
     def guarded(name: str) -> Outcome:
         try:
@@ -82,10 +91,10 @@ def run_each(names: t.Sequence[str], work: t.Callable[[str], Outcome], *, jobs: 
 
     if jobs == 1:
         # In this thread, where a signal interrupts the work itself and everything it holds is given up in order.
-        return Summary(tuple(map(guarded, names)))
+        return Summary(tuple(map(guarded, names)), tuple(warnings))
     with concurrent.futures.ThreadPoolExecutor(max_workers=jobs) as pool:
         try:
-            return Summary(tuple(pool.map(guarded, names)))
+            return Summary(tuple(pool.map(guarded, names)), tuple(warnings))
         except BaseException:
             # Interrupted: what has not begun doesn't begin.
             pool.shutdown(wait=False, cancel_futures=True)

@@ -18,7 +18,16 @@ from .domain import dumptext, layout, manifest, names
 from .domain.databases import Database
 from .domain.restoring import REFUSE, REPLACE, RestoreOptions
 from .domain.secret import Secret
-from .errors import AccessDenied, ChecksumMismatch, ConfigurationError, IdentityMissing, NotFound, RestoreRefused
+from .errors import (
+    AccessDenied,
+    ChecksumMismatch,
+    ConfigurationError,
+    EngineError,
+    IdentityMissing,
+    NotFound,
+    PostgresError,
+    RestoreRefused,
+)
 from .postgres import databases, extensions, facts, load, lock, ownership, state
 from .postgres.connection import ConnectionSettings, connect
 from .reporting import Reporter, Silent
@@ -239,8 +248,10 @@ def _replaced(admin: Connection, name: str, settings: ConnectionSettings) -> Rep
     found = facts.replaced_facts(admin, name)
     if found is None:
         return None
-    with contextlib.closing(connect(settings, database=name)) as conn:
-        empty = facts.is_empty(conn)
+    empty = False
+    if found.allows_connections:
+        with contextlib.closing(connect(settings, database=name)) as conn:
+            empty = facts.is_empty(conn)
     return Replaced(owner=found.owner, size=found.size, sessions=found.sessions, empty=empty)
 
 
@@ -301,6 +312,9 @@ def restore(request: Request, *, settings: ConnectionSettings, reporter: Reporte
         return _Restore(made, settings=settings, admin=admin, held=held, reporter=reporter).run()
 
 
+_DROPPED = "the database itself was dropped for want of room, and is missing until a restore of it succeeds"
+
+
 class _Restore:
     """A restore under way, under its lock."""
 
@@ -330,29 +344,43 @@ class _Restore:
         self.sha256 = self.choice.sha256
         self.search_path: list[str] | None = None
         self.warnings = list(made.warnings)
+        # Settings that the new database gets instead of those of the one in its place: of one that was dropped.
+        self.before: databases.DatabaseSettings | None = None
 
     def run(self) -> outcome.Outcome:
         """Do all of it, or nothing."""
         started = time.monotonic()
         self._remove_leftovers()
-        before: databases.DatabaseSettings | None = None
+        record = state.database_record(self.admin, self.name)
+        if record is not None and record.dropped is not None:
+            self.before = databases.DatabaseSettings.from_dict(record.dropped)
         like = self._creation()
         if self.options.strategy == REPLACE and self.plan.replaces is not None:
-            before = self._clear_the_way()
-        state.begin_restore(self.admin, self.restore_id, database=self.name, stage=self.stage, role=self.role)
+            self._clear_the_way(record)
         try:
+            state.begin_restore(self.admin, self.restore_id, database=self.name, stage=self.stage, role=self.role)
             loaded = self._fill(like)
             self.held.check()
-            swapped = self._put_in_place(before)
-        finally:
-            # After a failure the stage goes; after the swap there is none of that name any more.
+            swapped = self._put_in_place()
+        except BaseException as exc:
+            # What can't be removed now is on record: the next restore of this database removes it.
+            with contextlib.suppress(PostgresError):
+                self._remove(self.stage, self.role, self.restore_id)
+            if self.before is not None and isinstance(exc, EngineError):
+                exc.hint = "; ".join(filter(None, [exc.hint, _DROPPED]))
+            raise
+        # The restore has succeeded: what fails from here on is told, and left to later runs.
+        self.warnings += swapped.warnings
+        with self._warned():
             self._remove(self.stage, self.role, self.restore_id)
         kept = swapped.kept
-        if kept is not None and not self._keeps:
-            databases.drop_database(self.admin, kept)
-            state.forget_replaced(self.admin, kept)
-            kept = None
-        self.warnings += [*swapped.warnings, *self._drop_mapped_roles()]
+        with self._warned():
+            if kept is not None and self._is_disposable(kept):
+                databases.drop_database(self.admin, kept)
+                state.forget_replaced(self.admin, kept)
+                kept = None
+        with self._warned():
+            self.warnings += self._drop_mapped_roles()
         details = {
             **self.plan.as_dict(),
             "sha256": self.sha256,
@@ -367,10 +395,23 @@ class _Restore:
         self.reporter.stage(self.name, "done", f"restored from {self.choice.url}")
         return outcome.Outcome(self.name, RESTORED, details)
 
-    @property
-    def _keeps(self) -> bool:
+    @contextlib.contextmanager
+    def _warned(self) -> t.Iterator[None]:
+        try:
+            yield
+        except PostgresError as exc:
+            self.warnings.append(str(exc))
+
+    def _is_disposable(self, kept: str) -> bool:
+        """Whether nobody wants the replaced database any more: not asked for, or there is nothing in it."""
+        if not self.options.keep_replaced:
+            return True
         replaced = self.plan.replaces
-        return replaced is not None and not replaced.empty and bool(self.options.keep_replaced)
+        if replaced is None or not replaced.empty:
+            return False
+        # Somebody may have begun to use it while the backup was loaded.
+        with contextlib.closing(connect(self.settings, database=kept)) as conn:
+            return facts.is_empty(conn)
 
     def _remove_leftovers(self) -> None:
         # Under the lock nobody else works on this database, so whatever is recorded was left by a killed run.
@@ -384,6 +425,8 @@ class _Restore:
 
     def _creation(self) -> databases.Creation:
         """How the new database is made: like the one it replaces if that holds anything, else as the backup says."""
+        if self.before is not None:
+            return self.before.creation
         said, replaced = self.choice.manifest, self.plan.replaces
         if replaced is not None and (not replaced.empty or said is None or said.encoding is None):
             return databases.capture(self.admin, self.name).creation
@@ -397,19 +440,25 @@ class _Restore:
             locale=said.icu_locale,
         )
 
-    def _clear_the_way(self) -> databases.DatabaseSettings:
+    def _clear_the_way(self, record: state.DatabaseRecord | None) -> None:
         """For want of room: prove the backup to its last byte, then drop the old database."""
         self.reporter.stage(self.name, "check", f"reading {self.choice.url} once to check it", total=self.plan.size)
         with self._text() as text:
             self._compare({table.name: table.rows for table in dumptext.check(text)})
         if self.options.on_connections == REFUSE:
             databases.require_no_sessions(self.admin, self.name)
-        before = databases.capture(self.admin, self.name)
-        # From here on there is no database to be backed up until the restore has succeeded.
-        state.record_outcome(self.admin, self.name, state.OUTSTANDING)
+        before = self.before or databases.capture(self.admin, self.name)
+        # From here on there is no database to be backed up until the restore has succeeded, and its settings have no
+        # other place.
+        state.record_outcome(self.admin, self.name, state.OUTSTANDING, dropped=before.as_dict())
         self.reporter.stage(self.name, "drop", "dropping the old database, for want of room")
-        databases.drop_database(self.admin, self.name)
-        return before
+        try:
+            databases.drop_database(self.admin, self.name)
+        except PostgresError:
+            with contextlib.suppress(PostgresError):
+                state.put_back(self.admin, self.name, record)
+            raise
+        self.before = before
 
     @contextlib.contextmanager
     def _text(self) -> t.Iterator[pipeline.Readable]:
@@ -473,11 +522,11 @@ class _Restore:
             hint="choose another backup; nothing was replaced",
         )
 
-    def _put_in_place(self, before: databases.DatabaseSettings | None) -> databases.SwapResult:
+    def _put_in_place(self) -> databases.SwapResult:
         self.reporter.stage(self.name, "swap", "putting the restored database in place")
         found, made = self.choice.found, self.choice.created_at
 
-        def record() -> None:
+        def record(kept: str | None) -> None:
             state.record_outcome(
                 self.admin,
                 self.name,
@@ -494,8 +543,8 @@ class _Restore:
             # Not before: what the replaced database had for the role is carried over in this transaction.
             if self.search_path is not None:
                 ownership.set_search_path(self.admin, database=self.name, role=self.owner, path=self.search_path)
-            if self.plan.replaces is not None and self.options.strategy != REPLACE:
-                state.record_replaced(self.admin, self.kept_name, database=self.name, keep=self.options.keep_replaced)
+            if kept is not None:
+                state.record_replaced(self.admin, kept, database=self.name, keep=self.options.keep_replaced)
 
         with contextlib.closing(connect(self.settings)) as helper:
             return databases.swap(
@@ -506,7 +555,7 @@ class _Restore:
                 keep_as=self.kept_name,
                 record=record,
                 on_connections=self.options.on_connections,
-                settings=before,
+                settings=self.before,
             )
 
     def _drop_mapped_roles(self) -> t.Sequence[str]:
@@ -537,7 +586,8 @@ def restore_all(
 
     :param identity: instead of the entries' own.
     :param outstanding_only: only those whose restore is outstanding; a database without any backup is recorded as
-        empty, and when nothing is outstanding any more the bootstrap is finished.
+        empty, one whose entry names none any more as skipped, and when nothing is outstanding any more the bootstrap
+        is finished.
     :param plan_only: say what would be done.
     """
     if len(entries) != 1 and (source, expected_sha256) != (None, None):
@@ -546,18 +596,26 @@ def restore_all(
     with contextlib.closing(connect(settings)) as admin:
         wanted = frozenset(state.outstanding(admin)) if outstanding_only else frozenset(by_name)
 
+    records = outstanding_only and not plan_only
+
     def work(name: str) -> outcome.Outcome:
         entry = by_name[name]
         text = source or default_source(entry)
-        if name not in wanted or text is None:
-            why = "no restore is outstanding" if name not in wanted else "the entry names no backup"
-            return outcome.Outcome(name, SKIPPED, {"reason": why})
+        if name not in wanted:
+            return outcome.Outcome(name, SKIPPED, {"reason": "no restore is outstanding"})
+        if text is None:
+            if records:
+                _record(name, state.SKIPPED, settings=settings)
+            return outcome.Outcome(name, SKIPPED, {"reason": "the entry names no backup"})
         try:
             choice = choose(store, text, expected_sha256=expected_sha256)
         except NotFound:
             if source is not None or not entry.restore_latest:
                 raise
-            return _no_backup(entry, store, settings=settings, record=outstanding_only and not plan_only)
+            reason = _no_backup(entry, store)
+            if records:
+                _record(name, state.EMPTY, settings=settings)
+            return outcome.Outcome(name, EMPTY, {"reason": reason})
         _refuse_other(entry, choice, text)
         key = identity or entry.identity
         request = Request(
@@ -569,7 +627,7 @@ def restore_all(
         return (plan if plan_only else restore)(request, settings=settings, reporter=reporter)
 
     summary = outcome.run_each(list(by_name), work)
-    if outstanding_only and not plan_only:
+    if records:
         with contextlib.closing(connect(settings)) as admin:
             if state.exists(admin):
                 state.finish_bootstrap(admin)
@@ -590,7 +648,12 @@ def _refuse_other(entry: Database, choice: Choice, text: str) -> None:
         )
 
 
-def _no_backup(entry: Database, store: Store, *, settings: ConnectionSettings, record: bool) -> outcome.Outcome:
+def _record(name: str, restore: str, *, settings: ConnectionSettings) -> None:
+    with lock.locked_session(settings, name, doing="restore") as (admin, _held):
+        state.record_outcome(admin, name, restore)
+
+
+def _no_backup(entry: Database, store: Store) -> str:
     """The store says that there is no latest backup.  Believed only where there is no other one either."""
     others = [info.key for info in store.list(layout.prefix(entry.name)) if layout.moment_of(info.key) is not None]
     if others:
@@ -599,10 +662,7 @@ def _no_backup(entry: Database, store: Store, *, settings: ConnectionSettings, r
             cause="the newest is " + max(others),
             hint="was it deleted? name the backup in restore_dump_path, with restore_latest false",
         )
-    if record:
-        with lock.locked_session(settings, entry.name, doing="restore") as (admin, _held):
-            state.record_outcome(admin, entry.name, state.EMPTY)
-    return outcome.Outcome(entry.name, EMPTY, {"reason": f"{store.location} holds no backup of it"})
+    return f"{store.location} holds no backup of it"
 
 
 def difference(result: outcome.Outcome) -> dict[str, t.Any]:

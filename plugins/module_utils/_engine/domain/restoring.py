@@ -24,6 +24,7 @@ REFUSE: t.Literal["refuse"] = "refuse"
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
+_MOST_HOURS = 10 * 366 * 24
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
 
 
@@ -109,6 +110,19 @@ def checked_role_map(mapping: t.Mapping[t.Any, t.Any], *, name: str) -> dict[str
         if old == new:
             raise ConfigurationError(f"{name}: {old!r} is mapped to itself", hint="leave the pair out")
     return dict(mapping)
+
+
+def keep_replaced(hours: float, *, name: str) -> datetime.timedelta:
+    """How long a replaced database is kept.
+
+    :param name: how errors call the setting.
+    """
+    # A NaN fails every comparison.
+    if not 0 <= hours <= _MOST_HOURS:
+        raise ConfigurationError(
+            f"{name}: {hours} is no number of hours", hint=f"give 0, to drop the database at once, up to {_MOST_HOURS}"
+        )
+    return datetime.timedelta(hours=hours)
 
 
 def expected_sha256(text: str, *, name: str) -> str:

@@ -196,6 +196,24 @@ class DatabaseSettings:
     allow_connections: bool
     is_template: bool
 
+    def as_dict(self) -> dict[str, t.Any]:
+        """As plain data, for the state."""
+        data = dataclasses.asdict(self)
+        data["privileges"] = [dataclasses.asdict(privilege) for privilege in self.privileges]
+        data["security_labels"] = [list(label) for label in self.security_labels]
+        return data
+
+    @classmethod
+    def from_dict(cls, data: t.Mapping[str, t.Any]) -> DatabaseSettings:
+        """What :meth:`as_dict` was made of."""
+        parts = {
+            "creation": Creation(**data["creation"]),
+            "privileges": frozenset(Privilege(**privilege) for privilege in data["privileges"]),
+            "parameters": tuple(Parameter(**parameter) for parameter in data["parameters"]),
+            "security_labels": frozenset((provider, label) for provider, label in data["security_labels"]),
+        }
+        return cls(**{**data, **parts})
+
 
 _DATABASE = """
 SELECT d.oid, pg_catalog.pg_get_userbyid(d.datdba), pg_catalog.pg_encoding_to_char(d.encoding), {provider},
@@ -464,23 +482,23 @@ def _creation_failed(exc: psycopg2.Error, name: str, like: Creation) -> Postgres
 
 def drop_database(conn: Connection, name: str) -> None:
     """Drop the database *name*, if it is there, ending the sessions in it; needs autocommit."""
-    with conn.cursor() as cursor:
-        cursor.execute("SELECT datistemplate FROM pg_catalog.pg_database WHERE datname = %s", (name,))
-        row = cursor.fetchone()
-        if row is None:
-            return
-        try:
+    try:
+        with conn.cursor() as cursor:
+            cursor.execute("SELECT datistemplate FROM pg_catalog.pg_database WHERE datname = %s", (name,))
+            row = cursor.fetchone()
+            if row is None:
+                return
             if row[0]:
                 cursor.execute(sql.SQL("ALTER DATABASE {} WITH IS_TEMPLATE false").format(sql.Identifier(name)))
             cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-        except psycopg2.Error as exc:
-            error = translate(exc, f"database {name!r} can't be dropped", stage="drop")
-            if exc.pgcode == psycopg2.errorcodes.OBJECT_IN_USE:
-                error.hint = (
-                    "end what still uses it: prepared transactions (pg_prepared_xacts), logical replication slots"
-                    " (pg_replication_slots), subscriptions (pg_subscription)"
-                )
-            raise error from None
+    except psycopg2.Error as exc:
+        error = translate(exc, f"database {name!r} can't be dropped", stage="drop")
+        if exc.pgcode == psycopg2.errorcodes.OBJECT_IN_USE:
+            error.hint = (
+                "end what still uses it: prepared transactions (pg_prepared_xacts), logical replication slots"
+                " (pg_replication_slots), subscriptions (pg_subscription)"
+            )
+        raise error from None
 
 
 def expire_replaced(conn: Connection, kept: t.Iterable[str]) -> list[str]:
@@ -581,7 +599,7 @@ def swap(
     database: str,
     stage: str,
     keep_as: str,
-    record: t.Callable[[], None],
+    record: t.Callable[[str | None], None],
     on_connections: t.Literal["terminate", "refuse"] = "terminate",
     settings: DatabaseSettings | None = None,
 ) -> SwapResult:
@@ -601,9 +619,10 @@ def swap(
 
     :param conn: not in a transaction; best the one that holds the database's lock, so that a lost lock is a lost swap.
     :param helper: another autocommit connection to the maintenance database, which only ends sessions.
-    :param record: writes the state, with *conn*, in the same transaction.
+    :param record: writes the state, with *conn*, in the same transaction; it is told the name that the replaced
+        database has now, ``None`` where there was none.
     :param on_connections: ``refuse``: sessions in the old database are an error that names them.
-    :param settings: for the new database where there is no old one any more to take them from.
+    :param settings: for the new database, instead of those of the old one.
     :raises RestoreRefused: sessions with ``refuse``, or prepared transactions; nothing has been changed.
     """
     old, new = _oid(conn, database), _oid(conn, stage)
@@ -615,6 +634,7 @@ def swap(
     if sessions and on_connections == "refuse":
         raise _in_use(database, sessions)
     attempt = 0
+    carried = settings
     while True:
         attempt += 1
         try:
@@ -627,11 +647,11 @@ def swap(
                 with _ending_sessions(helper, targets):
                     if old is not None:
                         _rename(cursor, database, keep_as)
-                        settings = capture(conn, keep_as)
+                        carried = settings or capture(conn, keep_as)
                     _rename(cursor, stage, database)
-                if settings is not None:
-                    apply(conn, database, settings)
-                record()
+                if carried is not None:
+                    apply(conn, database, carried)
+                record(keep_as if old is not None else None)
             break
         except psycopg2.errors.ObjectInUse as exc:
             if on_connections == "refuse" and old is not None:
@@ -644,11 +664,14 @@ def swap(
             raise error from None
         except psycopg2.Error as exc:
             raise translate(exc, f"{stage!r} can't take the place of {database!r}", stage="swap") from None
-    return SwapResult(
-        kept=keep_as if old is not None else None,
-        sessions=sessions,
-        warnings=tuple(_left_behind(conn, old, keep_as)) if old is not None else (),
-    )
+    warnings: tuple[str, ...] = ()
+    if old is not None:
+        try:
+            warnings = tuple(_left_behind(conn, old, keep_as))
+        except PostgresError as exc:
+            # The swap itself is done, and must not look like a failure.
+            warnings = (str(exc),)
+    return SwapResult(kept=keep_as if old is not None else None, sessions=sessions, warnings=warnings)
 
 
 def _rename(cursor: t.Any, name: str, to: str) -> None:

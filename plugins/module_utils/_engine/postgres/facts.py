@@ -115,11 +115,13 @@ class ReplacedFacts:
 
     :param size: bytes in the cluster.
     :param sessions: connections to it at the moment.
+    :param allows_connections: whether anybody can connect to it at all.
     """
 
     owner: str
     size: int
     sessions: int
+    allows_connections: bool
 
 
 def cluster_facts(conn: Connection) -> ClusterFacts:
@@ -170,7 +172,7 @@ def replaced_facts(conn: Connection, name: str) -> ReplacedFacts | None:
     with translated(f"could not look at database {name!r}"), conn.cursor() as cursor:
         cursor.execute(
             "SELECT pg_catalog.pg_get_userbyid(datdba)::text, pg_catalog.pg_database_size(oid),"
-            " (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datid = d.oid)"
+            " (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datid = d.oid), datallowconn"
             " FROM pg_catalog.pg_database d WHERE datname = %s",
             (name,),
         )

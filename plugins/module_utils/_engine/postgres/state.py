@@ -59,6 +59,7 @@ CREATE TABLE IF NOT EXISTS infrazero.database (
     name text PRIMARY KEY,
     restore text NOT NULL CHECK (restore IN ('outstanding', 'restored', 'empty', 'skipped')),
     restored_from jsonb,
+    dropped jsonb CHECK (dropped IS NULL OR restore = 'outstanding'),
     since timestamptz NOT NULL DEFAULT now(),
     CHECK ((restore = 'restored') = (restored_from IS NOT NULL))
 );
@@ -119,12 +120,15 @@ class DatabaseRecord:
 
     :param restore: :data:`OUTSTANDING`, :data:`RESTORED`, :data:`EMPTY` or :data:`SKIPPED`.
     :param since: when it was recorded.
+    :param dropped: with :data:`OUTSTANDING`, what belonged to the database and not to its contents, where it was
+        dropped to make room for the restore; as its maker wrote it.
     """
 
     name: str
     restore: str
     restored_from: RestoredFrom | None
     since: datetime.datetime
+    dropped: dict[str, t.Any] | None = None
 
     @property
     def restored_from_sha256(self) -> str | None:
@@ -245,16 +249,18 @@ def finish_bootstrap(conn: Connection) -> bool:
 
 # Databases ----------------------------------------------------------------------------------------------------------
 
+_DATABASE_COLUMNS = "name, restore, restored_from, since, dropped"
+
 
 def database_records(conn: Connection) -> dict[str, DatabaseRecord]:
     """What is remembered of each database, by name."""
-    rows = _read(conn, "SELECT name, restore, restored_from, since FROM infrazero.database ORDER BY name")
+    rows = _read(conn, f"SELECT {_DATABASE_COLUMNS} FROM infrazero.database ORDER BY name")
     return {row[0]: _database_record(*row) for row in rows}
 
 
 def database_record(conn: Connection, name: str) -> DatabaseRecord | None:
     """What is remembered of one database; ``None``: nothing."""
-    rows = _read(conn, "SELECT name, restore, restored_from, since FROM infrazero.database WHERE name = %s", (name,))
+    rows = _read(conn, f"SELECT {_DATABASE_COLUMNS} FROM infrazero.database WHERE name = %s", (name,))
     return _database_record(*rows[0]) if rows else None
 
 
@@ -263,28 +269,50 @@ def outstanding(conn: Connection) -> tuple[str, ...]:
     return tuple(record.name for record in database_records(conn).values() if record.restore == OUTSTANDING)
 
 
-def record_outcome(conn: Connection, name: str, restore: str, *, restored_from: RestoredFrom | None = None) -> None:
+def record_outcome(
+    conn: Connection,
+    name: str,
+    restore: str,
+    *,
+    restored_from: RestoredFrom | None = None,
+    dropped: t.Mapping[str, t.Any] | None = None,
+) -> None:
     """Record what became of a database's restore; what was recorded before is replaced.
 
     :param restore: :data:`RESTORED`, :data:`EMPTY` or :data:`SKIPPED`; :data:`OUTSTANDING` where a restore is going to
         empty the database first.
     :param restored_from: with :data:`RESTORED`, and only then.
+    :param dropped: with :data:`OUTSTANDING`, see :class:`DatabaseRecord`.
     """
     ensure(conn)
     source = None if restored_from is None else json.dumps(dataclasses.asdict(restored_from))
+    settings = None if dropped is None else json.dumps(dropped)
     with translated(f"could not record what became of database {name!r}", stage="state"), conn.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO infrazero.database (name, restore, restored_from) VALUES (%s, %s, %s)"
+            "INSERT INTO infrazero.database (name, restore, restored_from, dropped) VALUES (%s, %s, %s, %s)"
             " ON CONFLICT (name) DO UPDATE SET restore = excluded.restore, restored_from = excluded.restored_from,"
-            " since = now()",
-            (name, restore, source),
+            " dropped = excluded.dropped, since = now()",
+            (name, restore, source, settings),
         )
 
 
+def put_back(conn: Connection, name: str, record: DatabaseRecord | None) -> None:
+    """Record of database *name* again what was recorded before; ``None``: nothing was."""
+    if record is not None:
+        record_outcome(conn, name, record.restore, restored_from=record.restored_from, dropped=record.dropped)
+        return
+    with translated(f"could not forget database {name!r}", stage="state"), conn.cursor() as cursor:
+        cursor.execute("DELETE FROM infrazero.database WHERE name = %s", (name,))
+
+
 def _database_record(
-    name: str, restore: str, source: dict[str, t.Any] | None, since: datetime.datetime
+    name: str,
+    restore: str,
+    source: dict[str, t.Any] | None,
+    since: datetime.datetime,
+    dropped: dict[str, t.Any] | None,
 ) -> DatabaseRecord:
-    return DatabaseRecord(name, restore, None if source is None else RestoredFrom(**source), since)
+    return DatabaseRecord(name, restore, None if source is None else RestoredFrom(**source), since, dropped)
 
 
 # Restores -----------------------------------------------------------------------------------------------------------
