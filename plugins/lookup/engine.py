@@ -29,7 +29,9 @@ _raw:
   elements: dict
   contains:
     digest:
-      description: SHA-256 of the archive before its compression, in hexadecimal digits. The same engine has the same digest everywhere.
+      description:
+        - SHA-256 of the archive before its compression, in hexadecimal digits.
+        - The same engine has the same digest everywhere.
       type: str
       sample: 4355a46b19d348dc2f57c046f8ef63d4538ebb936000f3c9ee954a27460dd865
     content:
@@ -74,4 +76,9 @@ class LookupModule(LookupBase):
     ) -> list[dict[str, str]]:
         """One result, whatever was asked for."""
         archive = pack()
-        return [{"digest": hashlib.sha256(archive).hexdigest(), "content": base64.b64encode(gzip.compress(archive)).decode()}]
+        return [
+            {
+                "digest": hashlib.sha256(archive).hexdigest(),
+                "content": base64.b64encode(gzip.compress(archive, 1)).decode(),
+            }
+        ]

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The infrazero.database contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run on the host by the role: an archive in base64 on standard input becomes the directory named, complete or not at all."""
+"""Run on the host: an archive in base64 on standard input becomes the directory named, complete or not at all."""
 
 from __future__ import annotations
 

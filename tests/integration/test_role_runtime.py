@@ -1,0 +1,203 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role runtime on this machine, with everything that it installs in a directory.
+
+The tests follow each other: nothing installed, installed from wheels that the controller brings, changed, upgraded.
+Installing from an index is what tests/integration/test_roles.py does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import pwd
+import shutil
+import subprocess
+import tempfile
+import typing as t
+
+import pytest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile
+
+from tests.support.controller import Controller, Run
+
+ROOT = os.geteuid() == 0
+USER = "postgres" if ROOT else pwd.getpwuid(os.geteuid()).pw_name
+OWNER = pwd.getpwuid(os.geteuid()).pw_name
+SECRET = 'it\'s a {canary} of "a" $ecret'
+PRIVATE = "AGE-SECRET-KEY-1CANARY"
+PASSWORD = "canary'of'a'password"
+DATABASES = [
+    {
+        "name": "o'brien",
+        "user": "app",
+        "password": PASSWORD,
+        "backup_age_public_key": "age1canary",
+        "backup_age_private_key": PRIVATE,
+    }
+]
+
+
+@dataclasses.dataclass
+class Host:
+    root: pathlib.Path
+
+    @property
+    def prefix(self) -> pathlib.Path:
+        return self.root / "opt"
+
+    @property
+    def settings(self) -> pathlib.Path:
+        return self.root / "etc" / "db.env"
+
+    def run(self, *arguments: str, **variables: t.Any) -> Run:
+        playbook = self.root / "controller" / "runtime.yml"
+        playbook.parent.mkdir(exist_ok=True)
+        playbook.write_text("- hosts: all\n  gather_facts: false\n  roles: [infrazero.database.runtime]\n")
+        common = {
+            "infrazero_prefix": str(self.prefix),
+            "infrazero_config_directory": str(self.root / "etc"),
+            "infrazero_user": USER,
+            "infrazero_owner": OWNER,
+            "infrazero_s3_bucket": "backups",
+            "infrazero_s3_secret_access_key": SECRET,
+            "infrazero_databases": DATABASES,
+            "runtime_wheelhouse": str(self.root / "wheels"),
+        }
+        return Controller(playbook.parent, common).play(str(playbook), *arguments, **variables)
+
+    def as_user(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        step_down = ["/usr/sbin/runuser", "-u", USER, "--"] if ROOT else []
+        return subprocess.run(
+            [*step_down, *arguments], cwd="/", env={"PATH": os.defpath}, capture_output=True, text=True, check=False
+        )
+
+    def tree(self) -> dict[str, float]:
+        paths = [path for path in self.root.rglob("*") if "controller" not in path.parts and "wheels" not in path.parts]
+        return {str(path): path.lstat().st_mtime for path in paths}
+
+
+@pytest.fixture(scope="module")
+def host() -> t.Iterator[Host]:
+    # Not tmp_path: postgres must get in.
+    root = pathlib.Path(tempfile.mkdtemp(prefix="runtime-", dir="/tmp"))
+    root.chmod(0o755)
+    try:
+        yield Host(root)
+    finally:
+        shutil.rmtree(root)
+
+
+def good(run: Run) -> Run:
+    assert run.status == 0, run.output
+    for canary in (SECRET, PRIVATE, PASSWORD):
+        assert canary not in run.output
+    return run
+
+
+def failed(run: Run) -> str:
+    assert run.status != 0, run.output
+    return " ".join(run.output.split())
+
+
+def test_check_mode_on_a_host_without_anything(host: Host) -> None:
+    run = good(host.run("--check", "--diff", "-vvvv", runtime_wheelhouse_download=False))
+    assert run.changed
+    assert host.tree() == {}
+
+
+def test_refuses_before_anything_changes(host: Host) -> None:
+    assert "There is no user nobody-here" in failed(host.run(infrazero_user="nobody-here"))
+    misplaced = failed(host.run(infrazero_databases=[{**DATABASES[0], "backup_age_public_key": PRIVATE}]))
+    assert PRIVATE not in misplaced
+    assert host.tree() == {}
+
+
+def test_installs_from_what_the_controller_brings(host: Host) -> None:
+    good(host.run("--diff", "-vvvv", runtime_wheelhouse_download=True))
+    done = host.as_user(str(host.prefix / "venv/bin/python"), "-I", "-m", "infrazero_engine.cli", "--help")
+    assert "restore" in done.stdout, done.stderr
+    code = "import boto3, isal, psycopg2, pyrage, tqdm, xxhash, zstandard"
+    assert host.as_user(str(host.prefix / "venv/bin/python"), "-I", "-c", code).returncode == 0
+    assert not (host.prefix / "wheelhouse").exists()
+
+
+def test_only_the_owner_may_write(host: Host) -> None:
+    for path in host.prefix.rglob("*"):
+        assert path.owner() == OWNER, path
+        assert path.is_symlink() or not path.lstat().st_mode & 0o022, path
+
+
+def test_settings(host: Host) -> None:
+    assert host.settings.stat().st_mode & 0o777 == 0o600
+    assert host.settings.owner() == USER
+    values = envfile.parse(host.settings.read_text(encoding="utf-8"), name="db.env")
+    assert values["S3_SECRET_ACCESS_KEY"] == SECRET
+    assert values["DB_BACKUP_BUCKET"] == "backups"
+    assert PRIVATE not in host.settings.read_text(encoding="utf-8")
+    # The contract's own reader is a shell.
+    script = 'set -eu; . "$1"; printf "%s" "$S3_SECRET_ACCESS_KEY|$DATABASES_JSON"'
+    done = host.as_user("/bin/sh", "-c", script, "sh", str(host.settings))
+    assert done.stdout == f"{values['S3_SECRET_ACCESS_KEY']}|{values['DATABASES_JSON']}"
+    assert PASSWORD in done.stdout
+
+
+def test_second_run_changes_nothing(host: Host) -> None:
+    before = host.tree()
+    assert good(host.run("--diff")).changed == 0
+    assert host.tree() == before
+
+
+def test_without_a_list_the_settings_stay(host: Host) -> None:
+    before = host.settings.read_bytes()
+    assert good(host.run(infrazero_databases=[], infrazero_s3_bucket="other")).changed == 0
+    assert host.settings.read_bytes() == before
+
+
+def test_changed_setting(host: Host) -> None:
+    assert good(host.run("--diff", infrazero_s3_bucket="other")).changed == 1
+    assert "DB_BACKUP_BUCKET='other'" in host.settings.read_text(encoding="utf-8")
+
+
+def move(host: Host, kind: str, link: str) -> pathlib.Path:
+    """Make what is in use look like that of an earlier version."""
+    current = (host.prefix / link).resolve()
+    earlier = host.prefix / kind / "earlier"
+    current.rename(earlier)
+    (host.prefix / link).unlink()
+    (host.prefix / link).symlink_to(f"{kind}/earlier")
+    return current
+
+
+def test_libraries_that_are_not_what_was_pinned_are_refused_and_the_old_ones_stay(host: Host) -> None:
+    move(host, "venvs", "venv")
+    (wheel,) = (host.root / "wheels").glob("six-*.whl")
+    genuine = wheel.read_bytes()
+    try:
+        wheel.write_bytes(genuine + b"\0")
+        assert "DO NOT MATCH THE HASHES" in failed(host.run())
+    finally:
+        wheel.write_bytes(genuine)
+    assert (host.prefix / "venv").resolve().name == "earlier"
+    assert host.as_user(str(host.prefix / "venv/bin/python"), "-I", "-c", "import six").returncode == 0
+
+
+def test_upgrade_of_the_libraries(host: Host) -> None:
+    (host.prefix / "venvs" / "long gone").mkdir()
+    good(host.run())
+    current = (host.prefix / "venv").resolve()
+    # Those until now stay for what still runs with them.
+    assert {path.name for path in (host.prefix / "venvs").iterdir()} == {current.name, "earlier"}
+    assert host.as_user(str(host.prefix / "venv/bin/python"), "-I", "-c", "import infrazero_engine.cli").returncode == 0
+
+
+def test_upgrade_of_the_engine(host: Host) -> None:
+    current = move(host, "engines", "lib")
+    (host.prefix / "engines" / "long gone").mkdir()
+    (host.prefix / "engines" / "earlier" / "infrazero_engine" / "stale.py").touch()
+    assert good(host.run()).changed
+    assert (host.prefix / "lib").resolve() == current
+    assert {path.name for path in (host.prefix / "engines").iterdir()} == {current.name, "earlier"}
+    assert not list(current.rglob("stale*"))
