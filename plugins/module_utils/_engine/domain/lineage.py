@@ -10,6 +10,8 @@ point to something else.  So a backup follows the one before it only where both 
 
 from __future__ import annotations
 
+import datetime
+
 from .manifest import Manifest
 
 
@@ -19,7 +21,7 @@ def fault(
     previous_sha256: str | None,
     system_identifier: str,
     restored_from_sha256: str | None,
-    made_empty: bool,
+    made_empty_at: datetime.datetime | None,
 ) -> str | None:
     """Why a cluster must not go on with the history that *previous* ends; ``None``: it may.
 
@@ -27,14 +29,13 @@ def fault(
     :param previous_sha256: SHA-256 of that manifest's bytes.
     :param system_identifier: of the cluster that is to be backed up.
     :param restored_from_sha256: SHA-256 of the manifest that the database was restored from, where it was.
-    :param made_empty: whether our bootstrap made the database and nothing was restored into it.
+    :param made_empty_at: when our bootstrap made the database, if nothing was restored into it since.
     """
     if previous is None or previous_sha256 == restored_from_sha256:
         return None
-    if previous.system_identifier == system_identifier:
-        return None
-    if previous.system_identifier is not None:
-        return f"the latest backup is of another cluster (system identifier {previous.system_identifier})"
-    if made_empty:
+    # Also on the same cluster: a database that was dropped, and made anew by a bootstrap, holds nothing.
+    if made_empty_at is not None and previous.created_at < made_empty_at.replace(microsecond=0):
         return "the latest backup was made before this database was created empty, and was never restored into it"
+    if previous.system_identifier not in (None, system_identifier):
+        return f"the latest backup is of another cluster (system identifier {previous.system_identifier})"
     return None

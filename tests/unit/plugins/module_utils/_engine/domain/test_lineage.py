@@ -18,33 +18,46 @@ def manifest(system_identifier: str | None) -> Manifest:
     return Manifest("db/app/20260131T000000Z.sql.gz.age", "0" * 64, MOMENT, system_identifier=system_identifier)
 
 
+EARLIER = MOMENT - datetime.timedelta(days=1)
+LATER = MOMENT + datetime.timedelta(days=1)
+
+
 @pytest.mark.parametrize(
-    ("identifier", "restored_from", "made_empty", "reason"),
+    ("identifier", "restored_from", "made_empty_at", "reason"),
     [
-        pytest.param("1", None, False, None, id="our own history"),
-        pytest.param("1", None, True, None, id="our own history, made empty long ago"),
-        pytest.param("2", "theirs", True, None, id="another cluster's, restored from exactly that backup"),
-        pytest.param("2", "older", False, "another cluster", id="another cluster's, which went on after our restore"),
-        pytest.param("2", None, False, "another cluster", id="another cluster's"),
-        pytest.param("2", None, True, "another cluster", id="another cluster's, and ours is empty"),
-        pytest.param(None, None, True, "created empty", id="an older tool's, and ours was made empty"),
-        pytest.param(None, None, False, None, id="an older tool's, of a cluster that we did not bootstrap"),
-        pytest.param(None, "theirs", True, None, id="an older tool's, restored from it"),
+        pytest.param("1", None, None, None, id="our own history"),
+        pytest.param("1", None, EARLIER, None, id="our own history, of a database that began empty"),
+        pytest.param(
+            "1", None, LATER, "created empty", id="our own history, of a database that was dropped and made anew"
+        ),
+        pytest.param("1", None, MOMENT + datetime.timedelta(milliseconds=900), None, id="in the same second"),
+        pytest.param("2", "theirs", None, None, id="another cluster's, restored from exactly that backup"),
+        pytest.param("2", "older", None, "another cluster", id="another cluster's, which went on after our restore"),
+        pytest.param("2", None, None, "another cluster", id="another cluster's"),
+        pytest.param("2", None, EARLIER, "another cluster", id="another cluster's, and newer than our empty one"),
+        pytest.param("2", None, LATER, "created empty", id="another cluster's, and ours is empty"),
+        pytest.param(None, None, LATER, "created empty", id="an older tool's, and ours was made empty"),
+        pytest.param(None, None, None, None, id="an older tool's, of a cluster that we did not bootstrap"),
+        pytest.param(None, "theirs", None, None, id="an older tool's, restored from it"),
     ],
 )
-def test_who_may_go_on(identifier: str | None, restored_from: str | None, made_empty: bool, reason: str | None) -> None:
+def test_who_may_go_on(
+    identifier: str | None, restored_from: str | None, made_empty_at: datetime.datetime | None, reason: str | None
+) -> None:
     found = lineage.fault(
         manifest(identifier),
         previous_sha256="theirs",
         system_identifier="1",
         restored_from_sha256=restored_from,
-        made_empty=made_empty,
+        made_empty_at=made_empty_at,
     )
     assert found is None if reason is None else reason in (found or "")
 
 
 def test_an_empty_prefix_is_anybodys() -> None:
     assert (
-        lineage.fault(None, previous_sha256=None, system_identifier="1", restored_from_sha256="gone", made_empty=False)
+        lineage.fault(
+            None, previous_sha256=None, system_identifier="1", restored_from_sha256="gone", made_empty_at=LATER
+        )
         is None
     )
