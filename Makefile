@@ -31,9 +31,9 @@ setup: ## install what is missing: packages of the system, and pinned libraries 
 setup-lint:
 	@scripts/setup requirements/dev.txt
 
-demo: setup ## bootstrap, back up, lose and restore real databases, on this machine, in a temporary directory
+demo: setup ## bootstrap, back up, lose and restore real databases, on this machine, in a temporary directory (INTERRUPT=1: kill it in between)
 	@echo "== demo"
-	@$(PYTHON) demo/run.py
+	@$(PYTHON) demo/run.py $(if $(INTERRUPT),--interrupt)
 
 test: setup-lint lint ## lint, then unit and integration tests, with real PostgreSQL and S3 servers
 	@echo "== unit and integration tests"
@@ -57,5 +57,6 @@ lock: setup-lint ## resolve the requirements anew: versions and hashes for hosts
 
 clean: ## remove everything that was made here
 	@echo "== clean: .venv/, .ansible/, .demo/, caches"
+	@if [[ -L .demo ]]; then rm -rf "$$(readlink .demo)"; fi
 	@rm -rf .venv .ansible .demo .nox .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache bench.json
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -35,8 +35,10 @@ from tests.support import sampledata  # noqa: E402
 from tests.support.cluster import Cluster, ClusterError, wait_until  # noqa: E402
 from tests.support.s3server import S3Server, S3ServerError  # noqa: E402
 
-#: Outside the checkout, because the user postgres must reach it and may not be let into a home directory.
+#: Outside the checkout, because the user postgres must reach it and may not be let into a home directory; the link
+#: .demo in the checkout leads there.
 DIRECTORY = pathlib.Path("/var/tmp") / f"infrazero-demo-{zlib.crc32(str(ROOT).encode()):08x}"
+LINK = ROOT / ".demo"
 BUCKET = "db-backups"
 ORDERS, BOOKINGS = 20_000, 50_000
 
@@ -328,17 +330,16 @@ def _quietly_destroy(cluster: Cluster) -> None:
 
 
 def main() -> int:
-    """Run the demo, or remove what it left."""
+    """Run the demo; what an earlier one left is removed first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--interrupt", action="store_true", help="kill the second bootstrap between two restores")
-    parser.add_argument("--clean", action="store_true", help="only remove what an earlier demo left")
     options = parser.parse_args()
     if DIRECTORY.exists():
         shutil.rmtree(DIRECTORY)
-    if options.clean:
-        return 0
     print(__doc__.split("\n\n")[0] + f"\nEverything lies in {DIRECTORY}\n")
     DIRECTORY.mkdir(mode=0o755)
+    LINK.unlink(missing_ok=True)
+    LINK.symlink_to(DIRECTORY)
     # A polite end also when something else than the keyboard asks for it: nothing is left running.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
