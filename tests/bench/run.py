@@ -47,6 +47,19 @@ def say(text: str) -> None:
     print(f"{datetime.datetime.now():%H:%M:%S} {text}", flush=True)
 
 
+def find_aws() -> pathlib.Path:
+    """The directory of Amazon's command line, which the pipe needs; in an environment of its own, because it pins much."""
+    found = shutil.which("aws")
+    if found is not None:
+        return pathlib.Path(found).parent
+    place = ROOT / ".cache" / "aws"
+    if not (place / "bin" / "aws").exists():
+        say("installing awscli for the pipe to compare with")
+        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+        subprocess.run([str(place / "bin" / "pip"), "install", "-q", "awscli"], check=True)
+    return place / "bin"
+
+
 class Bench:
     """A cluster, an S3 server and a host's settings in one temporary directory."""
 
@@ -57,6 +70,7 @@ class Bench:
         self.identity = pyrage.x25519.Identity.generate()
         self.bucket = "bench"
         server.create_bucket(self.bucket)
+        self.aws = find_aws()
         self.samples: dict[str, list[float]] = {}
         self.peak: dict[str, int] = {}
 
@@ -140,7 +154,7 @@ class Bench:
                 "AWS_ACCESS_KEY_ID": self.server.access_key,
                 "AWS_SECRET_ACCESS_KEY": self.server.secret_key,
                 "AWS_DEFAULT_REGION": self.server.region,
-                "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
+                "PATH": f"{self.aws}:{os.environ['PATH']}",
             },
         )
 
