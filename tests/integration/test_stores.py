@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What every store does, proven on each: one suite for directories and S3 servers.
 
-``directory`` and the two rclone servers (plain HTTP, and TLS with a CA of its own) are real.  ``moto`` stands for a server
-that honours conditional writes, which rclone ignores: it is a mock of Amazon S3 in this process, good for nothing else
-than its answers.  Faults on the way are in test_stores_faults.py.
+``directory`` and the two rclone servers (plain HTTP, and TLS with a CA of its own) are real.  ``moto`` stands for a
+server that honours conditional writes, which rclone ignores: it is a mock of Amazon S3 in this process, good for
+nothing else than its answers.  Faults on the way are in test_stores_faults.py.
 """
 
 from __future__ import annotations

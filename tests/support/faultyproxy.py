@@ -4,8 +4,8 @@
 """A proxy in front of a real S3 server that does on demand what real servers do on bad days.
 
 ``with FaultyProxy(server.endpoint) as proxy: proxy.inject("GetObject", refuse(403, "AccessDenied"))``.  A client is
-given ``proxy.endpoint`` and the server's own credentials: requests pass unchanged, so signatures stay valid.  Bodies are
-held in memory.
+given ``proxy.endpoint`` and the server's own credentials: requests pass unchanged, so signatures stay valid.  Bodies
+are held in memory.
 """
 
 from __future__ import annotations

@@ -67,6 +67,9 @@ class Readable(t.Protocol):
     def read(self, n: int, /) -> bytes:
         """At least one and at most *n* bytes; ``b""`` only at the proven end; anything wrong raises."""
 
+    def close(self) -> None:
+        """Give up what is held, and end a read that another thread is waiting in; a second call does nothing."""
+
 
 class ObjectReader(t.Protocol):
     """One object being read."""
@@ -112,6 +115,8 @@ class Store(t.Protocol):
 
     def upload(self, key: str, source: Readable, *, size_hint: int | None = None) -> ObjectInfo:
         """Create the object *key* from a stream, in flat memory; what *source* raises is raised again.
+
+        The caller closes *source*; an upload that is interrupted by a signal may have done so before.
 
         :param size_hint: an upper bound, as good as one is known, of the bytes to come.
         """

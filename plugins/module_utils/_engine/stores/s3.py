@@ -137,7 +137,10 @@ class S3Store:
         if parts.is_one():
             self._create(key, parts.read(), token)
         else:
-            self._create_from_parts(key, parts, token)
+            try:
+                self._create_from_parts(key, parts, token)
+            except _SourceFailed as error:
+                raise error.failure from None
         return self._checked(key, parts.total, token)
 
     def get(self, key: str, *, limit: int) -> bytes:
@@ -262,10 +265,10 @@ class S3Store:
             extra = {"Metadata": {_TOKEN: token}, **self._forms[0]}
             try:
                 # Leaving the context waits for every part, and aborts the upload when an exception is the way out.
-                with s3transfer.manager.TransferManager(self._client, config) as manager:
+                with s3transfer.manager.TransferManager(self._client, config) as manager, parts.closed_on_error():
                     parts.transfer = manager.upload(t.cast("t.Any", parts), self._bucket, key, extra_args=extra)
                     parts.transfer.result()
-            except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError):
+            except CALL_ERRORS:
                 # The answer to the completion may have been lost, and the object be there all the same.
                 if not (parts.ended and self._is_ours(key, token, parts.total)):
                     raise
@@ -361,7 +364,11 @@ class S3Store:
         except botocore.exceptions.ClientError as error:
             if code_of(error):
                 raise
-            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            except botocore.exceptions.ClientError as detail:
+                # Where the two contradict each other, "not allowed" must not turn into "not there".
+                raise detail if status_of(error) in (404, status_of(detail)) else error from None
             answer["Body"].close()
             if status_of(error) != 404:
                 raise
@@ -374,6 +381,14 @@ class S3Store:
             yield
         except CALL_ERRORS as error:
             raise translated(error, message, stage=stage, endpoint=self._endpoint) from error
+
+
+class _SourceFailed(Exception):
+    """Carries what a source raised through the transfer manager, whose threads hang on a SystemExit."""
+
+    def __init__(self, failure: BaseException) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
 
 
 class _Parts:
@@ -399,7 +414,21 @@ class _Parts:
     def read(self, _amount: int = -1) -> bytes:
         """The next part; the transfer manager asks for whole parts only."""
         data, self._held = self._held, None
-        return self._next() if data is None else data
+        if data is not None:
+            return data
+        try:
+            return self._next()
+        except BaseException as failure:  # noqa: BLE001 (it is raised again, in the caller's thread)
+            raise _SourceFailed(failure) from None
+
+    @contextlib.contextmanager
+    def closed_on_error(self) -> t.Iterator[None]:
+        """Closes the source when the waiting thread is interrupted: the manager's may hang in a read of it."""
+        try:
+            yield
+        except BaseException:
+            self._source.close()
+            raise
 
     def _next(self) -> bytes:
         chunks: list[bytes] = []
@@ -437,7 +466,8 @@ def _connect(settings: S3Settings) -> S3Client:
     style: t.Any = settings.addressing_style
     if style not in ("auto", "path", "virtual"):
         raise ConfigurationError(f"{style!a} is no addressing style", hint="it is one of auto, path, virtual")
-    if style == "auto" and endpoint and not _host(endpoint).endswith(".amazonaws.com"):
+    elsewhere = bool(endpoint) and not _host(endpoint or "").endswith(".amazonaws.com")
+    if style == "auto" and elsewhere:
         # Names below the endpoint's own need DNS records and certificates that other servers often lack.
         style = "path"
     options: dict[str, t.Any] = {"addressing_style": style}
@@ -474,10 +504,20 @@ def _connect(settings: S3Settings) -> S3Client:
         raise translated(error, message, stage="store", endpoint=endpoint or "Amazon S3") from error
     # What the type stubs don't know: handlers return things.
     events: t.Any = client.meta.events
+    if elsewhere:
+        events.register("before-call.s3", _redirected_already)
     events.register("before-parameter-build.s3.CompleteMultipartUpload", _complete_if_absent)
     for operation in ("PutObject", "CompleteMultipartUpload"):
         events.register(f"needs-retry.s3.{operation}", _without_refused_condition)
     return client
+
+
+def _redirected_already(params: dict[str, t.Any], **_rest: object) -> None:
+    """Keeps botocore from asking for the bucket's region, which only Amazon's servers tell.
+
+    It asks again for each redirect, also for that of its own question, without end.
+    """
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _complete_if_absent(params: dict[str, t.Any], **_rest: object) -> None:

@@ -10,8 +10,6 @@ the server's one-line message are taken over: other fields of an answer hold sig
 
 from __future__ import annotations
 
-import typing as t
-
 from ..errors import AccessDenied, AlreadyExists, ConfigurationError, EngineError, NotFound, StoreError, Unreachable
 
 try:
@@ -21,14 +19,15 @@ try:
 except ImportError:
     aws = None  # type: ignore[assignment]
 
-#: All that a call of boto3 raises because of the server, the way to it, or the settings.
+#: All that a call of boto3 raises because of the server, the way to it, or the settings.  urllib3's are raised as they
+#: are where an answer breaks off.
 CALL_ERRORS: tuple[type[Exception], ...] = ()
 #: The same for making a client; botocore has no type of its own for an endpoint it can't use.
 CONNECT_ERRORS: tuple[type[Exception], ...] = (ValueError,)
-#: What reading the body of an answer raises; urllib3's errors are not always turned into boto3's.
+#: The same for reading the body of an object.
 BODY_ERRORS: tuple[type[Exception], ...] = ()
 if aws is not None:
-    CALL_ERRORS = (aws.ClientError, aws.BotoCoreError, ResponseParserError)
+    CALL_ERRORS = (aws.ClientError, aws.BotoCoreError, ResponseParserError, HTTPError)
     CONNECT_ERRORS = (*CALL_ERRORS, ValueError)
     BODY_ERRORS = (aws.BotoCoreError, HTTPError, OSError)
 
@@ -154,7 +153,7 @@ def _unanswered(error: Exception, message: str, stage: str, endpoint: str) -> En
     if isinstance(error, aws.ProxyConnectionError):
         hint = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY in the environment"
         return Unreachable(message, stage=stage, cause=cause, hint=hint)
-    if isinstance(error, aws.HTTPClientError):
+    if isinstance(error, (aws.HTTPClientError, aws.ConnectionError, HTTPError)):
         if _is_name_resolution(error):
             hint = f"the name in {endpoint} can't be resolved: check the endpoint and the name servers"
         elif isinstance(error, (aws.ConnectTimeoutError, aws.ReadTimeoutError)):
@@ -171,8 +170,8 @@ def _unanswered(error: Exception, message: str, stage: str, endpoint: str) -> En
     return StoreError(message, stage=stage, cause=cause, hint="look at the cause")
 
 
-def _is_name_resolution(error: aws.HTTPClientError) -> bool:
-    reason: t.Any = error.kwargs.get("error")
+def _is_name_resolution(error: Exception) -> bool:
+    reason = error.kwargs.get("error") if isinstance(error, aws.BotoCoreError) else error
     return "NameResolutionError" in repr(reason) or "Name or service not known" in str(reason)
 
 
