@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import typing as t
@@ -59,7 +60,8 @@ def read_latest(store: Store, database: str) -> Found | None:
 class Backup:
     """One backup in the catalogue.
 
-    :param created_at: from the key.
+    :param key: of the dump; a URL where it lies in another bucket.
+    :param created_at: from the key, for the latest from its manifest.
     :param size: bytes of the encrypted object, ``None`` where it is missing.
     :param state: ``complete``: the dump and its manifest are there; ``unproven``: a dump without a manifest (a run that
         was cut off, or another tool's); ``missing``: a manifest whose dump is gone.
@@ -101,17 +103,16 @@ def catalogue(store: Store, database: str) -> list[Backup]:
         else:
             sizes[info.key] = info.size
         moments[info.key] = moment
-    latest_dump = None
-    if latest is not None and latest.location.bucket is None:
-        latest_dump = latest.location.key
-        moments[latest_dump] = latest.manifest.created_at
-        proofs.add(layout.manifest_key(latest_dump))
+    pointed_at = None
+    if latest is not None:
+        pointed_at = _pointed_at(latest, sizes)
+        moments[pointed_at] = latest.manifest.created_at
+        proofs.add(layout.manifest_key(pointed_at))
 
     # A manifest whose dump is gone stands for its dump, under the manifest's own key unless the dump's is known.
-    found = {layout.manifest_key(key) for key in sizes}
-    lost = proofs - found
-    if latest_dump is not None and latest_dump not in sizes:
-        lost = (lost - {layout.manifest_key(latest_dump)}) | {latest_dump}
+    lost = proofs - {layout.manifest_key(key) for key in sizes}
+    if pointed_at is not None and pointed_at not in sizes:
+        lost = (lost - {layout.manifest_key(pointed_at)}) | {pointed_at}
     backups = [
         Backup(
             database=database,
@@ -119,8 +120,20 @@ def catalogue(store: Store, database: str) -> list[Backup]:
             created_at=moments[key],
             size=sizes.get(key),
             state="missing" if key in lost else "complete" if layout.manifest_key(key) in proofs else "unproven",
-            latest=key == latest_dump,
+            latest=key == pointed_at,
         )
         for key in [*sizes, *lost]
     ]
     return sorted(backups, key=lambda backup: (backup.created_at, backup.key), reverse=True)
+
+
+def _pointed_at(latest: Found, sizes: dict[str, int]) -> str:
+    """Key of the dump that *latest* names, or its URL in another bucket; its size is added if it wasn't listed."""
+    location = latest.location
+    store = latest.store if location.bucket is None else latest.store.sibling(location.bucket)
+    key = location.key if store is latest.store else store.url(location.key)
+    if key not in sizes:
+        # A dump may have any name and lie anywhere.
+        with contextlib.suppress(NotFound):
+            sizes[key] = store.head(location.key).size
+    return key

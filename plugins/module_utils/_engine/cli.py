@@ -19,6 +19,8 @@ import os
 import pathlib
 import signal
 import sys
+import threading
+import time
 import types
 import typing as t
 
@@ -30,7 +32,7 @@ from .postgres import connection
 from .progress import LogReporter, TerminalReporter
 from .reporting import Reporter
 from .stores import base, factory
-from .streams import age, compression
+from .streams import age, compression, process
 
 OK = 0
 FAILED = 1
@@ -49,26 +51,69 @@ exit status:
 def main(arguments: t.Sequence[str] | None = None) -> int:
     """Run the command; the exit status comes back."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _stop)
-    reporter = TerminalReporter(sys.stderr) if sys.stderr.isatty() and not options.json else LogReporter(sys.stderr)
+    reporter = _reporter(sys.stderr, options)
+    received = _end_on_signals()
+    try:
+        status = _run(options, reporter)
+    except SystemExit:
+        if not received:
+            raise
+    finally:
+        reporter.close()
+    if received:
+        # Whatever became of the exception on its way up.
+        sys.stderr.write(f"error: ended by {signal.Signals(received[0]).name} before the work was done\n")
+        return 128 + received[0]
+    return status
+
+
+def _reporter(stream: t.TextIO, options: argparse.Namespace) -> LogReporter | TerminalReporter:
+    if stream.isatty() and not options.json and TerminalReporter.is_available():
+        return TerminalReporter(stream)
+    return LogReporter(stream)
+
+
+def _end_on_signals() -> list[int]:
+    """Give up in order when a signal asks for it; the list that comes back holds its number then.
+
+    The first one interrupts the main thread, whose contexts abort an upload or remove what a restore has made, and
+    ends the children, so that no other thread goes on waiting for them.  Further ones must not disturb that.
+    """
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        numbers.append(signal.SIGHUP)
+    received: list[int] = []
+
+    def end_children() -> t.NoReturn:
+        while True:  # also those that a thread is just about to start
+            process.end_all()
+            time.sleep(0.1)
+
+    def stop(number: int, _frame: types.FrameType | None) -> t.NoReturn:
+        received.append(number)
+        for each in numbers:
+            # Not SIG_IGN: children would inherit it.
+            signal.signal(each, lambda *_: None)
+        threading.Thread(target=end_children, name="end children", daemon=True).start()
+        raise SystemExit(128 + number)
+
+    for number in numbers:
+        signal.signal(number, stop)
+    return received
+
+
+def _run(options: argparse.Namespace, reporter: Reporter) -> int:
     try:
         return t.cast(int, options.run(options, reporter))
     except EngineError as exc:
-        if options.json:
-            _write_json({"error": exc.as_dict()})
-        else:
-            sys.stderr.write(f"error: {exc}\n")
-        return _status(exc)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: nothing that was complete before has been changed\n")
-        return 128 + signal.SIGINT
-    finally:
-        if isinstance(reporter, TerminalReporter):
-            reporter.close()
-
-
-def _stop(number: int, _frame: types.FrameType | None) -> t.NoReturn:
-    raise SystemExit(128 + number)
+        error = exc
+    except Exception as exc:  # noqa: BLE001 - its text, or its traceback, may hold anything
+        error = outcome.unexpected(exc)
+    if options.json:
+        _write_json({"error": error.as_dict()})
+    else:
+        sys.stderr.write(f"error: {error}\n")
+    return _status(error)
 
 
 def _status(error: EngineError) -> int:
@@ -165,8 +210,6 @@ def _backup(options: argparse.Namespace, reporter: Reporter) -> int:
     host = Host.read(options.config)
     wanted = host.selected(options.database)
     jobs = options.jobs if options.jobs is not None else host.number("DB_BACKUP_JOBS", 1)
-    if jobs < 1:
-        raise ConfigurationError("--jobs must be at least 1")
     settings = backup.BackupOptions(compression=host.compression(), jobs=jobs, take_over=options.take_over)
     run = backup.plan_all if options.dry_run else backup.back_up_all
     summary = run(
@@ -178,14 +221,13 @@ def _backup(options: argparse.Namespace, reporter: Reporter) -> int:
 def _restore(options: argparse.Namespace, reporter: Reporter) -> int:
     host = Host.read(options.config)
     database = host.databases.named(options.database)
-    base_options = host.restore_options(options)
-    switches = restoring.read_switches(os.environ, base=base_options)
+    switches = restoring.read_switches(os.environ, base=host.restore_options(options))
     # What runs as a child of ours must not find the key in its environment.
     os.environ.pop("DB_RESTORE_AGE_PRIVATE_KEY", None)
     identity = _read_identity(options.identity_fd) if options.identity_fd is not None else switches.identity
     store = factory.open_store(host.store())
     choice = restore.choose(store, options.source, expected_sha256=switches.expected_sha256)
-    if identity is None and restore.is_encrypted(choice):
+    if identity is None and not options.dry_run and restore.is_encrypted(choice):
         identity = _ask_identity(choice, interactive=not switches.non_interactive)
     request = restore.Request(
         database=database,
@@ -193,9 +235,11 @@ def _restore(options: argparse.Namespace, reporter: Reporter) -> int:
         options=switches.options,
         identities=() if identity is None else tuple(age.parse_identities([identity])),
     )
-    run = restore.plan if options.dry_run else restore.restore
-    result = run(request, settings=host.connection(), reporter=reporter)
-    return _finish(options, outcome.Summary((result,)), result.status)
+    run, status = (restore.plan, restore.PLANNED) if options.dry_run else (restore.restore, restore.RESTORED)
+    summary = outcome.run_each(
+        [database.name], lambda _name: run(request, settings=host.connection(), reporter=reporter)
+    )
+    return _finish(options, summary, status)
 
 
 def _list(options: argparse.Namespace, _reporter: Reporter) -> int:
@@ -215,8 +259,10 @@ def _list(options: argparse.Namespace, _reporter: Reporter) -> int:
 
 def _finish(options: argparse.Namespace, summary: outcome.Summary, status: str) -> int:
     if options.json:
-        _write_json({"databases": [o.as_dict() for o in summary.outcomes]})
+        _write_json({"databases": [o.as_dict() for o in summary.outcomes], "warnings": list(summary.warnings)})
     else:
+        for warning in summary.warnings:
+            sys.stderr.write(f"warning: {warning}\n")
         for o in summary.outcomes:
             for warning in o.details.get("warnings", ()):
                 sys.stderr.write(f"warning: {o.database}: {warning}\n")
@@ -241,8 +287,17 @@ def _write_json(document: t.Mapping[str, t.Any]) -> None:
 
 
 def _read_identity(descriptor: int) -> Secret:
-    with os.fdopen(descriptor, "r", encoding="utf-8") as stream:
-        return Secret(stream.read().strip())
+    try:
+        with os.fdopen(descriptor, "r", encoding="utf-8") as stream:
+            text = stream.read().strip()
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    if not text:
+        raise ConfigurationError(
+            f"no age private key can be read from file descriptor {descriptor}",
+            hint="open it for the command, with a shell for example: --identity-fd 3 3<key.txt",
+        )
+    return Secret(text)
 
 
 def _ask_identity(choice: restore.Choice, *, interactive: bool) -> Secret:
@@ -251,7 +306,10 @@ def _ask_identity(choice: restore.Choice, *, interactive: bool) -> Secret:
             f"{choice.store.url(choice.key)} is encrypted and no age private key was given",
             hint="set DB_RESTORE_AGE_PRIVATE_KEY, or run on a terminal to be asked for it",
         )
-    text = getpass.getpass("age private key (not shown): ").strip()
+    try:
+        text = getpass.getpass("age private key (not shown): ").strip()
+    except EOFError:
+        text = ""
     if not text:
         raise IdentityMissing("no age private key was typed", hint="paste the line that begins with AGE-SECRET-KEY-1")
     return Secret(text)
@@ -278,9 +336,10 @@ class Host:
         path = directory / "db.env"
         try:
             text = path.read_text(encoding="utf-8")
-        except OSError as exc:
+        except (OSError, UnicodeDecodeError) as exc:
+            cause = (exc.strerror or "") if isinstance(exc, OSError) else "it is no UTF-8"
             raise ConfigurationError(
-                f"{path} can't be read", cause=exc.strerror or "", hint="run the role that writes it, or as postgres"
+                f"{path} can't be read", cause=cause, hint="run the role that writes it, or as postgres"
             ) from None
         return cls(envfile.parse(text, name=str(path)))
 
@@ -331,12 +390,13 @@ class Host:
     def restore_options(self, options: argparse.Namespace) -> restoring.RestoreOptions:
         """How restores are made here, before the switches of the environment."""
         allowed = frozenset(filter(None, self.values.get("DB_RESTORE_EXTENSIONS", "").replace(",", " ").split()))
-        result = restoring.RestoreOptions(extensions=allowed)
+        users = frozenset(database.user for database in self.databases.entries)
+        result = restoring.RestoreOptions(extensions=allowed, protected_roles=users)
         changes: dict[str, t.Any] = {}
         if options.strategy:
             changes["strategy"] = options.strategy
         if options.keep_replaced is not None:
-            changes["keep_replaced"] = datetime.timedelta(hours=options.keep_replaced)
+            changes["keep_replaced"] = restoring.keep_replaced(options.keep_replaced, name="--keep-replaced")
         if options.refuse_connected:
             changes["on_connections"] = restoring.REFUSE
         return dataclasses.replace(result, **changes)

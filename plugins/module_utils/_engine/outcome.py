@@ -96,6 +96,7 @@ def run_each(
         try:
             return Summary(tuple(pool.map(guarded, names)), tuple(warnings))
         except BaseException:
-            # Interrupted: what has not begun doesn't begin.
+            # Interrupted: what has not begun doesn't begin.  What has is waited for; the one who interrupts us sees to
+            # it that it fails soon (streams.process.end_all).
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -12,7 +12,7 @@ import typing as t
 
 try:
     import tqdm
-except ImportError:  # cli.py says so before anything is done
+except ImportError:  # a log will do
     tqdm = None  # type: ignore[assignment]
 
 
@@ -36,6 +36,9 @@ class LogReporter:
     def advance(self, database: str, count: int) -> None:
         """Bytes are not logged."""
 
+    def close(self) -> None:
+        """Nothing is left to be written."""
+
 
 class TerminalReporter:
     """A bar for each database: bytes, rate and time left of the stage it is in.
@@ -47,6 +50,11 @@ class TerminalReporter:
         self._stream = stream
         self._bars: dict[str, t.Any] = {}
         self._lock = threading.Lock()
+
+    @staticmethod
+    def is_available() -> bool:
+        """Whether the library that draws the bars is installed."""
+        return tqdm is not None
 
     def stage(self, database: str, stage: str, message: str, *, total: int | None = None) -> None:
         """Begin a bar where bytes are expected; say the stage."""
@@ -69,9 +77,11 @@ class TerminalReporter:
 
     def advance(self, database: str, count: int) -> None:
         """Move the bar."""
-        bar = self._bars.get(database)
-        if bar is not None:
-            if bar.n + count > (bar.total or 0):
+        with self._lock:
+            bar = self._bars.get(database)
+            if bar is None:
+                return
+            if bar.total is not None and bar.n + count > bar.total:
                 bar.total = None  # the estimate was too low: bytes and rate without a time left
             bar.update(count)
 

@@ -270,11 +270,14 @@ def _look_into(choice: Choice, identities: t.Sequence[t.Any]) -> tuple[int, bool
 def _plain(
     choice: Choice, identities: t.Sequence[t.Any], *, advance: t.Callable[[int], None] | None = None
 ) -> t.Iterator[pipeline.Decoded]:
-    with contextlib.closing(choice.store.open(choice.key)) as reader:
-        with contextlib.closing(
+    reader = choice.store.open(choice.key)
+    with (
+        contextlib.closing(reader),
+        contextlib.closing(
             pipeline.decode(reader, identities=identities, expected_sha256=choice.sha256, advance=advance)
-        ) as plain:
-            yield plain
+        ) as plain,
+    ):
+        yield plain
 
 
 def is_encrypted(choice: Choice) -> bool:
@@ -467,9 +470,11 @@ class _Restore:
         def advance(count: int) -> None:
             self.reporter.advance(self.name, count)
 
-        with _plain(self.choice, self.plan.request.identities, advance=advance) as plain:
-            with archive.as_text(plain, server_version_num=self.admin.info.server_version) as text:
-                yield text
+        with (
+            _plain(self.choice, self.plan.request.identities, advance=advance) as plain,
+            archive.as_text(plain, server_version_num=self.admin.info.server_version) as text,
+        ):
+            yield text
 
     def _fill(self, like: databases.Creation) -> load.LoadResult:
         self.reporter.stage(self.name, "load", f"loading {self.choice.url}", total=self.plan.size)
@@ -658,7 +663,7 @@ def _no_backup(entry: Database, store: Store) -> str:
     others = [info.key for info in store.list(layout.prefix(entry.name)) if layout.moment_of(info.key) is not None]
     if others:
         raise RestoreRefused(
-            f"{store.url(layout.latest_key(entry.name))} is missing, but {len(others)} other objects of backups are there",
+            f"{store.url(layout.latest_key(entry.name))} is missing, but {len(others)} objects of backups are there",
             cause="the newest is " + max(others),
             hint="was it deleted? name the backup in restore_dump_path, with restore_latest false",
         )

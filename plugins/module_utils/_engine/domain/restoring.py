@@ -35,7 +35,8 @@ class RestoreOptions:
     :param role_map: roles of the dump by the names they get here.
     :param skip_acl: leave the dump's grants out; ``None``: unless roles are mapped.
     :param drop_mapped_roles: afterwards drop the roles that were mapped away from, where they own nothing.
-    :param force_target_owner: everything belongs to the target user; ``None``: where grants are left out or roles mapped.
+    :param force_target_owner: everything belongs to the target user; ``None``: where grants are left out or
+        roles mapped.
     :param grant_app_user: grants and default privileges for the target user.
     :param set_search_path: set the target user's search_path in the database.
     :param search_path: the schemas in it; empty: found out.

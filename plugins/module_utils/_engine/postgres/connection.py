@@ -93,6 +93,8 @@ def connect(
         and in the text of a lock that is held.
     :raises ConnectionFailed: with the server's reason and what to do about it.
     """
+    if psycopg2 is None:
+        raise LibraryMissing("the Python library psycopg2 is not installed", hint="pip install psycopg2-binary")
     host, port, sslmode = settings.host, str(settings.port), settings.sslmode
     if user is not None and settings.over_socket:
         host, port = f"{settings.login_host},{settings.host}", f"{settings.port},{settings.port}"

@@ -53,6 +53,22 @@ def child_environment(extra: t.Mapping[str, str] | None = None) -> dict[str, str
     return environment
 
 
+_running: set[Process] = set()
+_running_lock = threading.Lock()
+
+
+def end_all() -> None:
+    """Ask all children that run to end, and all they started; whoever reads one of them gets ProcessFailed.
+
+    For a program that was told to end while threads of its wait for children, which may take long to say anything.
+    Not to be called in a handler of a signal: the thread that it interrupts may be at work on a child.
+    """
+    with _running_lock:
+        running = list(_running)
+    for process in running:
+        process.end()
+
+
 @t.final
 class Process:
     """A running child in a session of its own, whose standard output is read.
@@ -118,6 +134,8 @@ class Process:
             )
         for thread in self._threads:
             thread.start()
+        with _running_lock:
+            _running.add(self)
 
     def __enter__(self) -> Process:
         return self
@@ -140,6 +158,10 @@ class Process:
             self._prove()
         return data
 
+    def end(self) -> None:
+        """Ask the child, and all it started, to end; does not wait."""
+        self._signal(signal.SIGTERM)
+
     def close(self) -> None:
         """End a child that still runs, and all it started; a second call does nothing.
 
@@ -149,7 +171,9 @@ class Process:
             if self._closed:
                 return
             self._closed = True
-        self._signal(signal.SIGTERM)
+        with _running_lock:
+            _running.discard(self)
+        self.end()
         deadline = time.monotonic() + _GRACE_SECONDS
         while not self._ended() and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -1,0 +1,579 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command on the host as it is really run: a process with a db.env, ended by signals, asking on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import pathlib
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+import typing as t
+
+import pytest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
+from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import lock
+from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+
+from conftest import COLLECTIONS
+from tests.support import scene
+from tests.support.cluster import Cluster, wait_until
+from tests.support.s3server import S3Server
+
+MODULE = "ansible_collections.infrazero.database.plugins.module_utils._engine.cli"
+#: Stands in every secret of these tests, and must stand nowhere else.
+CANARY = "canary-of-a-secret"
+
+
+@pytest.fixture(scope="module")
+def server() -> t.Iterator[S3Server]:
+    with S3Server(tls=True) as running:
+        running.create_bucket("backups")
+        yield running
+
+
+@dataclasses.dataclass
+class Host:
+    """A host with its configuration, and the command run on it."""
+
+    config: pathlib.Path
+    cluster: Cluster
+    store: pathlib.Path
+    values: dict[str, str]
+    secrets: list[str]
+
+    def configure(self, *entries: Database, **changes: str) -> None:
+        listed = [
+            {
+                "name": entry.name,
+                "user": entry.user,
+                "password": f"{CANARY} of {entry.name}",
+                "backup_age_public_key": entry.recipients[0],
+            }
+            for entry in entries
+        ]
+        self.secrets += [entry.identity.reveal() for entry in entries if entry.identity is not None]
+        self.values = {
+            "DATABASES_JSON": json.dumps(listed),
+            "DB_TYPE": "postgresql",
+            "DB_HOST": self.cluster.host,
+            "DB_PORT": str(self.cluster.port),
+            "DB_BACKUP_DIRECTORY": str(self.store),
+            **changes,
+        }
+        self.config.mkdir(exist_ok=True)
+        (self.config / "db.env").write_text(envfile.render(self.values))
+
+    def argv(self, *arguments: str) -> list[str]:
+        command, *rest = arguments
+        return [sys.executable, "-m", MODULE, command, "--config", str(self.config), *rest]
+
+    def environment(self, extra: t.Mapping[str, str]) -> dict[str, str]:
+        return {"PATH": os.environ["PATH"], "PYTHONPATH": str(COLLECTIONS), "LC_ALL": "C.UTF-8", **extra}
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.argv(*arguments),
+            env=self.environment(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, pass_fds: t.Sequence[int] = (), **environment: str) -> Ended:
+        done = subprocess.run(
+            self.argv(*arguments),
+            env=self.environment(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            pass_fds=pass_fds,
+            check=False,
+        )
+        return self.checked(Ended(done.returncode, done.stdout, done.stderr))
+
+    def checked(self, ended: Ended) -> Ended:
+        for secret in (*self.secrets, CANARY):
+            assert secret not in ended.out + ended.err, "a secret in the output"
+        assert "Traceback" not in ended.err, ended.err
+        return ended
+
+    def on_terminal(self, *arguments: str, typed: str | None = None, **environment: str) -> tuple[int, str]:
+        """Exit status and everything shown on a terminal of 100 columns, where *typed* is given at the prompt."""
+        pid, terminal = pty.fork()
+        if not pid:
+            argv = self.argv(*arguments)
+            os.execve(argv[0], argv, self.environment(environment))
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        shown = b""
+        while True:
+            try:
+                chunk = os.read(terminal, 4096)
+            except OSError:  # the other end is gone
+                break
+            shown += chunk
+            if typed is not None and b"age private key" in shown:
+                os.write(terminal, typed.encode() + b"\n")
+                typed = None
+        os.close(terminal)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        text = shown.decode()
+        self.checked(Ended(status, text, ""))
+        return status, text
+
+    def keys(self) -> list[str]:
+        return sorted(str(path.relative_to(self.store)) for path in self.store.rglob("*") if path.is_file())
+
+
+@dataclasses.dataclass
+class Ended:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, t.Any]:
+        return t.cast("dict[str, t.Any]", json.loads(self.out))
+
+
+@pytest.fixture
+def host(cluster: Cluster, tmp_path: pathlib.Path) -> Host:
+    (tmp_path / "store").mkdir()
+    return Host(tmp_path / "etc", cluster, tmp_path / "store", {}, [])
+
+
+def key_of(entry: Database) -> str:
+    assert entry.identity is not None
+    return entry.identity.reveal()
+
+
+def make(cluster: Cluster, entry: Database, *, rows: int = 10) -> None:
+    scene.make(cluster, entry, f"CREATE TABLE t AS SELECT i, md5(i::text) AS x FROM generate_series(1, {rows}) i")
+
+
+def make_big(cluster: Cluster, entry: Database) -> None:
+    """What takes a while: 64 MB that gzip can't make smaller, and so several parts of an upload."""
+    scene.make(
+        cluster,
+        entry,
+        "CREATE TABLE big (id int, x bytea); ALTER TABLE big ALTER x SET STORAGE EXTERNAL;"
+        # Each row is longer than gzip looks back.
+        "INSERT INTO big WITH noise AS MATERIALIZED (SELECT string_agg(sha512(random()::text::bytea), '') AS x"
+        " FROM generate_series(1, 80000) i GROUP BY i % 80) SELECT i, x FROM noise, generate_series(1, 12) i",
+    )
+
+
+def children(pid: int) -> set[int]:
+    """All processes below *pid*."""
+    found: set[int] = set()
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, IndexError):
+            fields = path.read_text().rsplit(")", 1)[1].split()
+            if int(fields[1]) == pid:
+                child = int(path.parent.name)
+                found |= {child} | children(child)
+    return found
+
+
+# Backups ------------------------------------------------------------------------------------------------------------
+
+
+def test_from_one_end_to_the_other_over_s3(host: Host, server: S3Server) -> None:
+    one, two = scene.entry("one"), scene.entry("two")
+    for entry in (one, two):
+        make(host.cluster, entry)
+    assert server.ca_bundle is not None
+    host.configure(
+        one,
+        two,
+        DB_BACKUP_DIRECTORY="",
+        DB_BACKUP_BUCKET="backups",
+        # The contract: https:// is put in front where no scheme is given.
+        S3_ENDPOINT=server.endpoint.removeprefix("https://"),
+        S3_REGION=server.region,
+        S3_ACCESS_KEY_ID=server.access_key,
+        S3_SECRET_ACCESS_KEY=server.secret_key,
+        S3_CA_BUNDLE=server.ca_bundle,
+    )
+    host.secrets.append(server.secret_key)
+    made = host.run("backup", "--jobs", "2")
+    assert (made.status, made.out.splitlines()[-1]) == (0, "backed_up=2 failed=0"), made
+    assert re.search(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ one dump: dumping to s3://backups/db/one/", made.err, re.M)
+
+    listed = host.run("list", "--json")
+    assert listed.status == 0
+    backups = listed.document["backups"]
+    assert [(b["database"], b["state"], b["latest"]) for b in backups] == [
+        ("one", "complete", True),
+        ("two", "complete", True),
+    ]
+    assert host.run("list", "--database", "two").out.split("\t")[1:5] == [
+        "two",
+        str(backups[1]["size"]),
+        "complete",
+        backups[1]["key"],
+    ]
+
+    before = scene.rows(host.cluster, one)
+    host.cluster.psql("TRUNCATE t", "one")
+    done = host.run("restore", "one", "db/one/", "--json", DB_RESTORE_AGE_PRIVATE_KEY=key_of(one))
+    assert done.status == 0, done
+    (database,) = done.document["databases"]
+    assert (database["status"], database["rows"], database["verified"]) == ("restored", 10, True)
+    assert scene.rows(host.cluster, one) == before
+
+    host.configure(one, two, **{**host.values, "S3_CA_BUNDLE": ""})
+    refused = host.run("backup")
+    assert refused.status == 1 and "certificate" in refused.err.lower()
+
+
+def test_exit_statuses_of_a_backup(host: Host) -> None:
+    here, gone = scene.entry("here"), scene.entry("gone")
+    make(host.cluster, here)
+    host.configure(here, gone)
+    both = host.run("backup", "--json")
+    assert both.status == 1
+    assert [d["status"] for d in both.document["databases"]] == ["backed_up", "failed"]
+    assert both.document["databases"][1]["error"]["type"] == "ConnectionFailed"
+    assert host.run("backup", "--database", "gone").status == 1
+
+    with lock.locked_session(host.cluster.settings, "here", doing="restore"):
+        held = host.run("backup", "--database", "here")
+        assert held.status == 3 and "infrazero.database restore here" in held.err
+        assert host.run("backup").status == 1, "one of several"
+        assert host.run("restore", "here", "db/here/", DB_RESTORE_AGE_PRIVATE_KEY=key_of(here)).status == 3
+
+    unknown = host.run("backup", "--database", "nobody", "--json")
+    assert unknown.status == 2 and unknown.document["error"]["stage"] == "configuration"
+    for arguments in (["--jobs", "0"], ["--jobs", "x"], ["--no-such-option"]):
+        assert host.run("backup", *arguments).status == 2
+
+
+def test_a_dry_run_of_a_backup(host: Host) -> None:
+    app = scene.entry("app")
+    make(host.cluster, app)
+    host.configure(app)
+    dry = host.run("backup", "--dry-run", "--json")
+    assert dry.status == 0
+    assert dry.document["databases"][0]["status"] == "planned"
+    assert host.keys() == []
+
+
+def test_faults_of_the_configuration_are_exit_status_2(host: Host) -> None:
+    app = scene.entry("app")
+    missing = host.run("backup")
+    assert missing.status == 2 and "db.env can't be read" in missing.err
+    host.configure(app)
+    (host.config / "db.env").write_bytes(b"\xff\xfe")
+    assert host.run("backup").status == 2
+    for changes in (
+        {"DATABASES_JSON": ""},
+        {"DATABASES_JSON": "{"},
+        {"DB_PORT": "five"},
+        {"DB_BACKUP_JOBS": "0"},
+        {"DB_BACKUP_COMPRESSION": "rar"},
+        {"DB_BACKUP_DIRECTORY": ""},
+    ):
+        host.configure(app, **changes)
+        ended = host.run("backup")
+        assert ended.status == 2 and ended.err.startswith("error: configuration: "), (changes, ended)
+    (host.config / "db.env").write_text(f"DATABASES_JSON='{CANARY}")
+    assert host.run("backup").status == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="steps down to another user")
+def test_a_configuration_that_this_user_may_not_read(host: Host) -> None:
+    host.configure(scene.entry("app"))
+    (host.config / "db.env").chmod(0o600)
+    host.config.chmod(0o755)
+    argv = ["setpriv", "--reuid=nobody", "--clear-groups", *host.argv("backup")]
+    # The tests' own directory may be closed to others, which is as good.
+    done = subprocess.run(argv, env=host.environment({}), capture_output=True, text=True, cwd="/", check=False)
+    if "No module named" in done.stderr:
+        pytest.skip("this checkout can't be read by others")
+    assert done.returncode == 2 and "Permission denied" in done.stderr, done
+
+
+@pytest.mark.parametrize("command", [(), ("backup",), ("restore",), ("list",)])
+def test_help(command: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", MODULE, *command, "--help"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(COLLECTIONS)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: infrazero-database" in done.stdout
+    if command:
+        assert "exit status:" in done.stdout and "--config" in done.stdout
+
+
+# Restores -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def backed_up(host: Host) -> Database:
+    app = scene.entry("app")
+    make(host.cluster, app)
+    host.configure(app)
+    assert host.run("backup").status == 0
+    return app
+
+
+def test_a_dry_run_of_a_restore(host: Host, backed_up: Database) -> None:
+    dry = host.run("restore", "app", "db/app/", "--dry-run", "--json")
+    assert dry.status == 0, dry
+    (plan,) = dry.document["databases"]
+    assert (plan["status"], plan["encrypted"], plan["rows"]) == ("planned", True, 10)
+    assert plan["replaces"]["owner"] == "app"
+    other = scene.entry("other")
+    wrong = host.run("restore", "app", "db/app/", "--dry-run", DB_RESTORE_AGE_PRIVATE_KEY=key_of(other))
+    assert wrong.status == 1 and "decrypt" in wrong.err
+    assert host.cluster.psql("SELECT count(*) FROM pg_database WHERE datname LIKE 'app%'") == "1"
+
+
+def test_without_a_key_or_with_a_wrong_one_nothing_is_touched(host: Host, backed_up: Database) -> None:
+    oid = "SELECT oid FROM pg_database WHERE datname = 'app'"
+    before = host.cluster.psql(oid)
+    missing = host.run("restore", "app", "db/app/", DB_RESTORE_NON_INTERACTIVE="true")
+    assert missing.status == 1 and "no age private key was given" in missing.err
+    assert host.run("restore", "app", "db/app/").status == 1, "there is no terminal to ask on"
+    other = scene.entry("other")
+    host.secrets.append(key_of(other))
+    wrong = host.run("restore", "app", "db/app/", "--json", DB_RESTORE_AGE_PRIVATE_KEY=key_of(other))
+    assert wrong.status == 1 and wrong.document["databases"][0]["error"]["type"] == "WrongIdentity"
+    garbage = host.run("restore", "app", "db/app/", DB_RESTORE_AGE_PRIVATE_KEY=CANARY)
+    assert garbage.status == 2, garbage
+    assert host.cluster.psql(oid) == before
+
+
+def test_bad_arguments_of_a_restore(host: Host, backed_up: Database) -> None:
+    key = {"DB_RESTORE_AGE_PRIVATE_KEY": key_of(backed_up)}
+    for arguments in (
+        ["app"],
+        [],
+        ["nobody", "db/app/"],
+        ["app", "/absolute"],
+        ["app", "https://example.com/x"],
+        ["app", "db/app/", "--keep-replaced=nan"],
+        ["app", "db/app/", "--keep-replaced=-1"],
+        ["app", "db/app/", "--identity-fd", "63"],
+        ["app", "db/app/", "--strategy", "hope"],
+    ):
+        assert host.run("restore", *arguments, **key).status == 2, arguments
+    for switch in (
+        {"DB_RESTORE_ROLE_MAP": "a:a"},
+        {"DB_RESTORE_ROLE_MAP": "a"},
+        {"DB_RESTORE_SKIP_ACL": "perhaps"},
+        {"DB_RESTORE_EXPECTED_SHA256": "abc"},
+    ):
+        ended = host.run("restore", "app", "db/app/", **key, **switch)
+        assert ended.status == 2 and next(iter(switch)) in ended.err
+    absent = host.run("restore", "app", "db/app/20200101T000000Z.sql.gz.age", **key)
+    assert absent.status == 1
+
+
+def test_the_key_through_a_file_descriptor(host: Host, backed_up: Database) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, f"# a comment\n{key_of(backed_up)}\n".encode())
+    os.close(writing)
+    try:
+        done = host.run("restore", "app", "db/app/", "--identity-fd", str(reading), pass_fds=[reading])
+    finally:
+        os.close(reading)
+    assert done.status == 0, done
+
+
+def test_the_key_is_asked_for_on_a_terminal_and_not_shown(host: Host, backed_up: Database) -> None:
+    status, shown = host.on_terminal("restore", "app", "db/app/", typed=key_of(backed_up))
+    assert status == 0, shown
+    assert "age private key (not shown): " in shown
+    status, shown = host.on_terminal("restore", "app", "db/app/", typed="")
+    assert status == 1 and "no age private key was typed" in shown
+    status, shown = host.on_terminal("restore", "app", "db/app/", DB_RESTORE_NON_INTERACTIVE="true")
+    assert status == 1 and "not shown" not in shown
+
+
+def test_roles_of_the_list_are_never_dropped(host: Host) -> None:
+    app, other = scene.entry("app"), scene.entry("other")
+    make(host.cluster, app)
+    host.cluster.psql("CREATE ROLE other LOGIN; CREATE ROLE stranger")
+    host.cluster.psql("GRANT SELECT ON t TO other, stranger", "app")
+    host.configure(app, other)
+    assert host.run("backup", "--database", "app").status == 0
+    done = host.run(
+        *("restore", "app", "db/app/", "--keep-replaced", "0", "--json"),
+        DB_RESTORE_AGE_PRIVATE_KEY=key_of(app),
+        DB_RESTORE_ROLE_MAP="other:app,stranger:app",
+    )
+    assert done.status == 0, done
+    roles = "SELECT string_agg(rolname, ',' ORDER BY rolname) FROM pg_roles WHERE rolname !~ '^pg_'"
+    assert host.cluster.psql(roles) == "app,other,postgres"
+
+
+# Progress -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_bar_on_a_terminal_and_lines_in_a_log(host: Host) -> None:
+    app = scene.entry("app")
+    make_big(host.cluster, app)
+    host.configure(app)
+    status, shown = host.on_terminal("backup")
+    assert status == 0, shown
+    assert re.search(r"app dump: +\d+%\|.*\d\.?\d*M/\d+.*B/s", shown), shown
+    log = host.run("restore", "app", "db/app/", DB_RESTORE_AGE_PRIVATE_KEY=key_of(app)).err
+    stages = re.findall(r"^\S+Z app (\w+): ", log, re.M)
+    assert stages == ["load", "analyze", "own", "swap", "done"]
+    assert "%" not in log and "\r" not in log
+
+
+# Signals ------------------------------------------------------------------------------------------------------------
+
+
+def dumps(cluster: Cluster) -> str:
+    return cluster.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump'")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_while_dumps_wait_for_locks(host: Host, jobs: int, number: signal.Signals) -> None:
+    entries = [scene.entry("one"), scene.entry("two"), scene.entry("three")]
+    for entry in entries:
+        make(host.cluster, entry)
+    host.configure(*entries)
+    with contextlib.ExitStack() as held:
+        for entry in entries:
+            conn = held.enter_context(
+                contextlib.closing(connect(host.cluster.settings, database=entry.name, autocommit=False))
+            )
+            conn.cursor().execute("LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE")
+        process = host.start("backup", "--jobs", str(jobs))
+        wait_until(lambda: dumps(host.cluster) == str(jobs))
+        below = children(process.pid)
+        assert len(below) == jobs
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)  # the locks would be waited for a minute
+        ended = host.checked(Ended(process.returncode, out, err))
+    assert ended.status == 128 + number, ended
+    assert f"ended by {number.name}" in ended.err
+    assert not [pid for pid in below if pathlib.Path(f"/proc/{pid}").exists()]
+    wait_until(lambda: dumps(host.cluster) == "0")
+    assert host.keys() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_in_the_middle_of_an_upload(host: Host, server: S3Server, number: signal.Signals) -> None:
+    app = scene.entry("app")
+    make_big(host.cluster, app)
+    bucket = f"signals-{host.cluster.major}-{number}"
+    server.create_bucket(bucket)
+    assert server.ca_bundle is not None
+    host.configure(
+        app,
+        DB_BACKUP_DIRECTORY="",
+        DB_BACKUP_BUCKET=bucket,
+        S3_ENDPOINT=server.endpoint,
+        S3_ACCESS_KEY_ID=server.access_key,
+        S3_SECRET_ACCESS_KEY=server.secret_key,
+        S3_CA_BUNDLE=server.ca_bundle,
+    )
+    client = server.client()
+
+    def sizes() -> list[int]:
+        """Sizes of the parts of every upload that is under way, and a 0 for the upload itself."""
+        try:
+            under_way = client.list_multipart_uploads(Bucket=bucket).get("Uploads", ())
+            found = [
+                client.list_parts(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]) for upload in under_way
+            ]
+        except client.exceptions.NoSuchUpload:  # so this server says "none"
+            return []
+        return [0] * len(found) + [part["Size"] for parts in found for part in parts.get("Parts", ())]
+
+    process = host.start("backup")
+    wait_until(lambda: max(sizes(), default=0) > 1 << 20, seconds=60)
+    below = children(process.pid)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == (143 if number == signal.SIGTERM else -number), (out, err)
+    assert "Contents" not in client.list_objects_v2(Bucket=bucket)
+    if number == signal.SIGTERM:
+        assert sizes() == []
+    wait_until(lambda: not [pid for pid in below if pathlib.Path(f"/proc/{pid}").exists()])
+    # The next run is none the worse for it.
+    assert host.run("backup").status == 0
+
+
+def test_a_signal_in_the_middle_of_a_restore(host: Host) -> None:
+    app = scene.entry("app")
+    make_big(host.cluster, app)
+    host.configure(app)
+    assert host.run("backup").status == 0
+    state = "SELECT string_agg(datname || oid, ',' ORDER BY oid) || (SELECT count(*) FROM pg_roles) FROM pg_database"
+    before = host.cluster.psql(state)
+    process = host.start("restore", "app", "db/app/", DB_RESTORE_AGE_PRIVATE_KEY=key_of(app))
+    copying = "SELECT count(*) FROM pg_stat_progress_copy"
+    wait_until(lambda: host.cluster.psql(copying) != "0", seconds=60)
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+    ended = host.checked(Ended(process.returncode, out, err))
+    assert ended.status == 143, ended
+    assert host.cluster.psql(state) == before, "no stage, no throwaway role, the same database"
+    assert host.cluster.psql("SELECT count(*) FROM infrazero.restore") == "0"
+
+
+# Secrets ------------------------------------------------------------------------------------------------------------
+
+
+def test_no_secret_in_arguments_or_environment_of_any_process(host: Host) -> None:
+    app = scene.entry("app")
+    make_big(host.cluster, app)
+    host.configure(app)
+    seen: dict[str, set[str]] = {"cmdline": set(), "environ": set()}
+    for arguments, environment in (
+        (("backup",), {"AWS_SECRET_ACCESS_KEY": CANARY, "PGPASSWORD": CANARY}),
+        (("restore", "app", "db/app/"), {"DB_RESTORE_AGE_PRIVATE_KEY": key_of(app)}),
+    ):
+        process = host.start(*arguments, **environment)
+        stop = threading.Event()
+
+        def sample(pid: int = process.pid, stop: threading.Event = stop) -> None:
+            while not stop.is_set():
+                for child in children(pid):
+                    for kind in seen:
+                        with contextlib.suppress(OSError):
+                            seen[kind].add(pathlib.Path(f"/proc/{child}/{kind}").read_bytes().decode(errors="replace"))
+                time.sleep(0.02)
+
+        thread = threading.Thread(target=sample)
+        thread.start()
+        try:
+            out, err = process.communicate()
+        finally:
+            stop.set()
+            thread.join()
+        assert process.returncode == 0, err
+        host.checked(Ended(0, out, err))
+    assert [line for line in seen["cmdline"] if "pg_dump" in line], "the sampling has seen nothing"
+    for texts in seen.values():
+        for text in texts:
+            # Between fork and exec a child is still a copy of ours.
+            if MODULE in text or f"PYTHONPATH={COLLECTIONS}" in text:
+                continue
+            assert CANARY not in text and key_of(app) not in text
+            assert "DB_RESTORE_" not in text and "AWS_" not in text
