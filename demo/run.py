@@ -27,10 +27,10 @@ import zlib
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import conftest  # noqa: E402  (puts the collection in place)
 import psycopg2  # noqa: E402
 import pyrage  # noqa: E402
 
+import conftest  # noqa: E402  (puts the collection in place)
 from tests.support import sampledata  # noqa: E402
 from tests.support.cluster import Cluster, ClusterError, wait_until  # noqa: E402
 from tests.support.s3server import S3Server, S3ServerError  # noqa: E402

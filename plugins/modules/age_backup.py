@@ -10,10 +10,10 @@ module: age_backup
 short_description: Back databases up, each encrypted to its own age recipients
 version_added: 0.1.0
 description:
-  - Dumps every database with C(pg_dump), compresses and encrypts it with the age public key of that database, and streams it to
-    an S3 bucket or a directory.  Nothing is written to the host's disk.
-  - The manifest is written last, and V(latest-dump.json) only points to a backup that was checked as a whole.  A run that fails
-    leaves the backup before it as the latest one.
+  - Dumps every database with C(pg_dump), compresses and encrypts it with the age public key of that database, and
+    streams it to an S3 bucket or a directory.  Nothing is written to the host's disk.
+  - The manifest is written last, and V(latest-dump.json) only points to a backup that was checked as a whole.  A
+    run that fails leaves the backup before it as the latest one.
   - The manifest holds rows and a digest for each table, counted while the dump passes.
   - One database that fails does not stop the others.  The module fails at the end and names it.
   - A database whose restore is outstanding, and one whose latest backup is of another cluster, are refused.

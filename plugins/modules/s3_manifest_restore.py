@@ -11,9 +11,9 @@ short_description: Restore databases from their backups
 version_added: 0.1.0
 description:
   - Restores databases from the backup that a manifest names, or from a dump named by its key.
-  - The backup is checked against its manifest, decrypted, and loaded into a second database by a throwaway role that is no
-    superuser.  Only when all of it was loaded and counted, that database takes the place of the one before.  A restore that
-    fails changes nothing.
+  - The backup is checked against its manifest, decrypted, and loaded into a second database by a throwaway role
+    that is no superuser.  Only when all of it was loaded and counted, that database takes the place of the one
+    before.  A restore that fails changes nothing.
   - A dump is data here, never a script. C(psql) is not used, and meta-commands in a dump are errors.
   - One database that fails does not stop the others.  The module fails at the end and names it.
 author:
@@ -27,8 +27,8 @@ attributes:
   check_mode:
     support: full
     details:
-      - Returns the plan, with the backup that was chosen, its age, sizes and versions, missing roles and extensions, and what would
-        be replaced.  Keys that are given are tried on the backup.
+      - Returns the plan, with the backup that was chosen, its age, sizes and versions, missing roles and
+        extensions, and what would be replaced.  Keys that are given are tried on the backup.
   diff_mode:
     support: full
     details:
@@ -51,8 +51,8 @@ options:
     type: str
   outstanding_only:
     description:
-      - Restore only databases whose restore is outstanding, as M(infrazero.database.pg_db_bootstrap) has recorded it on a fresh
-        cluster.  A database without any backup stays empty, and that is recorded.
+      - Restore only databases whose restore is outstanding, as M(infrazero.database.pg_db_bootstrap) has recorded
+        it on a fresh cluster.  A database without any backup stays empty, and that is recorded.
     type: bool
     default: false
   age_private_key:
@@ -79,7 +79,8 @@ options:
     default: true
   force_target_owner:
     description:
-      - Everything in the database belongs to its user.  True when not given and grants are left out or roles are mapped.
+      - Everything in the database belongs to its user.  True when not given and grants are left out or roles are
+        mapped.
     type: bool
   grant_app_user:
     description:
@@ -100,7 +101,8 @@ options:
   strategy:
     description:
       - V(swap) fills a second database and renames it into place.
-      - V(replace) reads the whole backup once to check it, drops the database and fills it anew, for hosts without the room.
+      - V(replace) reads the whole backup once to check it, drops the database and fills it anew, for hosts without
+        the room.
     type: str
     choices: [swap, replace]
     default: swap
@@ -112,8 +114,8 @@ options:
     default: 24
   on_connections:
     description:
-      - What becomes of the sessions in a database that is replaced.  V(terminate) ends them, V(refuse) gives up where there are
-        any.
+      - What becomes of the sessions in a database that is replaced.  V(terminate) ends them, V(refuse) gives up
+        where there are any.
     type: str
     choices: [terminate, refuse]
     default: terminate
@@ -164,8 +166,8 @@ databases:
       sample: shop
     status:
       description:
-        - V(restored), V(empty) where the store has no backup, V(skipped) where nothing was asked for, V(planned) in check mode, or
-          V(failed).
+        - V(restored), V(empty) where the store has no backup, V(skipped) where nothing was asked for, V(planned) in
+          check mode, or V(failed).
       type: str
       sample: restored
     source:

@@ -28,10 +28,10 @@ import typing as t
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-import conftest  # noqa: E402  (puts the collection on sys.path)
 import psycopg2  # noqa: E402
 import pyrage  # noqa: E402
 
+import conftest  # noqa: E402  (puts the collection on sys.path)
 from tests.support import sampledata  # noqa: E402
 from tests.support.cluster import Cluster  # noqa: E402
 from tests.support.s3server import S3Server  # noqa: E402
@@ -48,7 +48,7 @@ def say(text: str) -> None:
 
 
 def find_aws() -> pathlib.Path:
-    """The directory of Amazon's command line, which the pipe needs; in an environment of its own, because it pins much."""
+    """The directory of Amazon's command line, which the pipe needs; in an environment of its own, as it pins much."""
     found = shutil.which("aws")
     if found is not None:
         return pathlib.Path(found).parent

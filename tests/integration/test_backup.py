@@ -84,6 +84,7 @@ def test_a_backup_opens_with_other_peoples_tools(
     identity = tmp_path / "identity"
     identity.write_text(app.identity.reveal() + "\n")
     subprocess.run(["createdb", "-h", cluster.host, "-p", str(cluster.port), "-U", "postgres", "by_hand"], check=True)
+    psql = f"psql -X -q -v ON_ERROR_STOP=1 -h {cluster.host} -p {cluster.port} -U postgres"
     uncompress = {"gzip": "gunzip", "zstd": "zstd -d"}[method]
     subprocess.run(
         [
@@ -91,8 +92,7 @@ def test_a_backup_opens_with_other_peoples_tools(
             "-euo",
             "pipefail",
             "-c",
-            f"age -d -i {identity} {store.url(made.details['key'])} | {uncompress} |"
-            f" psql -X -q -v ON_ERROR_STOP=1 -h {cluster.host} -p {cluster.port} -U postgres by_hand",
+            f"age -d -i {identity} {store.url(made.details['key'])} | {uncompress} | {psql} by_hand",
         ],
         check=True,
         stdout=subprocess.DEVNULL,

@@ -46,7 +46,8 @@ CREATE TABLE products (
     attributes jsonb NOT NULL
 );
 INSERT INTO products
-SELECT i, 'Article ' || i || ' ' || (ARRAY['red','blue','green','oak','steel'])[1 + i % 5], round((i % 977)::numeric / 7, 2),
+SELECT i, 'Article ' || i || ' ' || (ARRAY['red','blue','green','oak','steel'])[1 + i % 5],
+       round((i % 977)::numeric / 7, 2),
        jsonb_build_object('weight', i % 40, 'tags', jsonb_build_array('a' || i % 10, 'b' || i % 7))
 FROM generate_series(1, 2000) i;
 

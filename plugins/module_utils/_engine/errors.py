@@ -17,7 +17,7 @@ class EngineError(Exception):
     """Base of everything the engine raises on purpose.
 
     :param message: what failed, one line, no secret.
-    :param stage: where it failed: ``configuration``, ``dump``, ``compress``, ``encrypt``, ``upload``, ``load`` and so on.
+    :param stage: where it failed: ``configuration``, ``dump``, ``encrypt``, ``upload``, ``load`` and so on.
     :param cause: why, as far as it is known: a server's message, an exit status.
     :param hint: what the operator can do.
     """

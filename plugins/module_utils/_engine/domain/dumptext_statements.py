@@ -175,7 +175,7 @@ class CreateSchema:
 
 @dataclasses.dataclass(frozen=True)
 class Removal:
-    """``DROP``, ``ALTER TABLE … DROP`` and the like, which ``pg_dump --clean`` begins with; in vain where nothing is."""
+    """``DROP``, ``ALTER TABLE … DROP`` and the like: ``pg_dump --clean`` begins with them, in vain where nothing is."""
 
 
 @dataclasses.dataclass(frozen=True)
