@@ -1,0 +1,442 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The roles and playbooks on this machine, with everything that they install in a directory: the life of a host.
+
+The tests follow each other as the chapters of that life do: bootstrapped, backed up, restored, lost, brought back.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import pty
+import shutil
+import subprocess
+import tempfile
+import typing as t
+
+import pyrage
+import pytest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
+
+from tests.support import scene
+from tests.support.cluster import Cluster, wait_until
+from tests.support.controller import Controller, Run
+from tests.support.s3server import S3Server
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="roles install as root and step down")
+
+BUCKET = "backups"
+NAME = "DATABASES_JSON_PRIVATE_B64"
+OTHER_KEY = str(pyrage.x25519.Identity.generate())
+
+
+def as_json(database: Database, **changes: t.Any) -> dict[str, t.Any]:
+    return {
+        "name": database.name,
+        "user": database.user,
+        "password": database.password.reveal(),
+        "backup_age_public_key": list(database.recipients),
+        "backup_age_private_key": database.identity.reveal(),
+        **changes,
+    }
+
+
+def b64(entries: t.Sequence[t.Mapping[str, t.Any]]) -> str:
+    return base64.b64encode(json.dumps(entries).encode()).decode()
+
+
+@dataclasses.dataclass
+class Host:
+    root: pathlib.Path
+    cluster: Cluster
+    server: S3Server
+    databases: tuple[Database, ...]
+
+    @property
+    def entries(self) -> list[dict[str, t.Any]]:
+        return [as_json(database) for database in self.databases]
+
+    @property
+    def run_script(self) -> pathlib.Path:
+        return self.root / "bootstrap" / "run.sh"
+
+    @property
+    def user_data(self) -> pathlib.Path:
+        return self.root / "cloud" / "user-data.txt"
+
+    @property
+    def cron_table(self) -> pathlib.Path:
+        return self.root / "cron.d" / "infrazero-db-backup"
+
+    @property
+    def prefix(self) -> pathlib.Path:
+        return self.root / "opt"
+
+    def controller(self) -> Controller:
+        return Controller(
+            self.root / "controller",
+            {
+                "infrazero_prefix": str(self.prefix),
+                "infrazero_config_directory": str(self.root / "etc"),
+                "infrazero_db_host": self.cluster.host,
+                "infrazero_db_port": self.cluster.port,
+                "infrazero_s3_bucket": BUCKET,
+                "infrazero_s3_endpoint": self.server.endpoint,
+                "infrazero_s3_region": self.server.region,
+                "infrazero_s3_access_key_id": self.server.access_key,
+                "infrazero_s3_secret_access_key": self.server.secret_key,
+                "backup_manage_packages": False,
+                "backup_log_file": str(self.root / "backup 100%.log"),
+                "backup_cron_directory": str(self.cron_table.parent),
+                "backup_logrotate_directory": str(self.root / "logrotate.d"),
+                "backup_timer_directory": str(self.root / "systemd"),
+                "bootstrap_run_script": str(self.run_script),
+                "bootstrap_scrub_paths": [str(self.user_data.parent / "*")],
+            },
+        )
+
+    def bring_private_list(self, entries: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, str]:
+        """Leave the list where a first boot has it: in a script, in its user-data, and in the environment."""
+        script = f"#!/bin/sh\nexport {NAME}='{b64(entries)}'\nansible-playbook ...\n"
+        for path in (self.run_script, self.user_data):
+            path.parent.mkdir(exist_ok=True)
+        self.run_script.write_text(script, encoding="utf-8")
+        self.run_script.chmod(0o700)
+        packed = base64.b64encode(script.encode()).decode()
+        self.user_data.write_text(
+            f"#cloud-config\nwrite_files:\n- encoding: b64\n  content: {packed}\n", encoding="utf-8"
+        )
+        return {NAME: b64(entries)}
+
+    def script(self, name: str, *arguments: str, **switches: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(self.prefix / name), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env={"PATH": os.defpath, **{f"DB_RESTORE_{key}": value for key, value in switches.items()}},
+            check=False,
+        )
+
+    def rows(self) -> dict[str, dict[str, tuple[int, str]]]:
+        return {database.name: scene.rows(self.cluster, database) for database in self.databases}
+
+    def names(self) -> set[str]:
+        return set(self.cluster.psql("SELECT datname FROM pg_database").split())
+
+
+@pytest.fixture(scope="module")
+def host() -> t.Iterator[Host]:
+    # Not tmp_path: postgres must get in.
+    root = pathlib.Path(tempfile.mkdtemp(prefix="host-", dir="/tmp"))
+    root.chmod(0o755)
+    try:
+        for name in ("cron.d", "logrotate.d", "systemd"):
+            (root / name).mkdir()
+        with Cluster() as cluster, S3Server(root / "s3") as server:
+            server.create_bucket(BUCKET)
+            yield Host(root, cluster, server, (scene.entry("app"), scene.entry("shop")))
+    finally:
+        shutil.rmtree(root)
+
+
+def good(run: Run) -> Run:
+    assert run.status == 0, run.output
+    return run
+
+
+def failed(run: Run) -> str:
+    assert run.status != 0, run.output
+    return " ".join(run.output.split())
+
+
+def secrets(host: Host, *, private_only: bool = False) -> list[str]:
+    found = [database.identity.reveal() for database in host.databases]
+    found.append(b64(host.entries))
+    if not private_only:
+        found += [database.password.reveal() for database in host.databases]
+        found.append(host.server.secret_key)
+    return found
+
+
+def assert_no_private_keys(host: Host) -> None:
+    """No file of the host holds a private key, as it is or in base64."""
+    for path in host.root.rglob("*"):
+        if path.is_file() and "controller" not in path.parts and "s3" not in path.parts:
+            data = path.read_bytes()
+            for secret in secrets(host, private_only=True):
+                assert secret.encode() not in data, path
+    assert f'export {NAME}=""\n' in host.run_script.read_text(encoding="utf-8")
+    content = host.user_data.read_text(encoding="utf-8").split("content: ")[1]
+    assert base64.b64decode(content).decode() == host.run_script.read_text(encoding="utf-8")
+
+
+# A first boot ---------------------------------------------------------------------------------------------------------
+
+
+def test_check_mode_on_a_host_without_anything(host: Host) -> None:
+    environment = host.bring_private_list(host.entries)
+    before = sorted(host.root.rglob("*"))
+    run = good(host.controller().play("bootstrap", "--check", "--diff", "-vvvv", environment=environment))
+    assert "app, shop" in run.output
+    assert [path for path in sorted(host.root.rglob("*")) if "controller" not in path.parts] == before
+    assert host.names() == {"postgres", "template0", "template1"}
+    assert not [secret for secret in secrets(host) if secret in run.output]
+
+
+def test_bootstrap(host: Host) -> None:
+    environment = host.bring_private_list(host.entries)
+    run = good(host.controller().play("bootstrap", "--diff", "-vvvv", environment=environment))
+    assert "restored=0 empty=2 skipped=0 failed=0; without any backup: app, shop" in run.output
+    assert {"app", "shop"} < host.names()
+    assert_no_private_keys(host)
+    assert host.run_script.stat().st_mode & 0o777 == 0o700
+    assert not [secret for secret in secrets(host) if secret in run.output]
+    log = host.root / "backup 100%.log"
+    assert (log.owner(), log.group(), log.stat().st_mode & 0o777) == ("postgres", "adm", 0o640)
+
+
+def test_a_second_run_changes_nothing(host: Host) -> None:
+    for mode in ([], ["--check"]):
+        run = good(host.controller().play("bootstrap", *mode, infrazero_databases=host.entries))
+        assert run.changed == 0, run.output
+
+
+def test_the_cron_table_runs_the_backup(host: Host) -> None:
+    """Its last line, read as cron does: what stands before an unescaped percent sign, without the backslashes."""
+    for database in host.databases:
+        scene.fill(host.cluster, database)
+    line = host.cron_table.read_text(encoding="utf-8").splitlines()[-1]
+    assert line.startswith("20 3 * * * postgres /")
+    command = line.split(None, 6 - 1)[5].partition("postgres ")[2].replace("\\%", "%")
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], user="postgres", group="postgres", check=False, capture_output=True
+    )
+    log = (host.root / "backup 100%.log").read_text(encoding="utf-8")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), log
+    assert "backed_up=2 failed=0" in log
+
+
+def test_backup_script(host: Host) -> None:
+    done = host.script("backup.sh", "--database", "app", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [one["status"] for one in json.loads(done.stdout)["databases"]] == ["backed_up"]
+    assert host.script("backup.sh", "--help").returncode == 0
+    done = host.script("backup.sh", "--database", "nobody's")
+    assert done.returncode == 2
+    assert "not in databases_json" in done.stderr
+
+
+def test_backup_playbook(host: Host) -> None:
+    run = good(host.controller().play("backup", infrazero_databases=host.entries))
+    assert "backed_up=2 failed=0" in run.output
+    assert "no list of databases" in failed(host.controller().play("backup"))
+
+
+# restore.sh -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "switches", "says"),
+    [
+        ([], {}, "the following arguments are required: DATABASE, SOURCE"),
+        (["app"], {}, "the following arguments are required: SOURCE"),
+        (["nobody", "db/app/"], {"AGE_PRIVATE_KEY": OTHER_KEY}, "not in databases_json"),
+        (["app", "db/app/"], {}, "no age private key was given"),
+        (["app", "db/app/"], {"NON_INTERACTIVE": "true"}, "no age private key was given"),
+        (["app", "db/app/"], {"AGE_PRIVATE_KEY": "x" * 40000}, "too long"),
+        (["app", "db/app/"], {"AGE_PRIVATE_KEY": "not a key"}, "no age identity"),
+        (["app", "db/app/"], {"AGE_PRIVATE_KEY": OTHER_KEY}, "none of the given age identities opens the object"),
+        (["app", "db/app/"], {"ROLE_MAP": "old"}, "DB_RESTORE_ROLE_MAP"),
+        (["app", "db/app/none.sql.gz.age"], {"AGE_PRIVATE_KEY": OTHER_KEY}, "db/app/none.sql.gz.age"),
+    ],
+)
+def test_restore_script_refuses(host: Host, arguments: list[str], switches: dict[str, str], says: str) -> None:
+    before = host.rows()
+    done = host.script("restore.sh", *arguments, **switches)
+    assert done.returncode in (1, 2)
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert switches.get("AGE_PRIVATE_KEY", "no key") not in done.stdout + done.stderr
+    assert host.rows() == before
+
+
+def test_restore_script(host: Host) -> None:
+    before = host.rows()
+    scene.rows(host.cluster, host.databases[0])
+    host.cluster.psql("DROP SCHEMA public CASCADE", "app")
+    done = host.script("restore.sh", "app", "db/app/", AGE_PRIVATE_KEY=host.databases[0].identity.reveal())
+    assert done.returncode == 0, done.stderr
+    assert host.rows() == before
+
+
+def test_restore_script_asks_on_a_terminal(host: Host) -> None:
+    before = host.rows()
+    ours, theirs = pty.openpty()
+    shown = b""
+    with os.fdopen(ours, "r+b", buffering=0) as terminal:
+        process = subprocess.Popen(
+            ["setsid", "--ctty", "--wait", str(host.prefix / "restore.sh"), "app", "db/app/"],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={"PATH": os.defpath, "TERM": "dumb"},
+        )
+        os.close(theirs)
+        while b"private key" not in shown:
+            shown += terminal.read(4096)
+        terminal.write(host.databases[0].identity.reveal().encode() + b"\n")
+        try:
+            while chunk := terminal.read(4096):
+                shown += chunk
+        except OSError:  # how Linux says that nobody has the terminal open any more
+            pass
+        assert process.wait() == 0, shown.decode()
+    assert host.databases[0].identity.reveal().encode() not in shown
+    assert host.rows() == before
+
+
+def test_the_key_is_in_no_process(host: Host) -> None:
+    """While the engine runs, in its place a program that waits: no argument, no environment of anything has the key."""
+    stand_in = host.root / "stand-in"
+    (stand_in / "venv" / "bin").mkdir(parents=True)
+    stand_in.chmod(0o777)
+    seen, environment, go = stand_in / "seen", stand_in / "environment", stand_in / "go"
+    program = stand_in / "venv" / "bin" / "python"
+    program.write_text(
+        '#!/bin/sh\n[ "$DB_RESTORE_SKIP_ACL" = false ] || exit 9\n'
+        f"env >{environment}\n{{ id -un; cat <&3; }} >{seen}.new\nmv {seen}.new {seen}\n"
+        f"until [ -e {go} ]; do sleep 0.02; done\n"
+    )
+    program.chmod(0o755)
+    script = stand_in / "restore.sh"
+    script.write_text((host.prefix / "restore.sh").read_text().replace(str(host.prefix), str(stand_in)))
+    script.chmod(0o755)
+    key = str(pyrage.x25519.Identity.generate())
+    process = subprocess.Popen(
+        [str(script), "app", "db/app/"],
+        env={"PATH": os.defpath, "DB_RESTORE_AGE_PRIVATE_KEY": key, "DB_RESTORE_SKIP_ACL": "false"},
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(seen.exists)
+        assert seen.read_text() == f"postgres\n{key}\n"
+        assert key not in environment.read_text()
+        assert f"HOME={pathlib.Path('~postgres').expanduser()}\n" in environment.read_text()
+        assert key.encode() not in pathlib.Path(f"/proc/{process.pid}/environ").read_bytes()
+        for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                assert key.encode() not in path.read_bytes(), path
+        assert not [path for path in pathlib.Path("/tmp").glob("tmp.*/key") if path.is_fifo()]
+    finally:
+        go.touch()
+        assert process.wait() == 0
+
+
+# The playbook restore -------------------------------------------------------------------------------------------------
+
+RESTORE = ["--extra-vars", "database=app from=db/app/"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hosts", "says"),
+    [
+        ([], ["host"], "Say what to restore: -e database=NAME -e from=SOURCE"),
+        (["--extra-vars", "database=app"], ["host"], "Say what to restore"),
+        (["--extra-vars", "database=nobody from=db/app/"], ["host"], "has no nobody"),
+        (RESTORE, ["host", "other"], "This would restore on 2 hosts"),
+        (RESTORE, ["host"], "Nothing was restored. Answer yes"),
+        (["--extra-vars", "database=app from=db/none/"], ["host"], "db/none/latest-dump.json"),
+    ],
+)
+def test_restore_playbook_refuses(host: Host, arguments: list[str], hosts: list[str], says: str) -> None:
+    before = host.cluster.psql("SELECT oid FROM pg_database WHERE datname = 'app'")
+    run = host.controller().play("restore", *arguments, hosts=hosts, infrazero_databases=host.entries)
+    assert says in failed(run)
+    assert host.cluster.psql("SELECT oid FROM pg_database WHERE datname = 'app'") == before
+
+
+def test_restore_playbook(host: Host) -> None:
+    before = host.rows()
+    oid = host.cluster.psql("SELECT oid FROM pg_database WHERE datname = 'app'")
+    arguments = [*RESTORE, "--extra-vars", "confirm=yes", "-vvvv"]
+    run = good(host.controller().play("restore", "--check", *arguments, infrazero_databases=host.entries))
+    assert "replaces:  a database of app with" in run.output
+    assert host.cluster.psql("SELECT oid FROM pg_database WHERE datname = 'app'") == oid
+    run = good(host.controller().play("restore", *arguments, infrazero_databases=host.entries))
+    assert "restored=1 empty=0 skipped=0 failed=0" in run.output
+    assert not [secret for secret in secrets(host) if secret in run.output]
+    assert host.cluster.psql("SELECT oid FROM pg_database WHERE datname = 'app'") != oid
+    assert host.rows() == before
+
+
+# Lost, and brought back -----------------------------------------------------------------------------------------------
+
+
+def test_a_failed_restore_is_told_scrubbed_not_scheduled_and_resumed(host: Host) -> None:
+    before = host.rows()
+    host.cluster.destroy()
+    host.cluster.start()
+    host.cron_table.unlink()
+    rotated = scene.entry("shop")
+    entries = [as_json(host.databases[0]), as_json(rotated)]
+    environment = host.bring_private_list(entries)
+    said = failed(host.controller().play("bootstrap", environment=environment))
+    assert "restored=1 empty=0 skipped=0 failed=1 (shop)" in said
+    assert b64(entries) not in host.run_script.read_text(encoding="utf-8")
+    assert f'export {NAME}=""\n' in host.run_script.read_text(encoding="utf-8")
+    assert not host.cron_table.exists()
+    done = host.script("backup.sh")
+    assert done.returncode == 1
+    assert "the restore of 'shop' is outstanding" in done.stderr
+
+    environment = host.bring_private_list(host.entries)
+    run = good(host.controller().play("bootstrap", environment=environment))
+    assert "restored=1 empty=0 skipped=0 failed=0" in run.output
+    assert_no_private_keys(host)
+    assert host.cron_table.exists()
+    assert host.rows() == before
+
+
+def test_a_list_with_faults_changes_nothing_and_is_scrubbed(host: Host) -> None:
+    entries = [as_json(host.databases[0], name="a b", user=""), as_json(host.databases[1], password=None)]
+    environment = host.bring_private_list(entries)
+    before = sorted((host.prefix).rglob("*"))
+    said = failed(host.controller().play("bootstrap", "-vvvv", environment=environment))
+    for fault in (
+        "entry 1 (a b), name: holds whitespace",
+        "entry 1 (a b), user: is empty",
+        "entry 2 (shop), password: is missing",
+    ):
+        assert fault in said
+    assert sorted((host.prefix).rglob("*")) == before
+    assert f'export {NAME}=""\n' in host.run_script.read_text(encoding="utf-8")
+    assert not [secret for secret in secrets(host) if secret in said]
+
+
+# The roles by themselves ----------------------------------------------------------------------------------------------
+
+
+def test_roles_alone_and_no_schedule(host: Host) -> None:
+    playbook = host.root / "roles.yml"
+    play = {"hosts": "all", "gather_facts": False, "roles": ["infrazero.database.backup", "infrazero.database.restore"]}
+    playbook.write_text(json.dumps([play]), encoding="utf-8")
+    variables = {"infrazero_databases": host.entries, "backup_schedule_method": "none"}
+    good(host.controller().play(str(playbook), **variables))
+    assert not host.cron_table.exists()
+    assert good(host.controller().play(str(playbook), **variables)).changed == 0
+
+
+@pytest.mark.parametrize("schedule", ["20 3 * *", "20 3 * * * root reboot", "20 3 * * *\n* * * * * root reboot", "3am"])
+def test_a_schedule_that_cron_cannot_read(host: Host, schedule: str) -> None:
+    playbook = host.root / "schedule.yml"
+    play = {"hosts": "all", "gather_facts": False, "roles": ["infrazero.database.backup"]}
+    playbook.write_text(json.dumps([play]), encoding="utf-8")
+    run = host.controller().play(str(playbook), backup_cron_schedule=schedule, infrazero_databases=host.entries)
+    assert "backup_cron_schedule is no line of cron" in failed(run)
