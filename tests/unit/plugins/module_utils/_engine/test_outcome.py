@@ -46,3 +46,10 @@ def test_an_interruption_is_no_failure_of_a_database(jobs: int) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run_each(["one", "two"], interrupted, jobs=jobs)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_warnings_of_the_run_stand_in_its_summary(jobs: int) -> None:
+    summary = run_each(["one"], work, jobs=jobs, warnings=["look out"])
+    assert summary.warnings == ("look out",)
+    assert not summary.failed

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import restoring
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import (
@@ -89,3 +91,14 @@ def test_the_other_switches() -> None:
 def test_a_sha256_that_is_none() -> None:
     with pytest.raises(ConfigurationError, match="DB_RESTORE_EXPECTED_SHA256"):
         read_switches({"DB_RESTORE_EXPECTED_SHA256": "abc"}, base=BASE)
+
+
+@pytest.mark.parametrize("hours", [-1, float("nan"), float("inf"), 1e9])
+def test_hours_that_nothing_can_be_kept_for(hours: float) -> None:
+    with pytest.raises(ConfigurationError, match="no number of hours"):
+        restoring.keep_replaced(hours, name="x")
+
+
+def test_hours_that_a_replaced_database_is_kept_for() -> None:
+    assert restoring.keep_replaced(0, name="x") == datetime.timedelta(0)
+    assert restoring.keep_replaced(1.5, name="x") == datetime.timedelta(minutes=90)

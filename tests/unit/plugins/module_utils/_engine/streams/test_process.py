@@ -19,6 +19,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams.process import (
     Process,
     child_environment,
+    end_all,
     run,
 )
 
@@ -261,3 +262,13 @@ def test_closing_ends_a_child_whose_input_hangs() -> None:
         assert process.read(4) == b"some"
         source.waiting.wait()
     assert source.closed == 1
+
+
+def test_all_children_can_be_ended_though_somebody_waits_for_them() -> None:
+    with Process(["sleep", "60"], stage="dump", environment=child_environment()) as child:
+        timer = threading.Timer(0.1, end_all)
+        timer.start()
+        with pytest.raises(ProcessFailed, match="SIGTERM"):
+            child.read(1)
+        timer.join()
+    end_all()  # nothing is left to be ended
