@@ -280,6 +280,18 @@ def test_a_deleted_latest_manifest_is_no_missing_backup(cluster: Cluster, store:
     assert "was it deleted" in error(restored(cluster, store, app))
 
 
+def test_a_delete_marker_is_no_missing_backup(
+    cluster: Cluster, store: Store, app: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store here has no delete markers: its answer is injected."""
+
+    def deleted(key: str, *, limit: int) -> bytes:
+        raise Deleted(f"{key} is not there", cause="a delete marker stands in its place")
+
+    monkeypatch.setattr(store, "get", deleted)
+    assert "delete marker" in error(restored(cluster, store, app))
+
+
 def test_no_backup_at_all(cluster: Cluster, store: Store, app: Database) -> None:
     assert restored(cluster, store, app).outcomes[0].status == restore.EMPTY
     by_path = dataclasses.replace(app, restore_latest=False, restore_dump_path="db/app/")

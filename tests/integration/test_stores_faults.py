@@ -26,6 +26,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     AccessDenied,
     AlreadyExists,
     ConfigurationError,
+    Deleted,
     EngineError,
     NotFound,
     StoreError,
@@ -421,9 +422,9 @@ def test_a_delete_marker_is_mentioned(store: S3Store, proxy: FaultyProxy) -> Non
         answer.headers.append(("x-amz-delete-marker", "true"))
 
     proxy.inject("GetObject", altered(deleted))
-    with pytest.raises(NotFound, match="delete marker"):
+    with pytest.raises(Deleted, match="delete marker"):
         store.get(KEY, limit=10)
-    with pytest.raises(NotFound, match="delete marker"):
+    with pytest.raises(Deleted, match="delete marker"):
         store.head(KEY)
 
 

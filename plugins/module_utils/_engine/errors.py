@@ -124,6 +124,10 @@ class NotFound(StoreError):
     """The store said that there is no such object.  Only its own clear "no such key" becomes this."""
 
 
+class Deleted(NotFound):
+    """There was such an object: a delete marker stands in its place.  Never to be read as "there never was one"."""
+
+
 class AccessDenied(StoreError):
     """The store refused the credentials, or what they may do.  Never to be read as absence."""
 

@@ -22,6 +22,7 @@ from .errors import (
     AccessDenied,
     ChecksumMismatch,
     ConfigurationError,
+    Deleted,
     EngineError,
     IdentityMissing,
     NotFound,
@@ -614,8 +615,8 @@ def restore_all(
             return outcome.Outcome(name, SKIPPED, {"reason": "the entry names no backup"})
         try:
             choice = choose(store, text, expected_sha256=expected_sha256)
-        except NotFound:
-            if source is not None or not entry.restore_latest:
+        except NotFound as exc:
+            if source is not None or not entry.restore_latest or isinstance(exc, Deleted):
                 raise
             reason = _no_backup(entry, store)
             if records:

@@ -10,7 +10,16 @@ the server's one-line message are taken over: other fields of an answer hold sig
 
 from __future__ import annotations
 
-from ..errors import AccessDenied, AlreadyExists, ConfigurationError, EngineError, NotFound, StoreError, Unreachable
+from ..errors import (
+    AccessDenied,
+    AlreadyExists,
+    ConfigurationError,
+    Deleted,
+    EngineError,
+    NotFound,
+    StoreError,
+    Unreachable,
+)
 
 try:
     from botocore import exceptions as aws
@@ -114,7 +123,7 @@ def _answered(error: aws.ClientError, message: str, stage: str) -> EngineError:
     if code == "NoSuchKey" and status == 404:
         if error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-delete-marker") == "true":
             cause += "; it was deleted, a delete marker stands in its place"
-            return NotFound(message, stage=stage, cause=cause, hint="its versions may still be there: bring one back")
+            return Deleted(message, stage=stage, cause=cause, hint="its versions may still be there: bring one back")
         return NotFound(message, stage=stage, cause=cause)
     if code in _CREDENTIALS:
         return AccessDenied(message, stage=stage, cause=cause, hint=_CREDENTIALS[code])
