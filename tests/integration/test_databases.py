@@ -407,7 +407,7 @@ def test_a_stopped_client_loses_its_swap(cluster, helper, monkeypatch):
         while rows(helper, "SELECT 1 FROM pg_stat_activity WHERE pid = %s", pid):
             time.sleep(0.01)
 
-    with pytest.raises(PostgresError, match="'shop' can't be described|can't take the place of 'shop'"):
+    with pytest.raises(PostgresError, match=r"'shop' can't be described|can't take the place of 'shop'"):
         swapped(own, helper, record=stopped)
     assert existing(helper) == {"shop", "shop__restore_t1"}
     assert (which(cluster, "shop"), which(cluster, "shop__restore_t1")) == ("old", "new")

@@ -26,7 +26,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.backup 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
-from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import PostgresError
+from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import Deleted, PostgresError
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import databases, load, state
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
