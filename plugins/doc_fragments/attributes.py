@@ -25,11 +25,6 @@ attributes:
     description: Target OS/families that can be operated against.
     support: full
     platforms: posix
-  action_group:
-    description: Use C(group/infrazero.database.all) in C(module_defaults) to set defaults for this module.
-    support: full
-    membership:
-      - infrazero.database.all
 """
 
     # To be used together with the standard fragment.
@@ -48,4 +43,15 @@ attributes:
     support: full
     details:
       - This action does not modify state.
+"""
+
+    # To be used together with the standard fragment, by modules that share the options of connection or store.
+    ACTIONGROUP_ALL = r"""
+options: {}
+attributes:
+  action_group:
+    description: Use C(group/infrazero.database.all) in C(module_defaults) to set defaults for this module.
+    support: full
+    membership:
+      - infrazero.database.all
 """

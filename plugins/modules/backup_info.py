@@ -16,6 +16,7 @@ author:
   - The infrazero.database contributors (@infrazero)
 extends_documentation_fragment:
   - infrazero.database.attributes
+  - infrazero.database.attributes.actiongroup_all
   - infrazero.database.attributes.info_module
   - infrazero.database.store
 options:

@@ -20,6 +20,7 @@ author:
   - The infrazero.database contributors (@infrazero)
 extends_documentation_fragment:
   - infrazero.database.attributes
+  - infrazero.database.attributes.actiongroup_all
   - infrazero.database.connection
   - infrazero.database.store
   - infrazero.database.databases

@@ -102,7 +102,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
                 changed.append(str(path))
         except (CantScrub, OSError) as exc:
             faults.append(f"{path}: {exc}")
-    result = {"changed": bool(changed), "files": changed}
+    result: dict[str, t.Any] = {"changed": bool(changed), "files": changed}
     if faults:
         module.fail_json(msg="private keys may be left in files: " + "; ".join(faults), **result)
     return result

@@ -112,7 +112,7 @@ def test_domain_has_no_input_or_output() -> None:
 
 
 def test_processes_are_started_in_one_place() -> None:
-    users = [path for path in FILES if any(name == "subprocess" for _, name in outside(path))]
+    users = [path for path in FILES if "subprocess" in dict(outside(path)).values()]
     assert [path.relative_to(ENGINE).as_posix() for path in users] == ["streams/process.py"]
 
 
@@ -127,7 +127,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     wanted = {line.partition("==")[0].replace("-", "_") for line in requirements.splitlines() if "==" in line}
     # Packages whose name and import name differ, and modules that lie beside them.
     wanted |= {"psycopg2", "psycopg2_binary.libs", "dateutil", "six.py", "_cffi_backend"}
-    for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+    for place in sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}):
         for path in pathlib.Path(place).iterdir():
             if path.name in wanted:
                 (libraries / path.name).symlink_to(path)
