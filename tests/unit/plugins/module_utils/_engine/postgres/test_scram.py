@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
@@ -123,14 +124,14 @@ def test_what_is_no_proof_proves_nothing(text):
 
 def test_a_guess_at_a_proof_costs_what_the_strongest_verifier_costs(monkeypatch):
     seen = []
-    real = scram.hashlib.pbkdf2_hmac
+    real = hashlib.pbkdf2_hmac
 
     def spy(name, password, salt, iterations):
         seen.append(iterations)
         return real(name, password, salt, 1)
 
     strong = scram.verifier(Secret("x"), iterations=9000)
-    monkeypatch.setattr(scram.hashlib, "pbkdf2_hmac", spy)
+    monkeypatch.setattr(hashlib, "pbkdf2_hmac", spy)
     scram.proof(credentials())
     scram.proof(credentials(ann=strong))
     assert seen == [4096, 9000]
