@@ -336,7 +336,7 @@ def main() -> int:
     options = parser.parse_args()
     if DIRECTORY.exists():
         shutil.rmtree(DIRECTORY)
-    print(__doc__.split("\n\n")[0] + f"\nEverything lies in {DIRECTORY}\n")
+    print(__doc__.partition("\n\n")[0] + f"\nEverything lies in {DIRECTORY}\n")
     DIRECTORY.mkdir(mode=0o755)
     LINK.unlink(missing_ok=True)
     LINK.symlink_to(DIRECTORY)

@@ -267,22 +267,19 @@ def test_pg_dump_without_it_is_refused(cluster, tony):
 
 def test_the_password_is_in_no_argument_nor_environment(cluster, tony):
     secret = tony.password.reveal()
-    with (
-        client_credentials(tony) as (environment, descriptors),
-        subprocess.Popen(
-            [
-                str(cluster.bindir / "psql"),
-                "--no-psqlrc",
-                "--no-password",
-                *client_arguments(tony, "postgres"),
-            ],
-            env={"PATH": os.defpath, **environment},
-            pass_fds=descriptors,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as child,
-    ):
+    argv = [str(cluster.bindir / "psql"), "--no-psqlrc", "--no-password", *client_arguments(tony, "postgres")]
+    with contextlib.ExitStack() as stack:
+        environment, descriptors = stack.enter_context(client_credentials(tony))
+        child = stack.enter_context(
+            subprocess.Popen(
+                argv,
+                env={"PATH": os.defpath, **environment},
+                pass_fds=descriptors,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
         child.stdin.write("SELECT 'ready';\n")
         child.stdin.flush()
         for line in child.stdout:

@@ -84,7 +84,7 @@ def test_the_tally_counts_what_the_server_counts(shared_cluster, nasty_database)
 
 
 def test_equal_contents_have_equal_digests(shared_cluster, nasty_database):
-    first, second = (dump(shared_cluster, nasty_database) for _ in range(2))
+    first, second = (dump(shared_cluster, nasty_database) for _run in range(2))
     assert tally(first) == tally(second)
     changed = first.replace(b"\tGRANT ALL ON TABLE t TO PUBLIC;\n", b"\tGRANT ALL ON TABLE t TO PUBLIC.\n", 1)
     assert changed != first
@@ -110,7 +110,7 @@ def test_a_dump_that_is_cut_anywhere_is_incomplete(shared_cluster, nasty_databas
     text = dump(shared_cluster, nasty_database)
     end = text.rindex(b"complete") + len(b"complete") - 1
     generator = random.Random(8)
-    for cut in [end, *(generator.randint(0, end) for _ in range(200))]:
+    for cut in [end, *(generator.randint(0, end) for _cut in range(200))]:
         with pytest.raises(DumpIncomplete):
             tally(text[:cut])
         with pytest.raises(DumpIncomplete):

@@ -413,7 +413,7 @@ def test_other_answers_are_clear_errors(
     proxy.inject(".*", refuse(status, code))
     with pytest.raises(StoreError) as caught:
         CALLS[name](store)
-    assert type(caught.value) is error
+    assert caught.type is error
     assert hint in caught.value.hint
 
 

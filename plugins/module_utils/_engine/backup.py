@@ -20,6 +20,7 @@ from .domain.databases import Database
 from .errors import BackupRefused, ConfigurationError, EngineError, PostgresError, ProcessFailed, StoreError
 from .postgres import databases, dump, facts, lock, state
 from .postgres.connection import ConnectionSettings, client_credentials, client_program, connect
+from .postgres.facts import ClusterFacts, DatabaseFacts
 from .reporting import Reporter, Silent
 from .stores.base import Store
 from .streams import age, pipeline
@@ -67,8 +68,8 @@ class BackupPlan:
     database: str
     key: str
     estimated_size: int
-    cluster: facts.ClusterFacts
-    facts: facts.DatabaseFacts
+    cluster: ClusterFacts
+    facts: DatabaseFacts
     previous: catalogue.Found | None
     warnings: tuple[str, ...]
 

@@ -59,9 +59,9 @@ class TerminalReporter:
     def stage(self, database: str, stage: str, message: str, *, total: int | None = None) -> None:
         """Begin a bar where bytes are expected; say the stage."""
         with self._lock:
-            bar = self._bars.pop(database, None)
-            if bar is not None:
-                bar.close()
+            shown = self._bars.pop(database, None)
+            if shown is not None:
+                shown.close()
             tqdm.tqdm.write(f"{database}: {message}", file=self._stream)
             if total is not None:
                 self._bars[database] = tqdm.tqdm(
@@ -78,16 +78,16 @@ class TerminalReporter:
     def advance(self, database: str, count: int) -> None:
         """Move the bar."""
         with self._lock:
-            bar = self._bars.get(database)
-            if bar is None:
+            shown = self._bars.get(database)
+            if shown is None:
                 return
-            if bar.total is not None and bar.n + count > bar.total:
-                bar.total = None  # the estimate was too low: bytes and rate without a time left
-            bar.update(count)
+            if shown.total is not None and shown.n + count > shown.total:
+                shown.total = None  # the estimate was too low: bytes and rate without a time left
+            shown.update(count)
 
     def close(self) -> None:
         """Take every bar off the terminal."""
         with self._lock:
-            for bar in self._bars.values():
-                bar.close()
+            for shown in self._bars.values():
+                shown.close()
             self._bars.clear()

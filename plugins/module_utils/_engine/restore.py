@@ -447,8 +447,8 @@ class _Restore:
     def _clear_the_way(self, record: state.DatabaseRecord | None) -> None:
         """For want of room: prove the backup to its last byte, then drop the old database."""
         self.reporter.stage(self.name, "check", f"reading {self.choice.url} once to check it", total=self.plan.size)
-        with self._text() as text:
-            self._compare({table.name: table.rows for table in dumptext.check(text)})
+        with contextlib.ExitStack() as stack:
+            self._compare({table.name: table.rows for table in dumptext.check(self._text(stack))})
         if self.options.on_connections == REFUSE:
             databases.require_no_sessions(self.admin, self.name)
         before = self.before or databases.capture(self.admin, self.name)
@@ -464,18 +464,14 @@ class _Restore:
             raise
         self.before = before
 
-    @contextlib.contextmanager
-    def _text(self) -> t.Iterator[pipeline.Readable]:
-        """The text of the dump, whatever form the object has."""
+    def _text(self, stack: contextlib.ExitStack) -> pipeline.Readable:
+        """The text of the dump, whatever form the object has, until *stack* is left."""
 
         def advance(count: int) -> None:
             self.reporter.advance(self.name, count)
 
-        with (
-            _plain(self.choice, self.plan.request.identities, advance=advance) as plain,
-            archive.as_text(plain, server_version_num=self.admin.info.server_version) as text,
-        ):
-            yield text
+        plain = stack.enter_context(_plain(self.choice, self.plan.request.identities, advance=advance))
+        return stack.enter_context(archive.as_text(plain, server_version_num=self.admin.info.server_version))
 
     def _fill(self, like: databases.Creation) -> load.LoadResult:
         self.reporter.stage(self.name, "load", f"loading {self.choice.url}", total=self.plan.size)
@@ -487,9 +483,9 @@ class _Restore:
             with contextlib.closing(
                 databases.connect_loader(self.settings, database=self.stage, role=self.role, password=password)
             ) as loader:
-                with self._text() as text:
+                with contextlib.ExitStack() as stack:
                     loaded = load.load(
-                        dumptext.events(text),
+                        dumptext.events(self._text(stack)),
                         connection=loader,
                         admin=helper,
                         options=load.LoadOptions(skip_acl=self.options.skips_acl, role_map=self.options.role_map),

@@ -76,7 +76,7 @@ def test_latest_may_name_an_object_of_any_name_anywhere(
     store: Store, tmp_path: pathlib.Path, key: str, there: bool
 ) -> None:
     (tmp_path / "other").mkdir()
-    bucket, _, rest = key.removeprefix("s3://").partition("/") if key.startswith("s3://") else ("bucket", "", key)
+    bucket, _slash, rest = key.removeprefix("s3://").partition("/") if key.startswith("s3://") else ("bucket", "", key)
     if there:
         put(store.sibling(bucket), rest)
     put(store, latest=key)

@@ -39,7 +39,7 @@ def test_lines_of_several_databases_do_not_mix() -> None:
     stream = Slow()
     reporter = LogReporter(stream)
     threads = [
-        threading.Thread(target=lambda name=name: [reporter.stage(name, "dump", "x" * 50) for _ in range(50)])
+        threading.Thread(target=lambda name=name: [reporter.stage(name, "dump", "x" * 50) for _time in range(50)])
         for name in ("one", "two", "three")
     ]
     for thread in threads:
@@ -77,7 +77,7 @@ def test_a_bar_counts_the_bytes_of_a_stage() -> None:
 def test_an_estimate_that_was_too_low_gives_way_to_bytes_alone() -> None:
     reporter = TerminalReporter(Terminal())
     reporter.stage("app", "dump", "dumping", total=100)
-    for _ in range(3):
+    for _time in range(3):
         reporter.advance("app", 60)
     assert (shown(reporter, "app")["n"], shown(reporter, "app")["total"]) == (180, None)
     reporter.close()

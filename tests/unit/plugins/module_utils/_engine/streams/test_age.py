@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import os
 import pathlib
 import subprocess
@@ -290,7 +291,9 @@ def test_an_error_of_the_source_surfaces_and_leaves_no_whole_file(fail_at: int) 
         decrypt(b"".join(out))
 
 
-@pytest.mark.parametrize("fail_at", [0, 1, 100, PAYLOAD_CHUNK, len(ENCRYPTED) - 1, len(ENCRYPTED)])
+@pytest.mark.parametrize(
+    "fail_at", [0, 1, 100, PAYLOAD_CHUNK, len(ENCRYPTED) - 1, len(ENCRYPTED)], ids=itertools.count()
+)
 def test_an_error_of_the_encrypted_source_surfaces(fail_at: int) -> None:
     with age.decrypting_reader(Pieces(ENCRYPTED, fail_at=fail_at), KEYS[:1]) as reader:
         for _again in range(2):
@@ -330,7 +333,9 @@ def test_a_failure_of_the_library_is_an_error_of_the_encryption() -> None:
 # Recipients and identities ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", [PUBLIC[0], f"  {PUBLIC[0]}\n", HARDWARE, HARDWARE_POST_QUANTUM])
+@pytest.mark.parametrize(
+    "text", [PUBLIC[0], f"  {PUBLIC[0]}\n", HARDWARE, HARDWARE_POST_QUANTUM], ids=itertools.count()
+)
 def test_recipients_that_will_do(text: str) -> None:
     assert age.recipient_fault(text) is None
     assert len(age.parse_recipients([text])) == 1
@@ -357,6 +362,7 @@ def test_recipients_that_will_do(text: str) -> None:
         (f"# public key: {PUBLIC[0]}\n{PRIVATE[0].reveal()}", "is a private key"),
         ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----", "is a private key"),
     ],
+    ids=itertools.count(),
 )
 def test_recipients_that_will_not_do(text: str, why: str) -> None:
     assert why in str(age.recipient_fault(text))
@@ -414,6 +420,7 @@ def test_a_key_file_as_age_keygen_writes_it() -> None:
         ),
         ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ\n", "no age identity"),
     ],
+    ids=itertools.count(),
 )
 def test_identities_that_will_not_do_are_never_shown(text: str, why: str) -> None:
     secret = Secret(text)
