@@ -33,11 +33,11 @@ setup-lint:
 
 demo: setup ## bootstrap, back up, lose and restore real databases, on this machine, in a temporary directory (INTERRUPT=1: kill it in between)
 	@echo "== demo"
-	@$(PYTHON) demo/run.py $(if $(INTERRUPT),--interrupt)
+	@"$(PYTHON)" demo/run.py $(if $(INTERRUPT),--interrupt)
 
 test: setup-lint lint ## lint, then unit and integration tests, with real PostgreSQL and S3 servers
 	@echo "== unit and integration tests"
-	@$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile tests/unit tests/integration
+	@"$(PYTHON)" -m pytest -q -n $(WORKERS) --dist loadfile tests/unit tests/integration
 
 lint: setup-lint ## every linter: ruff, mypy, yamllint, ansible-lint, docs, licences, ansible-test sanity, importer, changelog
 	@echo "== lint"
@@ -45,7 +45,7 @@ lint: setup-lint ## every linter: ruff, mypy, yamllint, ansible-lint, docs, lice
 
 bench: setup ## measure backups and restores of 1 GB against the plain tools; writes bench.json
 	@echo "== bench"
-	@$(PYTHON) tests/bench/run.py
+	@"$(PYTHON)" tests/bench/run.py
 
 docs: setup-lint ## generate the reference of modules and roles in docs/reference/
 	@echo "== docs"
