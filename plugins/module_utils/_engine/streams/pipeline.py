@@ -5,7 +5,8 @@
 """A backup's bytes on their way out, and back in: the stages put together and spread over threads.
 
 Hashing, ISA-L and age run without Python's lock, so a thread for each of the heavy stages keeps all processors busy
-beside the process that makes the dump; they take turns more often than Python's threads usually do.  Memory is a few chunks for each thread, whatever the size.
+beside the process that makes the dump; they take turns more often than Python's threads usually do.  Memory is a few
+chunks for each thread, whatever the size.
 """
 
 from __future__ import annotations
