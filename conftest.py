@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pathlib
+import signal
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent
@@ -18,3 +19,6 @@ if LINK.resolve() != ROOT:
     LINK.symlink_to("../../../..")
 sys.path.insert(0, str(COLLECTIONS))
 sys.path.insert(0, str(ROOT))
+
+# Where a run is to outlive its terminal, everything that it starts would ignore the signal, too.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -228,7 +228,7 @@ def test_the_cron_table_runs_the_backup(host: Host) -> None:
 def test_backup_script(host: Host) -> None:
     time.sleep(1)  # a run's timestamp has whole seconds, and the test before has just made a backup
     done = host.script("backup.sh", "--database", "app", "--json")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert [one["status"] for one in json.loads(done.stdout)["databases"]] == ["backed_up"]
     assert host.script("backup.sh", "--help").returncode == 0
     done = host.script("backup.sh", "--database", "nobody's")
@@ -275,7 +275,7 @@ def test_restore_script(host: Host) -> None:
     scene.rows(host.cluster, host.databases[0])
     host.cluster.psql("DROP SCHEMA public CASCADE", "app")
     done = host.script("restore.sh", "app", "db/app/", AGE_PRIVATE_KEY=host.databases[0].identity.reveal())
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert host.rows() == before
 
 

@@ -15,6 +15,7 @@ import sys
 import typing as t
 
 from conftest import COLLECTIONS
+from tests.support.interpreter import interpreter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Controller:
         """
         self.directory.mkdir(exist_ok=True)
         inventory = self.directory / "inventory.json"
-        common = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        common = {"ansible_connection": "local", "ansible_python_interpreter": interpreter()}
         groups = {"all": {"hosts": dict.fromkeys(hosts), "vars": {**common, **self.variables, **variables}}}
         inventory.write_text(json.dumps(groups), encoding="utf-8")
         name = playbook if playbook.endswith(".yml") else f"infrazero.database.{playbook}"

@@ -17,6 +17,7 @@ import typing as t
 import yaml
 
 from conftest import COLLECTIONS
+from tests.support.interpreter import interpreter
 
 _NAMESPACE = "infrazero.database"
 
@@ -112,7 +113,7 @@ def play(*tasks: Task, variables: t.Mapping[str, t.Any] | None = None) -> Played
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "ansible", "playbook", "-vvvvv", "--inventory", "localhost,"),
-                *("--connection", "local", "--extra-vars", f"ansible_python_interpreter={sys.executable}"),
+                *("--connection", "local", "--extra-vars", f"ansible_python_interpreter={interpreter()}"),
                 str(directory / "play.yml"),
             ],
             stdin=subprocess.DEVNULL,
