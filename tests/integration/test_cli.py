@@ -38,12 +38,6 @@ MODULE = "ansible_collections.infrazero.database.plugins.module_utils._engine.cl
 CANARY = "canary-of-a-secret"
 
 
-def _default_signals() -> None:
-    """In the child: whoever runs the tests (nohup, a shell's background job) may have made it ignore signals."""
-    for number in (signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
-
-
 @pytest.fixture(scope="module")
 def server() -> t.Iterator[S3Server]:
     with S3Server(tls=True) as running:
@@ -98,7 +92,6 @@ class Host:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=_default_signals,
         )
 
     def run(self, *arguments: str, pass_fds: t.Sequence[int] = (), **environment: str) -> Ended:
