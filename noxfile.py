@@ -96,12 +96,6 @@ def changelog(session: nox.Session) -> None:
 
 
 @nox.session
-def reuse(session: nox.Session) -> None:
-    """Every file has a licence and a copyright holder."""
-    session.run("reuse", "lint", "--lines")
-
-
-@nox.session
 def importer(session: nox.Session) -> None:
     """The built collection, as Galaxy would import it: no error, no warning."""
     build = STATE / "build"
