@@ -128,6 +128,22 @@ def test_the_manifest_says_what_the_backup_is(cluster: Cluster, store: Store) ->
     assert not [text for text in secret if text.encode() in data]
 
 
+def test_two_backups_within_one_second_have_keys_of_their_own(cluster: Cluster, store: Store) -> None:
+    app = scene.entry("app")
+    scene.make(cluster, app, "CREATE TABLE one AS SELECT 1 AS id")
+    moment = datetime.datetime.now(datetime.timezone.utc)
+    made = [
+        backup.back_up(app, settings=cluster.settings, store=store, options=BackupOptions(), moment=moment)
+        for _run in range(2)
+    ]
+    moments = [layout.moment_of(one.details["key"]) for one in made]
+    assert moments[0] == moment.replace(microsecond=0)
+    assert moments[1] == moments[0] + datetime.timedelta(seconds=1)
+    latest = catalogue.read_latest(store, "app")
+    assert latest is not None
+    assert latest.manifest.created_at == moments[1]
+
+
 def test_backups_are_a_chain(cluster: Cluster, store: Store) -> None:
     app = scene.entry("app")
     scene.make(cluster, app, "CREATE TABLE one AS SELECT 1 AS id")

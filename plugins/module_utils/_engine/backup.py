@@ -152,12 +152,18 @@ def back_up(
 ) -> outcome.Outcome:
     """Back up one database; the new backup is the latest one only after all of it was checked.
 
-    :param moment: the run's timestamp, the same for all databases of a run.
+    :param moment: the run's timestamp, the same for all databases of a run; where the latest backup was made within the
+        same second, this one waits for the next.
     """
     reporter = reporter or Silent()
     recipients = age.parse_recipients(database.recipients)
     with lock.locked_session(settings, database.name, doing="backup") as (admin, held):
         plan = plan_backup(database, admin=admin, settings=settings, store=store, options=options, moment=moment)
+        if plan.previous is not None and plan.previous.manifest.created_at == moment.replace(microsecond=0):
+            # Keys have whole seconds, and this one's is taken: the next second's is not.
+            time.sleep(1 - moment.microsecond / 1_000_000)
+            moment += datetime.timedelta(seconds=1)
+            plan = plan_backup(database, admin=admin, settings=settings, store=store, options=options, moment=moment)
         started = time.monotonic()
         reporter.stage(database.name, "dump", f"dumping to {store.url(plan.key)}", total=plan.estimated_size)
         stream, tables, dump_version = _upload(
