@@ -28,6 +28,7 @@ from .flow import CHUNK, Readable
 _F_SETPIPE_SZ = 1031
 _PIPE_BYTES = 1024 * 1024
 # What is kept of a child's standard error.
+_NAP_SECONDS = 0.001
 _STDERR_BYTES = 2048
 # pg_dump and pg_restore cancel their query in the server when they are asked to end; killed at once, they would leave
 # it running there, locks and all.
@@ -150,13 +151,20 @@ class Process:
         """
         if n < 1:
             raise ValueError("read at least one byte: nothing read would look like the end")
-        try:
-            data = self._stdout.read(n)
-        except ValueError:  # closed by another thread
-            data = b""
-        if not data:
+        pieces = []
+        with contextlib.suppress(ValueError):  # closed by another thread
+            while n:
+                piece = self._stdout.read1(n)
+                if not piece:
+                    break
+                pieces.append(piece)
+                n -= len(piece)
+                if n:
+                    # Programs write a page at a time; to be woken for each takes more time than all else here.
+                    time.sleep(_NAP_SECONDS)
+        if not pieces:
             self._prove()
-        return data
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def end(self) -> None:
         """Ask the child, and all it started, to end; does not wait."""
