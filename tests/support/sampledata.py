@@ -64,6 +64,22 @@ SELECT i, 1 + floor(random() * %(customers)s)::bigint, timestamptz '2024-01-01' 
        'delivery ' || md5(i::text) || ' to the ' || (ARRAY['front door','neighbour','office','parcel shop'])[1 + i % 4]
 FROM generate_series(1, %(orders)s) i;
 
+CREATE TABLE messages (
+    order_id bigint PRIMARY KEY REFERENCES orders,
+    sent_at timestamptz NOT NULL,
+    subject text NOT NULL,
+    body text NOT NULL
+);
+INSERT INTO messages
+SELECT i * 4, timestamptz '2024-01-03' + i * interval '52 seconds', 'Re: order ' || i * 4,
+       (SELECT string_agg(list[1 + floor(random() * 50)::int], ' ')
+        FROM (SELECT string_to_array(
+            'invoice delivery please the of and to we you order thank regards Monday return parcel window address '
+            'customer refund has not arrived yet is on a in with would like number again soon kind today tomorrow '
+            'warehouse broken replacement colour blue size email phone called waiting week paper please, help.', ' '
+        ) AS list) words, generate_series(1, 50 + i % 100))
+FROM generate_series(1, %(orders)s / 4) i;
+
 CREATE TABLE order_lines (
     order_id bigint NOT NULL REFERENCES orders,
     line integer NOT NULL,
@@ -161,7 +177,7 @@ def _run(conn: Connection, script: str, values: t.Mapping[str, int]) -> None:
 
 
 def shop(conn: Connection, *, orders: int) -> None:
-    """A shop with *orders* orders; a dump of it takes about 700 bytes an order."""
+    """A shop with *orders* orders; a dump of it takes about 740 bytes an order."""
     _run(conn, _SHOP, {"orders": orders, "customers": max(orders // 10, 10)})
 
 
