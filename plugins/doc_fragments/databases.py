@@ -56,6 +56,11 @@ options:
           - The backup that a fresh cluster gets where O(databases[].restore_latest) is V(false) - key of a dump or a
             manifest, a prefix that ends with V(/), or C(s3://bucket/key). When empty or not given, none is restored.
         type: str
+      backup_prefix:
+        description:
+          - Where the backups of this database lie instead of C(db/<name>/). Ends with V(/).
+        type: str
+        version_added: 0.2.0
 requirements:
   - python >= 3.9
   - pyrage

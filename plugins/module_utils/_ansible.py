@@ -124,6 +124,7 @@ DATABASES = ArgumentSpec(
             "backup_age_private_key": {"type": "str", "no_log": True},
             "restore_latest": {"type": "bool", "default": True},
             "restore_dump_path": {"type": "str"},
+            "backup_prefix": {"type": "str"},
         },
     },
 )

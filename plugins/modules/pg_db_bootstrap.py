@@ -45,9 +45,15 @@ options:
       - Whether, on a fresh cluster, databases of the list are to be restored from their backups - those with
         O(databases[].restore_latest) and those with a O(databases[].restore_dump_path).
       - With V(false) they are recorded as made empty, on purpose.
-      - Has no effect on a cluster that is not fresh.
+      - Has no effect on a cluster that is not fresh, without O(restore_added).
     type: bool
     default: false
+  restore_added:
+    description:
+      - Whether, with O(restore=true), databases that this run adds to a cluster that is not fresh are to be restored, too.
+    type: bool
+    default: false
+    version_added: 0.2.0
 seealso:
   - module: infrazero.database.pg_cluster_info
   - module: infrazero.database.s3_manifest_restore
@@ -175,6 +181,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         _ansible.databases(module, private=True),
         settings=_ansible.connection(module),
         restore=module.params["restore"],
+        restore_added=module.params["restore_added"],
         plan_only=module.check_mode,
     )
     return {**report.as_dict(), "diff": report.diff()}
@@ -182,7 +189,12 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
 
 def main() -> t.NoReturn:
     """Entry point."""
-    spec = _ansible.ArgumentSpec(_ansible.CONNECTION, _ansible.DATABASES, restore={"type": "bool", "default": False})
+    spec = _ansible.ArgumentSpec(
+        _ansible.CONNECTION,
+        _ansible.DATABASES,
+        restore={"type": "bool", "default": False},
+        restore_added={"type": "bool", "default": False},
+    )
     _ansible.run(spec.module(supports_check_mode=True), run)
 
 

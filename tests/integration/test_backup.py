@@ -62,7 +62,7 @@ def keys(store: Store) -> list[str]:
 
 def next_second(store: Store, name: str) -> None:
     """A run's timestamp has whole seconds: wait until another one can begin."""
-    latest = catalogue.read_latest(store, name)
+    latest = catalogue.read_latest(store, f"db/{name}/")
     assert latest is not None
     wait_until(
         lambda: (
@@ -139,7 +139,7 @@ def test_two_backups_within_one_second_have_keys_of_their_own(cluster: Cluster, 
     moments = [layout.moment_of(one.details["key"]) for one in made]
     assert moments[0] == moment.replace(microsecond=0)
     assert moments[1] == moments[0] + datetime.timedelta(seconds=1)
-    latest = catalogue.read_latest(store, "app")
+    latest = catalogue.read_latest(store, "db/app/")
     assert latest is not None
     assert latest.manifest.created_at == moments[1]
 
@@ -151,7 +151,7 @@ def test_backups_are_a_chain(cluster: Cluster, store: Store) -> None:
     first = store.get("db/app/latest-dump.json", limit=1 << 20)
     next_second(store, "app")
     good(back_up(cluster, store, app))
-    second = catalogue.read_latest(store, "app")
+    second = catalogue.read_latest(store, "db/app/")
     assert second is not None
     assert second.manifest.sequence == 2
     assert second.manifest.previous_sha256 == hashlib.sha256(first).hexdigest()

@@ -107,7 +107,7 @@ def plan_backup(
         )
     with contextlib.closing(connect(settings, database=database.name)) as conn:
         found = facts.database_facts(conn, database.name)
-    previous = catalogue.read_latest(store, database.name)
+    previous = catalogue.read_latest(store, database.prefix)
     fault = lineage.fault(
         None if previous is None else previous.manifest,
         previous_sha256=None if previous is None else previous.sha256,
@@ -118,7 +118,7 @@ def plan_backup(
     warnings: list[str] = []
     if fault is not None and not options.take_over:
         raise BackupRefused(
-            f"{store.url(layout.latest_key(database.name))} belongs to somebody else",
+            f"{store.url(layout.latest_key(database.prefix))} belongs to somebody else",
             cause=fault,
             hint="restore from it first, or give this host a bucket of its own; if this cluster is meant to go on with "
             "that history, say so with --take-over (option take_over)",
@@ -132,7 +132,7 @@ def plan_backup(
         )
     return BackupPlan(
         database=database.name,
-        key=layout.dump_key(database.name, moment, compression=options.compression.method),
+        key=layout.dump_key(database.prefix, moment, compression=options.compression.method),
         estimated_size=found.size,
         cluster=cluster,
         facts=found,
@@ -204,7 +204,7 @@ def back_up(
         # A run that was stopped for a while may find another one at work; latest is not ours to move then.
         held.check()
         store.put_if_absent(own_key, data)
-        store.put(layout.latest_key(database.name), data)
+        store.put(layout.latest_key(database.prefix), data)
     details = {
         "key": made.key,
         "manifest": own_key,

@@ -84,7 +84,12 @@ class Report:
 
 
 def bootstrap(
-    listed: Databases, *, settings: ConnectionSettings, restore: bool = False, plan_only: bool = False
+    listed: Databases,
+    *,
+    settings: ConnectionSettings,
+    restore: bool = False,
+    restore_added: bool = False,
+    plan_only: bool = False,
 ) -> Report:
     """Bring about the roles and databases of *listed*.
 
@@ -92,6 +97,7 @@ def bootstrap(
     recorded as waiting for its restore, before anything is made.  The restores themselves are another use case.
 
     :param restore: whether there are to be restores at all; without, databases are recorded as made empty.
+    :param restore_added: whether databases that are added to a cluster that is not fresh are to be restored as well.
     :param plan_only: say what would be done, change nothing.
     """
     wish = Wish.of(listed)
@@ -104,21 +110,32 @@ def bootstrap(
             # Also for what it refuses, before anything is recorded.
             planned = plan_bootstrap(wish, roles.look(conn, wish).facts)
         if plan_only:
-            added = tuple(name for name in wanted if begins and wanted[name] and name not in cluster.records)
+            added = tuple(
+                name
+                for name in wanted
+                if wanted[name]
+                and name not in cluster.outstanding
+                and ((begins and name not in cluster.records) or (restore_added and name in absent))
+            )
             return Report(cluster.fresh, cluster.unfinished, planned, cluster.outstanding + added)
         if begins:
             state.begin_bootstrap(conn, wanted, host=platform.node())
-        _record_empty(conn, absent)
+        _record_new(conn, {name: restore_added and wanted[name] for name in absent})
         done = roles.converge(conn, wish)
         if begins:
             state.finish_bootstrap(conn)
         return Report(cluster.fresh, cluster.unfinished, done, state.outstanding(conn))
 
 
-def _record_empty(conn: Connection, names: t.Sequence[str]) -> None:
-    """Record that databases that are going to be made hold nothing: also one that was restored once, and is gone."""
+def _record_new(conn: Connection, names: t.Mapping[str, bool]) -> None:
+    """Record that databases that are going to be made hold nothing: also one that was restored once, and is gone.
+
+    :param names: for each whether it waits for its restore then.
+    """
     records = state.database_records(conn)
-    for name in names:
+    for name, restore in names.items():
         record = records.get(name)
-        if record is None or record.restore == state.RESTORED:
+        if restore and (record is None or record.restore != state.OUTSTANDING):
+            state.record_outcome(conn, name, state.OUTSTANDING)
+        elif not restore and (record is None or record.restore == state.RESTORED):
             state.record_outcome(conn, name, state.SKIPPED)

@@ -48,10 +48,10 @@ def read_manifest(store: Store, key: str) -> Found:
     return Found(store, key, parsed, manifest.digest(data))
 
 
-def read_latest(store: Store, database: str) -> Found | None:
-    """The manifest of the newest good backup of *database*; ``None`` where the store says that there is none."""
+def read_latest(store: Store, prefix: str) -> Found | None:
+    """The manifest of the newest good backup under *prefix*; ``None`` where the store says that there is none."""
     try:
-        return read_manifest(store, layout.latest_key(database))
+        return read_manifest(store, layout.latest_key(prefix))
     except NotFound:
         return None
 
@@ -88,13 +88,17 @@ class Backup:
         }
 
 
-def catalogue(store: Store, database: str) -> list[Backup]:
-    """Every backup of *database* in the store, newest first; one listing and the latest manifest are read."""
-    latest = read_latest(store, database)
+def catalogue(store: Store, database: str, *, prefix: str | None = None) -> list[Backup]:
+    """Every backup of *database* in the store, newest first; one listing and the latest manifest are read.
+
+    :param prefix: where they lie; the usual place when not given.
+    """
+    prefix = prefix or layout.prefix(database)
+    latest = read_latest(store, prefix)
     sizes: dict[str, int] = {}
     moments: dict[str, datetime.datetime] = {}
     proofs: set[str] = set()
-    for info in store.list(layout.prefix(database)):
+    for info in store.list(prefix):
         moment = layout.moment_of(info.key)
         if moment is None:
             continue

@@ -246,7 +246,11 @@ def _list(options: argparse.Namespace, _reporter: Reporter) -> int:
     host = Host.read(options.config)
     store = factory.open_store(host.store())
     now = datetime.datetime.now(datetime.timezone.utc)
-    backups = [b for database in host.selected(options.database) for b in catalogue.catalogue(store, database.name)]
+    backups = [
+        backup
+        for database in host.selected(options.database)
+        for backup in catalogue.catalogue(store, database.name, prefix=database.prefix)
+    ]
     if options.json:
         _write_json({"backups": [b.as_dict(now) for b in backups]})
         return OK

@@ -638,12 +638,12 @@ def restore_all(
 
 def default_source(entry: Database) -> str | None:
     """What the entry says it is to be restored from; ``None``: nothing."""
-    return layout.latest_key(entry.name) if entry.restore_latest else entry.restore_dump_path or None
+    return layout.latest_key(entry.prefix) if entry.restore_latest else entry.restore_dump_path or None
 
 
 def _refuse_other(entry: Database, choice: Choice, text: str) -> None:
     said = choice.manifest
-    if text == layout.latest_key(entry.name) and said is not None and said.database not in (None, entry.name):
+    if text == layout.latest_key(entry.prefix) and said is not None and said.database not in (None, entry.name):
         raise RestoreRefused(
             f"{choice.url} is a backup of the database {said.database!r}, and lies where those of {entry.name!r} do",
             hint="if that is meant, name the dump itself as the source",
@@ -657,10 +657,10 @@ def _record(name: str, restore: str, *, settings: ConnectionSettings) -> None:
 
 def _no_backup(entry: Database, store: Store) -> str:
     """The store says that there is no latest backup.  Believed only where there is no other one either."""
-    others = [info.key for info in store.list(layout.prefix(entry.name)) if layout.moment_of(info.key) is not None]
+    others = [info.key for info in store.list(entry.prefix) if layout.moment_of(info.key) is not None]
     if others:
         raise RestoreRefused(
-            f"{store.url(layout.latest_key(entry.name))} is missing, but {len(others)} objects of backups are there",
+            f"{store.url(layout.latest_key(entry.prefix))} is missing, but {len(others)} objects of backups are there",
             cause="the newest is " + max(others),
             hint="was it deleted? name the backup in restore_dump_path, with restore_latest false",
         )

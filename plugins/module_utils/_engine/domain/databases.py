@@ -16,7 +16,7 @@ import re
 import typing as t
 
 from ..errors import ConfigurationError
-from .layout import locate
+from . import layout
 from .secret import Secret
 from .text import NotJson, strict_json, utf8_size
 
@@ -26,7 +26,7 @@ MAX_NAME_BYTES = 63
 SYSTEM_DATABASES = frozenset({"postgres", "template0", "template1"})
 #: Words that PostgreSQL does not take as the name of a role.
 RESERVED_ROLES = frozenset({"public", "none"})
-#: The fields of an entry, in the order of the contract.
+#: The fields of an entry, in the order of the contract, and ours behind them.
 FIELDS = (
     "name",
     "user",
@@ -35,6 +35,7 @@ FIELDS = (
     "backup_age_private_key",
     "restore_latest",
     "restore_dump_path",
+    "backup_prefix",
 )
 _PRIVATE_FIELD = "backup_age_private_key"
 _PRIVATE_KEY_FAULT = (
@@ -83,6 +84,7 @@ class Database:
 
     :param recipients: age recipients, one or more; every one of them can open this database's backups.
     :param identity: the age private key, present only where a restore is to be made.
+    :param backup_prefix: where backups lie instead of ``db/<name>/``; ends with ``/``.
     """
 
     name: str
@@ -92,6 +94,12 @@ class Database:
     identity: Secret | None = None
     restore_latest: bool = True
     restore_dump_path: str | None = None
+    backup_prefix: str | None = None
+
+    @property
+    def prefix(self) -> str:
+        """The prefix under which the backups of this database lie; it ends with ``/``."""
+        return self.backup_prefix or layout.prefix(self.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +158,7 @@ def parse(source: object, *, rules: KeyRules, private: bool, maintenance_databas
     warnings: list[str] = []
     entries: list[Database] = []
     first_with: dict[str, int] = {}
+    places: dict[str, str] = {}
     system = SYSTEM_DATABASES | {maintenance_database}
     for number, item in enumerate(items, start=1):
         reader = _Entry(number, item, faults)
@@ -176,6 +185,9 @@ def parse(source: object, *, rules: KeyRules, private: bool, maintenance_databas
         identity = reader.identity(rules, recipients, private=private)
         latest = reader.flag("restore_latest", default=True)
         path = reader.dump_path()
+        prefix = reader.prefix()
+        if name is not None:
+            reader.place(prefix or layout.prefix(name), places)
         if path and latest:
             warnings.append(f"{reader.label}: restore_dump_path is ignored because restore_latest is true")
         elif path:
@@ -191,8 +203,10 @@ def parse(source: object, *, rules: KeyRules, private: bool, maintenance_databas
                 identity=identity,
                 restore_latest=latest,
                 restore_dump_path=path,
+                backup_prefix=prefix,
             )
         )
+    faults += _nested(places)
     if faults:
         raise InvalidDatabases(faults)
     return Databases(tuple(entries), tuple(warnings))
@@ -276,6 +290,19 @@ def _kind(value: object) -> str:
         (t.Sequence, "a list"),
     )
     return next((name for kind, name in kinds if isinstance(value, kind)), "no JSON")
+
+
+def _nested(places: t.Mapping[str, str]) -> list[Fault]:
+    """Backups that lie among those of another database would be taken for them.
+
+    :param places: label of the entry by prefix.
+    """
+    ordered = sorted(places)
+    return [
+        Fault(places[inner], "backup_prefix", f"{inner!r} lies within {outer!r} of {places[outer]}", "choose another one")
+        for outer, inner in zip(ordered, ordered[1:])
+        if inner.startswith(outer)
+    ]
 
 
 class _Entry:
@@ -419,9 +446,31 @@ class _Entry:
             return value
         return None
 
-    def location(self, path: str) -> None:
-        """Note what a store would refuse only when the restore begins."""
+    def location(self, path: str, field: str = "restore_dump_path") -> None:
+        """Note what a store would refuse only when it is used."""
         try:
-            locate(path)
+            layout.locate(path)
         except ConfigurationError as exc:
-            self.fault("restore_dump_path", exc.cause, exc.hint)
+            self.fault(field, exc.cause, exc.hint)
+
+    def prefix(self) -> str | None:
+        field = "backup_prefix"
+        value = self.item.get(field)
+        if value is None:
+            return None
+        remedy = "the beginning of keys, which ends with '/', such as team/shop/"
+        if not isinstance(value, str):
+            self.fault(field, f"is {_kind(value)}", remedy)
+        elif not value.endswith("/"):
+            self.fault(field, "does not end with '/'", remedy)
+        elif "//" in value or re.search(r"\s", value):
+            self.fault(field, "holds '//' or whitespace", remedy)
+        else:
+            self.location(value, field)
+            return value
+        return None
+
+    def place(self, prefix: str, places: dict[str, str]) -> None:
+        """Note where the backups lie; two entries of one name are a fault already."""
+        if places.setdefault(prefix, self.label) != self.label and self.item.get("backup_prefix"):
+            self.fault("backup_prefix", f"{prefix!r} is where the backups of {places[prefix]} lie", "choose another one")

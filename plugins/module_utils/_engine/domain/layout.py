@@ -38,21 +38,21 @@ def timestamp(moment: datetime.datetime) -> str:
 
 
 def prefix(database: str) -> str:
-    """The prefix under which everything of *database* lies."""
+    """The prefix under which everything of *database* lies where its entry of the list names no other."""
     return f"db/{database}/"
 
 
-def latest_key(database: str) -> str:
-    """Key of the manifest of the newest good backup of *database*."""
-    return prefix(database) + LATEST
+def latest_key(under: str) -> str:
+    """Key of the manifest of the newest good backup under the prefix *under*."""
+    return under + LATEST
 
 
-def dump_key(database: str, moment: datetime.datetime, *, compression: str = "gzip") -> str:
-    """Key of the dump of *database* made in the run that began at *moment*.
+def dump_key(under: str, moment: datetime.datetime, *, compression: str = "gzip") -> str:
+    """Key of the dump under the prefix *under* made in the run that began at *moment*.
 
     :param compression: ``gzip``, the contract's form, ``zstd`` or ``none``.
     """
-    return prefix(database) + timestamp(moment) + _SUFFIXES[compression]
+    return under + timestamp(moment) + _SUFFIXES[compression]
 
 
 def manifest_key(dump: str) -> str:

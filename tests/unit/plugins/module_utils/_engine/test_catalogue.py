@@ -43,7 +43,7 @@ def listed(store: Store) -> list[tuple[str, int | None, str, bool]]:
 
 def test_nothing(store: Store) -> None:
     assert listed(store) == []
-    assert catalogue.read_latest(store, "app") is None
+    assert catalogue.read_latest(store, "db/app/") is None
 
 
 def test_newest_first_with_their_states(store: Store) -> None:
@@ -101,7 +101,7 @@ def test_as_plain_data(store: Store) -> None:
 def test_a_manifest_is_read_with_its_hash(store: Store) -> None:
     data = manifest(f"{OLD}.sql.gz.age")
     store.put("db/app/latest-dump.json", data)
-    found = catalogue.read_latest(store, "app")
+    found = catalogue.read_latest(store, "db/app/")
     assert found is not None
     assert found.sha256 == hashlib.sha256(data).hexdigest()
     assert (found.location.key, found.location.bucket) == (f"{OLD}.sql.gz.age", None)
@@ -110,7 +110,7 @@ def test_a_manifest_is_read_with_its_hash(store: Store) -> None:
 def test_a_broken_manifest_is_named_by_its_place(store: Store) -> None:
     store.put("db/app/latest-dump.json", b"{")
     with pytest.raises(ManifestError, match=r"bucket/db/app/latest-dump\.json: "):
-        catalogue.read_latest(store, "app")
+        catalogue.read_latest(store, "db/app/")
 
 
 def test_only_what_the_store_calls_absent_is_absent(store: Store) -> None:
@@ -119,6 +119,6 @@ def test_only_what_the_store_calls_absent_is_absent(store: Store) -> None:
             raise PermissionError(str(limit))
 
     with pytest.raises(PermissionError):
-        catalogue.read_latest(t.cast(Store, Refusing()), "app")
+        catalogue.read_latest(t.cast(Store, Refusing()), "db/app/")
     with pytest.raises(NotFound):
         catalogue.read_manifest(store, "db/app/latest-dump.json")

@@ -383,6 +383,26 @@ def test_a_dump_path_that_no_store_has_is_found_before_the_restore_begins(path: 
     assert parse([entry(restore_latest=True, restore_dump_path=path)]).entries
 
 
+def test_backups_lie_under_the_name_or_where_the_entry_says() -> None:
+    listed = parse([entry(), entry(name="vault", backup_prefix="vault/")])
+    assert [e.prefix for e in listed.entries] == ["db/app/", "vault/"]
+    assert databases.public_view([entry(backup_prefix="vault/")])[0]["backup_prefix"] == "vault/"
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "vault", "/vault/", "s3://other/vault/", "a//b/", "a/../b/", "./", "a b/", "a\0/", 1, "x" * 2000 + "/"]
+)
+def test_no_prefix(prefix: t.Any) -> None:
+    ((_where, field, _found),) = faults([entry(backup_prefix=prefix)])
+    assert field == "backup_prefix"
+
+
+@pytest.mark.parametrize("prefix", ["db/app/", "db/", "db/app/deeper/"])
+def test_backups_of_two_databases_lie_apart(prefix: str) -> None:
+    found = faults([entry(), entry(name="other", backup_prefix=prefix)])
+    assert [field for _where, field, _reason in found] == ["backup_prefix"]
+
+
 def test_every_fault_is_reported_at_once() -> None:
     broken = [entry(name="a b", password=""), "x", entry(user=None, backup_age_public_key="x", restore_latest=1)]
     found = faults(json.dumps(broken))

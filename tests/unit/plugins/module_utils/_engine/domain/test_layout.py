@@ -27,19 +27,19 @@ NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_character
 def test_keys_are_those_of_the_contract() -> None:
     assert layout.timestamp(MOMENT) == "20261121T032007Z"
     assert layout.prefix("app") == "db/app/"
-    assert layout.latest_key("app") == "db/app/latest-dump.json"
-    assert layout.dump_key("app", MOMENT) == "db/app/20261121T032007Z.sql.gz.age"
+    assert layout.latest_key("db/app/") == "db/app/latest-dump.json"
+    assert layout.dump_key("db/app/", MOMENT) == "db/app/20261121T032007Z.sql.gz.age"
     assert layout.manifest_key("db/app/20261121T032007Z.sql.gz.age") == "db/app/20261121T032007Z.manifest.json"
 
 
 def test_the_timestamp_is_utc_whatever_the_moments_zone() -> None:
     tokyo = MOMENT.astimezone(datetime.timezone(datetime.timedelta(hours=9)))
-    assert layout.dump_key("app", tokyo) == layout.dump_key("app", MOMENT)
+    assert layout.dump_key("db/app/", tokyo) == layout.dump_key("db/app/", MOMENT)
 
 
 @given(NAMES, MOMENTS, st.sampled_from(["gzip", "zstd", "none"]))
 def test_the_moment_can_be_read_back_from_the_keys(name: str, moment: datetime.datetime, compression: str) -> None:
-    dump = layout.dump_key(name, moment, compression=compression)
+    dump = layout.dump_key(layout.prefix(name), moment, compression=compression)
     whole = moment.astimezone(datetime.timezone.utc).replace(microsecond=0)
     assert layout.moment_of(dump) == whole
     assert layout.moment_of(layout.manifest_key(dump)) == whole
@@ -48,15 +48,16 @@ def test_the_moment_can_be_read_back_from_the_keys(name: str, moment: datetime.d
 
 @given(NAMES)
 def test_keys_of_a_database_name_a_place_and_the_latest_key_none_in_time(name: str) -> None:
-    assert layout.moment_of(layout.latest_key(name)) is None
-    assert layout.locate(layout.prefix(name)) == layout.Location(layout.latest_key(name))
-    assert layout.locate(layout.dump_key(name, MOMENT)) == layout.Location(layout.dump_key(name, MOMENT))
+    assert layout.moment_of(layout.latest_key(layout.prefix(name))) is None
+    assert layout.locate(layout.prefix(name)) == layout.Location(layout.latest_key(layout.prefix(name)))
+    dump = layout.dump_key(layout.prefix(name), MOMENT)
+    assert layout.locate(dump) == layout.Location(dump)
 
 
 @given(st.tuples(NAMES, NAMES).filter(lambda pair: pair[0] != pair[1]))
 def test_no_database_lies_inside_another(names: tuple[str, str]) -> None:
     one, other = names
-    assert not layout.dump_key(one, MOMENT).startswith(layout.prefix(other))
+    assert not layout.dump_key(layout.prefix(one), MOMENT).startswith(layout.prefix(other))
 
 
 @pytest.mark.parametrize(
