@@ -50,7 +50,8 @@ options:
     default: false
   restore_added:
     description:
-      - Whether, with O(restore=true), databases that this run adds to a cluster that is not fresh are to be restored, too.
+      - Whether, with O(restore=true), databases that this run adds to a cluster that is not fresh are to be restored,
+        too.
     type: bool
     default: false
     version_added: 0.2.0

@@ -299,7 +299,9 @@ def _nested(places: t.Mapping[str, str]) -> list[Fault]:
     """
     ordered = sorted(places)
     return [
-        Fault(places[inner], "backup_prefix", f"{inner!r} lies within {outer!r} of {places[outer]}", "choose another one")
+        Fault(
+            places[inner], "backup_prefix", f"{inner!r} lies within {outer!r} of {places[outer]}", "choose another one"
+        )
         for outer, inner in zip(ordered, ordered[1:])
         if inner.startswith(outer)
     ]
@@ -473,4 +475,6 @@ class _Entry:
     def place(self, prefix: str, places: dict[str, str]) -> None:
         """Note where the backups lie; two entries of one name are a fault already."""
         if places.setdefault(prefix, self.label) != self.label and self.item.get("backup_prefix"):
-            self.fault("backup_prefix", f"{prefix!r} is where the backups of {places[prefix]} lie", "choose another one")
+            self.fault(
+                "backup_prefix", f"{prefix!r} is where the backups of {places[prefix]} lie", "choose another one"
+            )

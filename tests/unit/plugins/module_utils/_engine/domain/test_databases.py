@@ -390,7 +390,8 @@ def test_backups_lie_under_the_name_or_where_the_entry_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "prefix", ["", "vault", "/vault/", "s3://other/vault/", "a//b/", "a/../b/", "./", "a b/", "a\0/", 1, "x" * 2000 + "/"]
+    "prefix",
+    ["", "vault", "/vault/", "s3://other/vault/", "a//b/", "a/../b/", "./", "a b/", "a\0/", 1, "x" * 2000 + "/"],
 )
 def test_no_prefix(prefix: t.Any) -> None:
     ((_where, field, _found),) = faults([entry(backup_prefix=prefix)])
