@@ -1,0 +1,158 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: infisical_admin_token
+short_description: Keep Infisical's admin token, encrypted, beside its backups
+version_added: 0.2.0
+description:
+  - Stores the token, encrypted with age, as C(infisical/bootstrap/<timestamp>/admin.token.age), and what names it as
+    C(infisical/bootstrap/latest-tokens.json).
+  - A token that is there already is left alone, and so is what names it, unless the token's object is missing or is not
+    what was stored.
+author:
+  - The infrazero.database contributors (@infrazero)
+extends_documentation_fragment:
+  - infrazero.database.attributes
+  - infrazero.database.attributes.actiongroup_all
+  - infrazero.database.store
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+    details:
+      - The difference is a secret.
+  idempotent:
+    support: partial
+    details:
+      - With O(rotate=true) every run stores the token.
+options:
+  token:
+    description:
+      - The token, without whitespace around it.
+    type: str
+    required: true
+  site_url:
+    description:
+      - URL of the site that the token is for. A token of another site is not replaced without O(rotate=true).
+    type: str
+    required: true
+  recipients:
+    description:
+      - The age recipients that the token is encrypted to.
+    type: list
+    elements: str
+    required: true
+  prefix:
+    description:
+      - Under which everything of Infisical lies. Ends with V(/).
+    type: str
+    default: infisical/
+  rotate:
+    description:
+      - Store the token though there is one. The one before stays under its own key.
+    type: bool
+    default: false
+requirements:
+  - python >= 3.9
+  - pyrage
+seealso:
+  - module: infrazero.database.age_backup
+"""
+
+EXAMPLES = r"""
+- name: Keep the admin token
+  infrazero.database.infisical_admin_token:
+    token: "{{ vault_infisical_admin_token }}"
+    site_url: https://infisical.example.com
+    recipients: [age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p]
+    bucket: db-backups
+    endpoint: s3.example.com
+"""
+
+RETURN = r"""
+key:
+  description: Key of the encrypted token.
+  returned: success
+  type: str
+  sample: infisical/bootstrap/20260131T021500Z/admin.token.age
+pointer:
+  description: Key of what names it.
+  returned: success
+  type: str
+  sample: infisical/bootstrap/latest-tokens.json
+sha256:
+  description: SHA-256 of the encrypted token; null where another tool left it out.
+  returned: success
+  type: str
+  sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+created_at:
+  description: When it was stored.
+  returned: success
+  type: str
+  sample: "2026-01-31T02:15:00Z"
+error:
+  description: Why it failed, with type, stage, message, cause and hint.
+  returned: failure
+  type: dict
+  sample:
+    type: ConfigurationError
+    stage: configuration
+    message: s3://db-backups/infisical/bootstrap/latest-tokens.json is of another site
+    cause: it says 'https://old.example.com', this is 'https://infisical.example.com'
+    hint: correct the site's URL, or, if its token is to be replaced, ask for a rotation
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import _ansible
+from ..module_utils._engine import admintoken
+from ..module_utils._engine.domain.secret import Secret
+
+
+def run(module: AnsibleModule) -> dict[str, t.Any]:
+    """Keep the token; what exit_json takes comes back."""
+    params = module.params
+    kept = admintoken.keep(
+        Secret(params["token"]),
+        site_url=params["site_url"],
+        recipients=params["recipients"],
+        store=_ansible.store(module),
+        prefix=params["prefix"],
+        rotate=params["rotate"],
+        plan_only=module.check_mode,
+    )
+    for warning in kept.warnings:
+        module.warn(warning)
+    return {
+        "changed": kept.changed,
+        "key": kept.pointer.key,
+        "pointer": kept.pointer_key,
+        "sha256": kept.pointer.sha256,
+        "created_at": kept.pointer.created_at,
+    }
+
+
+def main() -> t.NoReturn:
+    """Entry point."""
+    spec = _ansible.ArgumentSpec(
+        _ansible.STORE,
+        libraries=["pyrage"],
+        token={"type": "str", "required": True, "no_log": True},
+        site_url={"type": "str", "required": True},
+        recipients={"type": "list", "elements": "str", "required": True},
+        prefix={"type": "str", "default": "infisical/"},
+        rotate={"type": "bool", "default": False},
+    )
+    _ansible.run(spec.module(supports_check_mode=True), run)
+
+
+if __name__ == "__main__":
+    main()
