@@ -13,11 +13,12 @@ import secrets
 import time
 import typing as t
 
-from . import archive, catalogue, outcome
+from . import archive, authenticity, catalogue, outcome
 from .domain import dumptext, layout, manifest, names
 from .domain.databases import Database
 from .domain.restoring import REFUSE, REPLACE, RestoreOptions
 from .domain.secret import Secret
+from .domain.trusting import Trust
 from .errors import (
     AccessDenied,
     ChecksumMismatch,
@@ -80,17 +81,24 @@ class Choice:
         return layout.moment_of(self.key) if self.found is None else self.found.manifest.created_at
 
 
-def choose(store: Store, source: str, *, expected_sha256: str | None = None) -> Choice:
+def choose(
+    store: Store, source: str, *, database: Database, trust: Trust, expected_sha256: str | None = None
+) -> Choice:
     """Find the backup that *source* names: a manifest, a prefix with one, or a dump.
 
+    Nothing of the dump itself is read: whether it may be is decided here, by its manifest.
+
     :param source: a key, a prefix that ends with ``/``, or ``s3://bucket/...``.
+    :param database: the one that is to be restored.
     :param expected_sha256: what the operator says the object must hash to.
     :raises NotFound: where the store says that the manifest isn't there.
+    :raises TrustError: where the backup is not one to be restored.
     """
     location = layout.locate(source)
     where = store if location.bucket is None else store.sibling(location.bucket)
     if location.is_manifest:
-        return _chosen(catalogue.read_manifest(where, location.key), expected_sha256)
+        found = catalogue.read_manifest(where, location.key)
+        return _chosen(found, authenticity.check(found, trust=trust, database=database), expected_sha256)
     warnings: tuple[str, ...] = ()
     try:
         beside = catalogue.read_manifest(where, layout.manifest_key(location.key))
@@ -101,13 +109,14 @@ def choose(store: Store, source: str, *, expected_sha256: str | None = None) -> 
         beside = None
         warnings = ("the store doesn't let us see whether the dump has a manifest",)
     if beside is not None and beside.location.key == location.key:
-        return _chosen(beside, expected_sha256)
+        return _chosen(beside, authenticity.check(beside, trust=trust, database=database), expected_sha256)
+    warnings += authenticity.check_bare(where.url(location.key), trust=trust)
     if expected_sha256 is None:
         warnings += ("nothing says what the object's SHA-256 must be: it has no manifest of its own",)
     return Choice(where, location.key, None, expected_sha256, warnings)
 
 
-def _chosen(found: catalogue.Found, expected_sha256: str | None) -> Choice:
+def _chosen(found: catalogue.Found, warnings: tuple[str, ...], expected_sha256: str | None) -> Choice:
     said = found.manifest.sha256
     if expected_sha256 not in (None, said):
         raise ChecksumMismatch(
@@ -117,7 +126,7 @@ def _chosen(found: catalogue.Found, expected_sha256: str | None) -> Choice:
         )
     location = found.location
     where = found.store if location.bucket is None else found.store.sibling(location.bucket)
-    return Choice(where, location.key, found, said)
+    return Choice(where, location.key, found, said, warnings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -423,7 +432,7 @@ class _Restore:
             self._remove(left.stage, left.role, left.id)
 
     def _remove(self, stage: str, role: str, restore_id: str) -> None:
-        databases.drop_database(self.admin, stage)
+        databases.drop_stage(self.admin, stage, settings=self.settings)
         databases.drop_loader_role(self.admin, role)
         state.end_restore(self.admin, restore_id)
 
@@ -488,11 +497,17 @@ class _Restore:
                         dumptext.events(self._text(stack)),
                         connection=loader,
                         admin=helper,
-                        options=load.LoadOptions(skip_acl=self.options.skips_acl, role_map=self.options.role_map),
+                        options=load.LoadOptions(
+                            skip_acl=self.options.skips_acl,
+                            role_map=self.options.role_map,
+                            statement_seconds=self.options.statement_timeout.total_seconds(),
+                        ),
                     )
                 self._compare(loaded.rows)
                 self.reporter.stage(self.name, "analyze", "gathering statistics")
                 load.analyze(loader)
+            databases.shut_out(stage_admin, self.role)
+            databases.roll_back_prepared(stage_admin)
             self.reporter.stage(self.name, "own", f"handing everything to {self.owner}")
             taken = ownership.take_over(
                 stage_admin,
@@ -610,7 +625,7 @@ def restore_all(
                 _record(name, state.SKIPPED, settings=settings)
             return outcome.Outcome(name, SKIPPED, {"reason": "the entry names no backup"})
         try:
-            choice = choose(store, text, expected_sha256=expected_sha256)
+            choice = choose(store, text, database=entry, trust=options.trust, expected_sha256=expected_sha256)
         except NotFound as exc:
             if source is not None or not entry.restore_latest or isinstance(exc, Deleted):
                 raise
@@ -618,7 +633,6 @@ def restore_all(
             if records:
                 _record(name, state.EMPTY, settings=settings)
             return outcome.Outcome(name, EMPTY, {"reason": reason})
-        _refuse_other(entry, choice, text)
         key = identity or entry.identity
         request = Request(
             database=entry,
@@ -639,15 +653,6 @@ def restore_all(
 def default_source(entry: Database) -> str | None:
     """What the entry says it is to be restored from; ``None``: nothing."""
     return layout.latest_key(entry.prefix) if entry.restore_latest else entry.restore_dump_path or None
-
-
-def _refuse_other(entry: Database, choice: Choice, text: str) -> None:
-    said = choice.manifest
-    if text == layout.latest_key(entry.prefix) and said is not None and said.database not in (None, entry.name):
-        raise RestoreRefused(
-            f"{choice.url} is a backup of the database {said.database!r}, and lies where those of {entry.name!r} do",
-            hint="if that is meant, name the dump itself as the source",
-        )
 
 
 def _record(name: str, restore: str, *, settings: ConnectionSettings) -> None:

@@ -16,6 +16,7 @@ import typing as t
 
 from ..errors import ConfigurationError
 from .secret import Secret
+from .trusting import MODES, Trust
 
 SWAP = "swap"
 REPLACE = "replace"
@@ -46,6 +47,8 @@ class RestoreOptions:
     :param on_connections: what becomes of the sessions in a database that is replaced: ``terminate``, or ``refuse``.
     :param extensions: extensions that may be made by the superuser besides those that are known to be harmless.
     :param protected_roles: roles that are never dropped, those of the list.
+    :param trust: whose backups are restored.
+    :param statement_timeout: how long one statement of the dump may take, or one table's rows stand still.
     """
 
     role_map: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -60,6 +63,8 @@ class RestoreOptions:
     on_connections: t.Literal["terminate", "refuse"] = TERMINATE
     extensions: frozenset[str] = frozenset()
     protected_roles: frozenset[str] = frozenset()
+    trust: Trust = dataclasses.field(default_factory=Trust)
+    statement_timeout: datetime.timedelta = datetime.timedelta(hours=24)
 
     @property
     def skips_acl(self) -> bool:
@@ -126,6 +131,16 @@ def keep_replaced(hours: float, *, name: str) -> datetime.timedelta:
     return datetime.timedelta(hours=hours)
 
 
+def statement_timeout(text: str, *, name: str) -> datetime.timedelta:
+    """How long a statement of a dump may take, given in seconds.
+
+    :param name: how errors call the setting.
+    """
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _MOST_HOURS * 3600:
+        raise ConfigurationError(f"{name} is no number of seconds", hint="give a whole number of at least 1")
+    return datetime.timedelta(seconds=int(text))
+
+
 def expected_sha256(text: str, *, name: str) -> str:
     """Check a SHA-256 that somebody typed; lower-case hex comes out."""
     if not _SHA256.match(text):
@@ -151,7 +166,11 @@ def read_switches(environment: t.Mapping[str, str], *, base: RestoreOptions) -> 
     mapping = environment.get("DB_RESTORE_ROLE_MAP", "")
     sha256 = environment.get("DB_RESTORE_EXPECTED_SHA256", "").strip()
     path = environment.get("DB_RESTORE_SEARCH_PATH", "")
+    timeout = environment.get("DB_RESTORE_STATEMENT_TIMEOUT", "").strip()
     key = environment.get("DB_RESTORE_AGE_PRIVATE_KEY", "")
+    mode = environment.get("DB_RESTORE_TRUST", "").strip().lower()
+    if mode and mode not in MODES:
+        raise ConfigurationError(f"DB_RESTORE_TRUST is none of {', '.join(MODES)}", hint="correct it, or unset it")
     options = dataclasses.replace(
         base,
         role_map=role_map(mapping, name="DB_RESTORE_ROLE_MAP") if mapping else base.role_map,
@@ -161,6 +180,10 @@ def read_switches(environment: t.Mapping[str, str], *, base: RestoreOptions) -> 
         grant_app_user=flag("DB_RESTORE_GRANT_APP_USER", base.grant_app_user),
         set_search_path=flag("DB_RESTORE_SET_SEARCH_PATH", base.set_search_path),
         search_path=tuple(filter(None, (part.strip() for part in path.split(",")))) or base.search_path,
+        trust=dataclasses.replace(base.trust, mode=mode or base.trust.mode),
+        statement_timeout=statement_timeout(timeout, name="DB_RESTORE_STATEMENT_TIMEOUT")
+        if timeout
+        else base.statement_timeout,
     )
     return Switches(
         options=options,

@@ -244,7 +244,12 @@ def _connection_failed(error: psycopg2.Error, *, where: str, who: str) -> Connec
 
 
 def _one_line(text: str) -> str:
-    return "; ".join(line.strip() for line in text.splitlines() if line.strip())
+    # A message of the server may come from a dump, and what a terminal would obey with it.
+    printable = (
+        "".join(character if character.isprintable() else "?" for character in line.strip())
+        for line in text.splitlines()
+    )
+    return "; ".join(filter(None, printable))
 
 
 # PostgreSQL's client programs ---------------------------------------------------------------------------------------

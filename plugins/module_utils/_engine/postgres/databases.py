@@ -88,8 +88,9 @@ def transaction(conn: Connection) -> t.Iterator[None]:
 def create_loader_role(conn: Connection, role: str, *, days: int = 7) -> Secret:
     """Make the role that a dump is loaded as, and return its password.
 
-    It may log in and nothing else: it is a member of nothing, and what it may do in the stage is granted by
-    :func:`create_stage`.  The server gets a verifier, never the password, which is random: nobody finds it by trying.
+    It may log in, once at a time, and nothing else: it is a member of nothing, and what it may do in the stage is
+    granted by :func:`create_stage`.  The server gets a verifier, never the password, which is random: nobody finds it
+    by trying.  The dump, which acts as this role, can give it another one, but while it is loaded nobody else gets in.
     A role that a killed restore left behind can't log in any more after *days*.
     """
     password = Secret(secrets.token_urlsafe(32))
@@ -99,7 +100,7 @@ def create_loader_role(conn: Connection, role: str, *, days: int = 7) -> Secret:
         cursor.execute(
             sql.SQL(
                 "CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
-                " PASSWORD {} VALID UNTIL {}"
+                " CONNECTION LIMIT 1 PASSWORD {} VALID UNTIL {}"
             ).format(sql.Identifier(role), sql.Literal(scram.verifier(password)), sql.Literal(valid_until))
         )
     return password
@@ -121,6 +122,19 @@ def connect_loader(settings: ConnectionSettings, *, database: str, role: str, pa
         ) from None
 
 
+def shut_out(conn: Connection, role: str) -> None:
+    """Let nobody log in as the throwaway *role* any more, and end what sessions of it there still are."""
+    with translated(f"the throwaway role {role} can't be shut out", stage="role"), conn.cursor() as cursor:
+        cursor.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
+        _end_sessions_of(cursor, role)
+
+
+def _end_sessions_of(cursor: t.Any, role: str) -> None:
+    cursor.execute(
+        "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = %s", (role,)
+    )
+
+
 def drop_loader_role(conn: Connection, role: str) -> None:
     """End the throwaway role's sessions and drop it with the privileges that it has on databases.
 
@@ -130,9 +144,7 @@ def drop_loader_role(conn: Connection, role: str) -> None:
         cursor.execute("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s", (role,))
         if cursor.fetchone() is None:
             return
-        cursor.execute(
-            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = %s", (role,)
-        )
+        _end_sessions_of(cursor, role)
         cursor.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role)))
 
 
@@ -425,6 +437,38 @@ def open_stage(conn: Connection, loader: str) -> None:
     """
     with translated("the stage's schema public can't be handed over", stage="create"), conn.cursor() as cursor:
         cursor.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(sql.Identifier(loader)))
+
+
+def roll_back_prepared(conn: Connection) -> None:
+    """Roll back what a dump has left prepared: nobody would end it, and the stage could be neither used nor dropped.
+
+    :param conn: the administrator's, in the stage.
+    :raises PostgresError: there was something.
+    """
+    with translated("prepared transactions can't be ended", stage="load"), conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() ORDER BY gid"
+        )
+        prepared = cursor.fetchall()
+        for (gid,) in prepared:
+            cursor.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
+    if prepared:
+        raise PostgresError(
+            f"the dump has prepared {len(prepared)} transactions and ended none of them",
+            stage="load",
+            hint="no pg_dump writes that: find out where the dump comes from",
+        )
+
+
+def drop_stage(conn: Connection, name: str, *, settings: ConnectionSettings) -> None:
+    """Drop a stage, if it is there, with whatever a dump has left in it."""
+    with translated(f"prepared transactions in {name!r} can't be listed", stage="drop"), conn.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_catalog.pg_prepared_xacts WHERE database = %s", (name,))
+        prepared = cursor.fetchone() is not None
+    if prepared:
+        with contextlib.suppress(PostgresError), contextlib.closing(connect(settings, database=name)) as inside:
+            roll_back_prepared(inside)
+    drop_database(conn, name)
 
 
 def _create_statement(version: int, name: str, like: Creation) -> sql.Composed:

@@ -11,6 +11,7 @@ that are known to give a tenant nothing beyond its database, or that the operato
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing as t
 
@@ -214,12 +215,14 @@ class StageAdministrator:
         if found is None:
             major = self._conn.info.server_version // 10000
             raise LoadError(message, cause="it is not installed on this host", hint=_package_hint(name, major))
-        if not found.by_anyone:
-            if name not in DEFAULT_ALLOWED and name not in self._allowed:
-                raise LoadError(message, cause="it is not allowed in a restore", hint=_allow_hint(name))
-            self._refuse_hijacking(message)
+        if not found.by_anyone and name not in DEFAULT_ALLOWED and name not in self._allowed:
+            raise LoadError(message, cause="it is not allowed in a restore", hint=_allow_hint(name))
         # With a schema of its own it makes that itself.
         target = schema or (None if found.schema else "public")
+        with self._alone(message, script_of_superuser=not found.by_anyone):
+            self._create_extension(message, name, found, target)
+
+    def _create_extension(self, message: str, name: str, found: Available, target: str | None) -> None:
         with translated(message, kind=LoadError), transaction(self._conn), self._conn.cursor() as cursor:
             if target is not None and not self._exists(
                 "SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s", target
@@ -278,15 +281,48 @@ class StageAdministrator:
             cursor.execute(query, (name,))
             return cursor.fetchone() is not None
 
-    def _refuse_hijacking(self, message: str) -> None:
-        """Let no script of a superuser run among objects of the dump, whose functions and operators it might call.
+    @contextlib.contextmanager
+    def _alone(self, message: str, *, script_of_superuser: bool) -> t.Iterator[None]:
+        """Let no script of a superuser run among things of the dump, whose functions and operators it might call.
 
-        pg_dump writes extensions before everything but schemas, collations and the like.
+        pg_dump writes extensions before everything but schemas, collations and the like.  Nor may anybody else be in
+        the stage and make such things in between: before PostgreSQL 16 the dump can let others act as its role.
         """
+        if not script_of_superuser:
+            yield
+            return
+        limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}")
+        with translated(message, kind=LoadError), self._conn.cursor() as cursor:
+            cursor.execute("SELECT pg_catalog.current_database()")
+            stage = sql.Identifier(cursor.fetchall()[0][0])
+            # It doesn't hold for superusers.  The dump's own session waits for us.
+            cursor.execute(limit.format(stage, sql.Literal(0)))
+            try:
+                self._refuse_strangers(message)
+                self._refuse_hijacking(message)
+                yield
+            finally:
+                cursor.execute(limit.format(stage, sql.Literal(-1)))
+
+    def _refuse_strangers(self, message: str) -> None:
         if self._exists(
-            "SELECT FROM pg_catalog.pg_shdepend s"
+            "SELECT FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database()"
+            " AND backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()"
+            " GROUP BY datname HAVING pg_catalog.count(*) > 1 OR pg_catalog.max(usename::text) <> %s",
+            self._loader,
+        ):
+            raise LoadError(
+                message,
+                cause="somebody else is connected to the database that is being restored, and might change what its"
+                " script, run by a superuser, does",
+                hint="find out who: a dump can only let others in on purpose",
+            )
+
+    def _refuse_hijacking(self, message: str) -> None:
+        if self._exists(
+            "SELECT FROM pg_catalog.pg_shdepend s JOIN pg_catalog.pg_roles r ON r.oid = s.refobjid"
             " WHERE s.deptype = 'o' AND s.refclassid = 'pg_catalog.pg_authid'::regclass"
-            " AND s.refobjid = (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = %s)"
+            " AND (r.rolname = %s OR NOT r.rolsuper)"
             " AND s.dbid = (SELECT d.oid FROM pg_catalog.pg_database d"
             " WHERE d.datname = pg_catalog.current_database())"
             " AND s.classid IN ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_operator'::regclass,"

@@ -11,8 +11,13 @@ the dump, and done by :class:`AdminActions`, which decide about it, in another s
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import pathlib
 import re
+import resource
+import threading
+import time
 import typing as t
 
 from ..domain import dumptext_statements as statements
@@ -34,6 +39,9 @@ if t.TYPE_CHECKING:
 
 MAINTENANCE_WORK_MEM = 256 * 1024
 """Memory for building an index, in KiB, where the server's own setting is lower."""
+
+LEAST_MEMORY = 256 << 20
+"""Bytes that a load may take in any case, see :func:`_bounded_memory`."""
 
 
 class AdminActions(t.Protocol):
@@ -60,10 +68,12 @@ class LoadOptions:
 
     :param skip_acl: leave out the dump's grants.
     :param role_map: new names of roles that the dump names: in grants, policies, user mappings and as owners.
+    :param statement_seconds: how long a statement may take, or a table's rows stand still; ``None``: for ever.
     """
 
     skip_acl: bool
     role_map: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    statement_seconds: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,8 +127,12 @@ def load(
         changes its settings; it is good for nothing else afterwards.
     :raises LoadError: the server refused something.  The text names the statement's object and never holds its data.
     """
-    with connection.cursor() as cursor:
-        return _Loader(connection, cursor, admin, options).run(events)
+    with (
+        connection.cursor() as cursor,
+        _bounded_memory(),
+        contextlib.closing(_Watch(connection, options.statement_seconds)) as watch,
+    ):
+        return _Loader(connection, cursor, admin, options, watch).run(events)
 
 
 def analyze(connection: Connection) -> None:
@@ -151,11 +165,14 @@ _HINTS = {
 
 
 class _Loader:
-    def __init__(self, connection: Connection, cursor: Cursor, admin: AdminActions, options: LoadOptions) -> None:
+    def __init__(
+        self, connection: Connection, cursor: Cursor, admin: AdminActions, options: LoadOptions, watch: _Watch
+    ) -> None:
         self._connection = connection
         self._cursor = cursor
         self._admin = admin
         self._options = options
+        self._watch = watch
         self._encoding = "utf-8"
         self._number = 0
         self._known_roles: frozenset[str] | None = None
@@ -165,6 +182,15 @@ class _Loader:
 
     def run(self, events: t.Iterable[Statement]) -> LoadResult:
         self._prepare()
+        try:
+            return self._run(events)
+        except MemoryError:
+            raise LoadError(
+                f"statement {self._number} of the dump, or the one after it, takes more memory than the host can spare",
+                hint=_HINT_MEMORY,
+            ) from None
+
+    def _run(self, events: t.Iterable[Statement]) -> LoadResult:
         for self._number, statement in enumerate(events, 1):
             if isinstance(statement, CopyBlock):
                 self._copy(statement)
@@ -241,7 +267,8 @@ class _Loader:
                 hint="text of PostgreSQL has none: was the file written in UTF-16, or damaged?",
             )
         try:
-            self._cursor.execute(statement.text)
+            with self._watch:
+                self._cursor.execute(statement.text)
         except psycopg2.Error as error:
             # Within a transaction of the dump's own nothing can be passed over.
             if error.pgcode in tolerated and self._idle:
@@ -250,9 +277,10 @@ class _Loader:
         return None
 
     def _copy(self, block: CopyBlock) -> None:
-        rows = _Rows(block)
+        rows = _Rows(block, self._watch)
         try:
-            self._cursor.copy_expert(block.text, t.cast(t.Any, rows), CHUNK)
+            with self._watch:
+                self._cursor.copy_expert(block.text, t.cast(t.Any, rows), CHUNK)
         except psycopg2.Error as error:
             if rows.error is not None:
                 raise rows.error from None
@@ -344,19 +372,100 @@ class _Loader:
             LoadError, translate(error, f"{self._describe(statement)} failed ({where})", kind=LoadError, stage="load")
         )
         failed.hint = _HINTS.get(error.pgcode or "", failed.hint)
+        if self._watch.struck:
+            failed.cause = f"it took longer than {self._options.statement_seconds:g} seconds"
+            failed.hint = "if the dump is trusted, allow more: DB_RESTORE_STATEMENT_TIMEOUT"
+        elif error.pgcode is None and "memory" in failed.cause:
+            failed.hint = _HINT_MEMORY
         return failed
 
 
 class _Rows:
     """A block's rows for psycopg2, which loses the error of a failing read."""
 
-    def __init__(self, block: CopyBlock) -> None:
+    def __init__(self, block: CopyBlock, watch: _Watch) -> None:
         self._block = block
+        self._watch = watch
         self.error: BaseException | None = None
 
     def read(self, n: int, /) -> bytes:
+        self._watch.go_on()
         try:
             return self._block.read(n)
         except BaseException as error:
             self.error = error
             raise
+
+
+# What a hostile dump could take from the host -----------------------------------------------------------------------
+
+_HINT_MEMORY = "no pg_dump writes statements that answer with so much: find out where the dump comes from"
+
+
+@contextlib.contextmanager
+def _bounded_memory() -> t.Iterator[None]:
+    """Let this process take at most half of the memory that the host has to spare.
+
+    libpq and psycopg2 hold whatever a statement answers with, rows, notices, notifications, before anybody sees it, and
+    there is no asking them for less.  With no limit a dump could have the host's other processes killed for it.  Both
+    survive an allocation that fails.
+    """
+    before, hard = resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(pathlib.Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    limit = taken + max(_available_memory() // 2, LEAST_MEMORY)
+    if before == resource.RLIM_INFINITY or limit < before:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, hard))
+
+
+def _available_memory() -> int:
+    for line in pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        name, _colon, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    return 0
+
+
+class _Watch:
+    """Cancels what the server does for longer than it may; a dump can undo the server's own time limits.
+
+    A context for each statement; :meth:`go_on` within one says that it gets somewhere.
+    """
+
+    def __init__(self, connection: Connection, seconds: float | None) -> None:
+        self._connection = connection
+        self._seconds = seconds
+        self._since: float | None = None
+        self._closed = threading.Event()
+        self.struck = False
+        self._thread = threading.Thread(target=self._work, name="watch", daemon=True)
+        if seconds is not None:
+            self._thread.start()
+
+    def __enter__(self) -> None:
+        self.go_on()
+
+    def __exit__(self, *_exception: object) -> None:
+        self._since = None
+
+    def go_on(self) -> None:
+        """Begin to count anew."""
+        self._since = time.monotonic()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closed.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        seconds = t.cast(float, self._seconds)
+        while not self._closed.wait(min(1.0, seconds)):
+            since = self._since
+            if since is not None and time.monotonic() - since > seconds:
+                self.struck = True
+                with contextlib.suppress(psycopg2.Error):
+                    self._connection.cancel()
