@@ -14,10 +14,18 @@ import secrets
 import time
 import typing as t
 
-from . import catalogue, outcome
+from . import authenticity, catalogue, outcome
 from .domain import dumptext, layout, lineage, manifest
 from .domain.databases import Database
-from .errors import BackupRefused, ConfigurationError, EngineError, PostgresError, ProcessFailed, StoreError
+from .errors import (
+    AccessDenied,
+    BackupRefused,
+    ConfigurationError,
+    EngineError,
+    PostgresError,
+    ProcessFailed,
+    StoreError,
+)
 from .postgres import databases, dump, facts, lock, state
 from .postgres.connection import ConnectionSettings, client_credentials, client_program, connect
 from .postgres.facts import ClusterFacts, DatabaseFacts
@@ -42,12 +50,14 @@ class BackupOptions:
     :param jobs: databases that are backed up at the same time.
     :param take_over: go on with the history of a prefix though its latest backup is not of this cluster.
     :param lock_wait_seconds: how long the dump waits for a table that somebody holds exclusively.
+    :param signer: the host's key, with which manifests are signed; ``None``: they are not, and that is warned of.
     """
 
     compression: Compression = dataclasses.field(default_factory=Compression)
     jobs: int = 1
     take_over: bool = False
     lock_wait_seconds: int = 60
+    signer: authenticity.Signer | None = None
 
     def __post_init__(self) -> None:
         if self.jobs < 1:
@@ -125,6 +135,19 @@ def plan_backup(
         )
     if fault is not None:
         warnings.append(f"taken over: {fault}")
+    if options.signer is None:
+        warnings.append(
+            "the manifest is not signed, there is no signing key: restores will ask for trust: unsigned; the role "
+            "backup makes a key"
+        )
+    try:
+        stray = _unfinished(database, store=store, latest=previous, cluster=cluster, signer=options.signer)
+    except AccessDenied:
+        stray = None
+        warnings.append("the store doesn't let us list backups, so one that never became the latest would go unnoticed")
+    if stray is not None:
+        previous = stray
+        warnings.append(f"the backup {stray.manifest.key} never became the latest one, or latest was moved back")
     if previous is not None and previous.manifest.created_at > moment:
         warnings.append(
             f"the clock reads {moment:%Y-%m-%dT%H:%M:%SZ}, before the latest backup of "
@@ -139,6 +162,30 @@ def plan_backup(
         previous=previous,
         warnings=tuple(warnings),
     )
+
+
+def _unfinished(
+    database: Database,
+    *,
+    store: Store,
+    latest: catalogue.Found | None,
+    cluster: ClusterFacts,
+    signer: authenticity.Signer | None,
+) -> catalogue.Found | None:
+    """The manifest of a backup that was ended before it moved latest, or whose latest was moved back.
+
+    Its number is taken, so the next backup follows it.  For a host that signs only one that it has signed counts.
+    """
+    found = authenticity.newer(
+        store,
+        database.prefix,
+        than=None if latest is None else latest.manifest.created_at,
+        trust=None if signer is None else signer.trust,
+    )
+    if found is None:
+        return None
+    ours = lineage.is_of(found.manifest, database=database.name, system_identifier=cluster.system_identifier)
+    return found if ours else None
 
 
 def back_up(
@@ -192,13 +239,15 @@ def back_up(
             plaintext_size=stream.plain_size,
             plaintext_sha256=stream.plain_sha256,
             duration_seconds=round(time.monotonic() - started, 3),
-            host=platform.node(),
+            host=platform.node() if options.signer is None else options.signer.host,
             sequence=1 if previous is None else (previous.manifest.sequence or 0) + 1,
             previous_sha256=None if previous is None else previous.sha256,
             extensions=tuple(manifest.Extension(e.name, e.version) for e in plan.facts.extensions),
             roles=tuple(plan.facts.roles),
             tables=tuple(manifest.Table(table.name, table.rows, table.digest) for table in tables),
         )
+        if options.signer is not None:
+            made = options.signer.sign(made)
         data = manifest.render(made)
         own_key = layout.manifest_key(plan.key)
         # A run that was stopped for a while may find another one at work; latest is not ours to move then.
@@ -214,6 +263,7 @@ def back_up(
         "tables": len(tables),
         "rows": made.rows,
         "sequence": made.sequence,
+        "signed": made.signature is not None,
         "duration_seconds": made.duration_seconds,
         "warnings": list(plan.warnings),
     }

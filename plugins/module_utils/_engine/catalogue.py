@@ -21,13 +21,18 @@ class Found:
     """A manifest as it lies in a store.
 
     :param key: the manifest's own key.
-    :param sha256: of its bytes.
+    :param data: its bytes.
     """
 
     store: Store
     key: str
     manifest: manifest.Manifest
-    sha256: str
+    data: bytes = dataclasses.field(repr=False)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of its bytes."""
+        return manifest.digest(self.data)
 
     @property
     def location(self) -> layout.Location:
@@ -45,7 +50,7 @@ def read_manifest(store: Store, key: str) -> Found:
         parsed = manifest.parse(data)
     except ManifestError as exc:
         raise ManifestError(f"{store.url(key)}: {exc.message}", cause=exc.cause, hint=exc.hint) from None
-    return Found(store, key, parsed, manifest.digest(data))
+    return Found(store, key, parsed, data)
 
 
 def read_latest(store: Store, prefix: str) -> Found | None:
@@ -54,6 +59,24 @@ def read_latest(store: Store, prefix: str) -> Found | None:
         return read_manifest(store, layout.latest_key(prefix))
     except NotFound:
         return None
+
+
+def newer(store: Store, prefix: str, *, than: datetime.datetime | None) -> t.Iterator[Found]:
+    """The immutable manifests under *prefix* that are newer by their keys, newest first; no unreadable ones.
+
+    There are some where a backup was ended before it moved latest, and where somebody has moved it back.
+
+    :param than: ``None``: all of them.
+    """
+    moments = {
+        info.key: layout.moment_of(info.key) for info in store.list(prefix) if info.key.endswith(layout.MANIFEST_SUFFIX)
+    }
+    found = [(moment, key) for key, moment in moments.items() if moment is not None and "/" not in key[len(prefix) :]]
+    for moment, key in sorted(found, reverse=True):
+        if than is not None and moment <= than:
+            return
+        with contextlib.suppress(ManifestError, NotFound):
+            yield read_manifest(store, key)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ import getpass
 import json
 import os
 import pathlib
+import platform
 import signal
 import sys
 import threading
@@ -24,8 +25,8 @@ import time
 import types
 import typing as t
 
-from . import backup, catalogue, outcome, restore
-from .domain import databases, envfile, restoring
+from . import authenticity, backup, catalogue, outcome, restore
+from .domain import databases, envfile, restoring, trusting
 from .domain.secret import Secret
 from .errors import ConfigurationError, EngineError, IdentityMissing, LockHeld
 from .postgres import connection
@@ -192,6 +193,11 @@ def _parser() -> argparse.ArgumentParser:
         help="give up where somebody is connected to the database, instead of ending the sessions",
     )
     sub.add_argument(
+        "--trust",
+        choices=trusting.MODES,
+        help="signed: only a backup that a host of allowed_signers has signed; unsigned: any, such as an older tool's",
+    )
+    sub.add_argument(
         "--identity-fd",
         metavar="N",
         type=int,
@@ -210,7 +216,9 @@ def _backup(options: argparse.Namespace, reporter: Reporter) -> int:
     host = Host.read(options.config)
     wanted = host.selected(options.database)
     jobs = options.jobs if options.jobs is not None else host.number("DB_BACKUP_JOBS", 1)
-    settings = backup.BackupOptions(compression=host.compression(), jobs=jobs, take_over=options.take_over)
+    settings = backup.BackupOptions(
+        compression=host.compression(), jobs=jobs, take_over=options.take_over, signer=host.signer()
+    )
     run = backup.plan_all if options.dry_run else backup.back_up_all
     summary = run(
         wanted, settings=host.connection(), store=factory.open_store(host.store()), options=settings, reporter=reporter
@@ -226,7 +234,13 @@ def _restore(options: argparse.Namespace, reporter: Reporter) -> int:
     os.environ.pop("DB_RESTORE_AGE_PRIVATE_KEY", None)
     identity = _read_identity(options.identity_fd) if options.identity_fd is not None else switches.identity
     store = factory.open_store(host.store())
-    choice = restore.choose(store, options.source, expected_sha256=switches.expected_sha256)
+    choice = restore.choose(
+        store,
+        options.source,
+        database=database,
+        trust=switches.options.trust,
+        expected_sha256=switches.expected_sha256,
+    )
     if identity is None and not options.dry_run and restore.is_encrypted(choice):
         identity = _ask_identity(choice, interactive=not switches.non_interactive)
     request = restore.Request(
@@ -323,13 +337,15 @@ def _ask_identity(choice: restore.Choice, *, interactive: bool) -> Secret:
 
 
 class Host:
-    """What ``db.env`` says.
+    """What ``db.env`` says, and the keys beside it.
 
     :param values: its settings by name.
+    :param directory: where it lies.
     """
 
-    def __init__(self, values: t.Mapping[str, str]) -> None:
+    def __init__(self, values: t.Mapping[str, str], directory: pathlib.Path) -> None:
         self.values = values
+        self.directory = directory
         if not values.get("DATABASES_JSON"):
             raise ConfigurationError("db.env has no DATABASES_JSON", hint="run the bootstrap or backup role again")
         self.databases = databases.parse(values["DATABASES_JSON"], rules=age, private=False)
@@ -345,7 +361,7 @@ class Host:
             raise ConfigurationError(
                 f"{path} can't be read", cause=cause, hint="run the role that writes it, or as postgres"
             ) from None
-        return cls(envfile.parse(text, name=str(path)))
+        return cls(envfile.parse(text, name=str(path)), directory)
 
     def selected(self, names: t.Sequence[str] | None) -> tuple[databases.Database, ...]:
         """The databases with *names*, or all of them."""
@@ -372,6 +388,24 @@ class Host:
         """How dumps are compressed."""
         return compression.Compression(method=self.values.get("DB_BACKUP_COMPRESSION") or "gzip")
 
+    def signer(self) -> authenticity.Signer | None:
+        """The host's own key, where it has one."""
+        path = self.values.get("DB_SIGNING_KEY") or str(self.directory / "signing" / "id_ed25519")
+        return authenticity.Signer.at(path, host=platform.node())
+
+    def trust(self, mode: str | None) -> trusting.Trust:
+        """Whose backups are restored here.
+
+        :param mode: what the command line says.
+        """
+        hours = self.number("DB_RESTORE_MAX_AGE_HOURS", 48)
+        return authenticity.read_trust(
+            mode=mode or self.values.get("DB_RESTORE_TRUST") or None,
+            allowed_signers=str(self.directory / "allowed_signers"),
+            revoked_keys=str(self.directory / "revoked_keys"),
+            max_age=trusting.max_age(hours, name="DB_RESTORE_MAX_AGE_HOURS"),
+        )
+
     def store(self) -> base.S3Settings | base.DirectorySettings:
         """Where backups lie: a bucket, or the directory DB_BACKUP_DIRECTORY."""
         directory = self.values.get("DB_BACKUP_DIRECTORY")
@@ -395,7 +429,7 @@ class Host:
         """How restores are made here, before the switches of the environment."""
         allowed = frozenset(filter(None, self.values.get("DB_RESTORE_EXTENSIONS", "").replace(",", " ").split()))
         users = frozenset(database.user for database in self.databases.entries)
-        result = restoring.RestoreOptions(extensions=allowed, protected_roles=users)
+        result = restoring.RestoreOptions(extensions=allowed, protected_roles=users, trust=self.trust(options.trust))
         changes: dict[str, t.Any] = {}
         if options.strategy:
             changes["strategy"] = options.strategy

@@ -146,6 +146,43 @@ class ManifestError(EngineError):
     stage = "manifest"
 
 
+# Trust --------------------------------------------------------------------------------------------------------------
+
+
+class TrustError(EngineError):
+    """A backup is not proven to be one that a trusted host made; nothing of it has been read."""
+
+    stage = "trust"
+
+
+class SignersMissing(TrustError):
+    """Nothing says whose backups are trusted."""
+
+
+class Unsigned(TrustError):
+    """There is no signature, or no manifest that could carry one."""
+
+
+class UnknownSigner(TrustError):
+    """The signature is sound, but the key is not trusted, or not for that host and time."""
+
+
+class RevokedSigner(TrustError):
+    """The key that signed is revoked."""
+
+
+class ForgedManifest(TrustError):
+    """The manifest's fields are not those that were signed."""
+
+
+class WrongDatabase(TrustError):
+    """The manifest is that of another database than the one whose backups lie there."""
+
+
+class Replayed(TrustError):
+    """The manifest is that of another backup than the one whose name it has."""
+
+
 # PostgreSQL ---------------------------------------------------------------------------------------------------------
 
 

@@ -42,6 +42,12 @@ def prefix(database: str) -> str:
     return f"db/{database}/"
 
 
+def home_of(key: str) -> str | None:
+    """The database under whose usual prefix *key* lies; ``None``: under none."""
+    match = re.match(r"db/([^/]+)/[^/]+\Z", key)
+    return match[1] if match else None
+
+
 def latest_key(under: str) -> str:
     """Key of the manifest of the newest good backup under the prefix *under*."""
     return under + LATEST

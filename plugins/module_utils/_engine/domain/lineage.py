@@ -14,6 +14,9 @@ import datetime
 
 from .manifest import Manifest
 
+#: More than this not every reader of JSON can count.
+_MOST = 2**53 - 1
+
 
 def fault(
     previous: Manifest | None,
@@ -31,7 +34,11 @@ def fault(
     :param restored_from_sha256: SHA-256 of the manifest that the database was restored from, where it was.
     :param made_empty_at: when our bootstrap made the database, if nothing was restored into it since.
     """
-    if previous is None or previous_sha256 == restored_from_sha256:
+    if previous is None:
+        return None
+    if (previous.sequence or 0) >= _MOST:
+        return f"the latest backup counts {previous.sequence} backups, which nobody can have made"
+    if previous_sha256 == restored_from_sha256:
         return None
     # Also on the same cluster: a database that was dropped, and made anew by a bootstrap, holds nothing.
     if made_empty_at is not None and previous.created_at < made_empty_at.replace(microsecond=0):
@@ -39,3 +46,9 @@ def fault(
     if previous.system_identifier not in (None, system_identifier):
         return f"the latest backup is of another cluster (system identifier {previous.system_identifier})"
     return None
+
+
+def is_of(said: Manifest, *, database: str, system_identifier: str) -> bool:
+    """Whether *said* is an honest backup of this database of this cluster."""
+    ours = (said.database, said.system_identifier) == (database, system_identifier)
+    return ours and said.sequence is not None and said.sequence < _MOST

@@ -6,7 +6,8 @@
 
 Three fields are the contract's (``key``, ``sha256``, ``created_at``); a manifest of another tool has no others.  Ours
 adds what a restore wants to know beforehand and what proves it afterwards.  The bytes are canonical JSON (sorted keys,
-no spaces, UTF-8), so that they can be hashed and signed as they are.
+no spaces, UTF-8), so that they can be hashed as they are; what is signed is the same without the signature, which is
+what ``jq -cjS 'del(.signature)'`` prints.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class Manifest:
     :param sequence: counts the backups of this database, from 1.
     :param previous_sha256: SHA-256 of the bytes of the manifest before this one, ``None`` for the first.
     :param roles: names of the roles that own something or are granted something in the database.
+    :param signature: armored SSHSIG over :func:`signed_text`.
     """
 
     key: str
@@ -98,6 +100,7 @@ class Manifest:
     extensions: tuple[Extension, ...] | None = None
     roles: tuple[str, ...] | None = None
     tables: tuple[Table, ...] | None = None
+    signature: str | None = None
 
     @property
     def rows(self) -> int | None:
@@ -114,12 +117,30 @@ def render(manifest: Manifest) -> bytes:
             continue
         if isinstance(value, datetime.datetime):
             value = value.astimezone(datetime.timezone.utc).strftime(_MOMENT)
+        elif isinstance(value, float) and value.is_integer():
+            value = int(value)  # as jq writes it
         elif isinstance(value, tuple):
             value = [item if isinstance(item, str) else dataclasses.asdict(item) for item in value]
         fields[field.name] = value
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
-        "utf-8"
-    )
+    return _canonical(fields)
+
+
+def signed_text(data: bytes) -> bytes:
+    """What a signature of the manifest *data* is made over: all its fields, also unknown ones, but ``signature``.
+
+    :raises ManifestError: where the bytes hold what canonical JSON can't.
+    """
+    try:
+        fields = strict_json(data)
+        return _canonical({name: value for name, value in fields.items() if name != "signature"})
+    except (NotJson, AttributeError, ValueError, RecursionError):
+        raise _bad("can't be brought into its canonical form") from None
+
+
+def _canonical(fields: t.Mapping[str, t.Any]) -> bytes:
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    # The one printable difference to jq, which escapes this control character too.
+    return text.replace("\x7f", "\\u007f").encode("utf-8")
 
 
 def digest(data: bytes) -> str:
@@ -187,6 +208,7 @@ def parse(data: bytes) -> Manifest:
         extensions=ours.extensions(),
         roles=ours.texts("roles"),
         tables=ours.tables(),
+        signature=ours.text("signature"),
     )
 
 

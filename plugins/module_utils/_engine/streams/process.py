@@ -39,6 +39,7 @@ _PACKAGES = {
     "pg_dumpall": "postgresql-client",
     "pg_restore": "postgresql-client",
     "psql": "postgresql-client",
+    "ssh-keygen": "openssh-client",
 }
 
 

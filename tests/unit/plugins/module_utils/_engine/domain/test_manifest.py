@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import subprocess
 import typing as t
 
 import pytest
@@ -46,6 +47,7 @@ MANIFESTS = st.builds(
         for name in (
             *("database", "system_identifier", "server_version", "dump_version", "encoding", "locale_provider"),
             *("collate", "ctype", "icu_locale", "format", "compression", "host"),
+            "signature",
         )
     },
 )
@@ -76,9 +78,51 @@ def test_what_is_written_is_read_back(written: manifest.Manifest) -> None:
 def test_the_bytes_are_canonical(written: manifest.Manifest) -> None:
     data = manifest.render(written)
     fields = json.loads(data)
-    assert data == json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert data == text.replace("\x7f", "\\u007f").encode("utf-8")
     assert None not in fields.values()
     assert set(CONTRACT) <= set(fields)
+
+
+@given(MANIFESTS)
+def test_the_signed_text_is_everything_but_the_signature(written: manifest.Manifest) -> None:
+    expected = manifest.render(dataclasses.replace(written, signature=None))
+    assert manifest.signed_text(manifest.render(written)) == expected
+    spaced = json.dumps({**json.loads(manifest.render(written)), "signature": "another"}, indent=2)
+    assert manifest.signed_text(spaced.encode()) == expected
+
+
+def test_the_signed_text_holds_unknown_fields() -> None:
+    text = manifest.signed_text(encoded({**CONTRACT, "signature": "s", "later": [1, {"b": 2.5, "a": None}]}))
+    assert text.startswith(b'{"created_at":') and b'"later":[1,{"a":null,"b":2.5}]' in text
+    assert b"signature" not in text
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"a":1e999}', b'{"a":"\\ud800"}', b'{"a":1,"a":2}', b"[" * 5000])
+def test_what_has_no_canonical_form_has_no_signed_text(data: bytes) -> None:
+    with pytest.raises(errors.ManifestError, match="canonical form"):
+        manifest.signed_text(data)
+
+
+def test_jq_makes_the_same_signed_text() -> None:
+    strange = "".join(map(chr, range(128))) + "\u2028\u00e9\u65e5\U0001f600/<>&'"
+    made = manifest.parse(
+        encoded(
+            {
+                **CONTRACT,
+                "schema_version": 1,
+                "database": strange,
+                "size": 2**53 - 1,
+                "duration_seconds": 3.0,
+                "tables": [{"name": strange, "rows": 0, "digest": "d"}],
+                "signature": "of it",
+            }
+        )
+    )
+    for seconds in (3.0, 0.0, 0.001, 12.345, 86399.999, 0.1):
+        data = manifest.render(dataclasses.replace(made, duration_seconds=seconds))
+        jq = ["jq", "--compact-output", "--join-output", "--sort-keys", "del(.signature)"]
+        assert subprocess.run(jq, input=data, stdout=subprocess.PIPE, check=True).stdout == manifest.signed_text(data)
 
 
 def test_the_strategy_covers_every_field() -> None:

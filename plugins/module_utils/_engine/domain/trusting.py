@@ -1,0 +1,286 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Which backups a restore takes: whose signature counts, where a manifest belongs, how old the latest may be.
+
+A manifest is signed with the key of the host that made the backup, as OpenSSH signs files; who may sign is said in
+OpenSSH's own form, the lines of an ``allowed_signers`` file (ssh-keygen(1)).  The signer's name in it is the manifest's
+``host``, so that no host can sign for another one.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import datetime
+import hashlib
+import re
+import struct
+import typing as t
+
+from ..errors import (
+    ConfigurationError,
+    ForgedManifest,
+    Replayed,
+    RevokedSigner,
+    SignersMissing,
+    TrustError,
+    UnknownSigner,
+    Unsigned,
+    WrongDatabase,
+)
+from . import layout
+from .databases import Database
+from .manifest import Manifest
+
+#: What our signatures are for: none made for anything else (a git commit, a file) counts here, nor the other way round.
+NAMESPACE = "manifest@infrazero.database"
+
+SIGNED = "signed"
+UNSIGNED = "unsigned"
+MODES = (SIGNED, UNSIGNED)
+
+#: What a check of a signature can come to.
+GOOD = "good"
+ALTERED = "altered"
+UNKNOWN = "unknown"
+REVOKED = "revoked"
+ELSEWHERE = "elsewhere"
+
+#: A signature with an Ed25519 key has 300 bytes, one with RSA 2,000.
+MAX_SIGNATURE = 16 * 1024
+_ARMOR = re.compile(r"-----BEGIN SSH SIGNATURE-----\s+([A-Za-z0-9+/=\s]+?)\s*-----END SSH SIGNATURE-----\s*\Z")
+#: What can be a name in an allowed_signers file, where commas, wildcards and quotes mean something.
+_SIGNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,254}\Z")
+
+_TOUGH = (
+    "to restore it all the same, say trust: unsigned (--trust unsigned or DB_RESTORE_TRUST=unsigned with restore.sh, "
+    "infrazero_trust in the inventory)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trust:
+    """Whose backups a restore takes.
+
+    :param mode: :data:`SIGNED`: only what a trusted host has signed; :data:`UNSIGNED`: anything, with a warning.
+    :param allowed_signers: contents of an ``allowed_signers`` file.
+    :param revoked_keys: public keys that are not trusted any more, one a line.
+    :param max_age: a latest backup that is older is warned of; ``None``: none is.
+    """
+
+    mode: str = UNSIGNED
+    allowed_signers: str = ""
+    revoked_keys: str = ""
+    max_age: datetime.timedelta | None = datetime.timedelta(hours=48)
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ConfigurationError(f"trust is {self.mode!r}", hint=f"say {SIGNED} or {UNSIGNED}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a check of a signature came to.
+
+    :param reason: :data:`GOOD`, or why not.
+    :param key: fingerprint of the key that signed, as ``ssh-keygen -l`` prints it; ``""``: there is none.
+    :param cause: OpenSSH's own words.
+    """
+
+    reason: str
+    key: str = ""
+    cause: str = ""
+
+
+def key_lines(value: t.Any, *, name: str) -> str:
+    """The text of a file of keys that was given as a text or as a list of lines.
+
+    :param name: how errors call the setting.
+    """
+    if value is None:
+        return ""
+    lines = [value] if isinstance(value, str) else value
+    if not isinstance(lines, (list, tuple)) or not all(isinstance(line, str) for line in lines):
+        raise ConfigurationError(f"{name} is neither a text nor a list of lines", hint="give the lines of the file")
+    return "".join(line.rstrip("\n") + "\n" for line in lines if line.strip())
+
+
+def max_age(hours: float, *, name: str) -> datetime.timedelta | None:
+    """How old the latest backup may be without a warning; 0 hours: as old as it likes.
+
+    :param name: how errors call the setting.
+    """
+    # A NaN fails every comparison.
+    if not 0 <= hours <= 24 * 366 * 100:
+        raise ConfigurationError(f"{name}: {hours} is no number of hours", hint="give hours, or 0 for no limit")
+    return datetime.timedelta(hours=hours) if hours else None
+
+
+def holds_keys(text: str) -> bool:
+    """Whether a file of keys has any line that isn't empty or a comment."""
+    return any(line.strip() and not line.lstrip().startswith("#") for line in text.splitlines())
+
+
+def can_sign(host: str | None) -> bool:
+    """Whether *host* can stand as a signer's name in an ``allowed_signers`` file."""
+    return host is not None and _SIGNER.match(host) is not None
+
+
+def signers_line(host: str, public_key: str) -> str:
+    """The line of an ``allowed_signers`` file that trusts *host* with *public_key* (type and base64)."""
+    return f'{host} namespaces="{NAMESPACE}" {public_key}'
+
+
+def key_of(signature: str) -> str | None:
+    """The public key that an armored SSHSIG says it was made with, in base64 as in a ``.pub`` file.
+
+    Of use for explanations only: it proves nothing.  The form is OpenSSH's PROTOCOL.sshsig.
+    """
+    match = _ARMOR.match(signature)
+    if match is None or len(signature) > MAX_SIGNATURE:
+        return None
+    try:
+        blob = base64.b64decode("".join(match[1].split()), validate=True)
+        (size,) = struct.unpack_from(">I", blob, len(b"SSHSIG") + 4)
+    except (binascii.Error, struct.error):
+        return None
+    start = len(b"SSHSIG") + 8
+    if not blob.startswith(b"SSHSIG") or len(blob) < start + size:
+        return None
+    return base64.b64encode(blob[start : start + size]).decode()
+
+
+def fingerprint(key: str) -> str:
+    """``SHA256:...`` of a public key in base64."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(base64.b64decode(key)).digest()).decode().rstrip("=")
+
+
+# Refusals -----------------------------------------------------------------------------------------------------------
+
+
+def unsigned(url: str, *, what: str) -> TrustError:
+    """The error for a backup that nobody signed.
+
+    :param what: why there is no signature.
+    """
+    return Unsigned(
+        f"{url} is not signed, so anybody who can write to the store may have made it",
+        cause=what,
+        hint=f"choose a backup that a host of yours has signed; backups of older tools have no signature: {_TOUGH}",
+    )
+
+
+def incomplete(said: Manifest, *, url: str) -> TrustError | None:
+    """Why a manifest can't be checked, before its signature is; ``None``: it can be."""
+    if said.signature is None:
+        return unsigned(url, what="its manifest has no signature")
+    missing = [name for name in ("database", "system_identifier", "sequence") if getattr(said, name) is None]
+    if not can_sign(said.host):
+        missing.append("host")
+    if missing:
+        return ForgedManifest(
+            f"the manifest {url} has a signature, but does not say what ours always say",
+            cause=f"no {', no '.join(missing)} that could be checked",
+            hint="it was not made by this collection: find out by whom, and choose another backup",
+        )
+    return None
+
+
+def no_signers(url: str) -> TrustError:
+    """The error where nothing says whose backups are trusted."""
+    return SignersMissing(
+        f"{url} can't be checked: this host does not know whose signatures to trust",
+        cause="there is no allowed_signers, or no line in it",
+        hint="set infrazero_allowed_signers (the role backup gathers the lines of a fleet in the controller's "
+        "infrazero_allowed_signers_file), or write them to allowed_signers beside db.env (/etc/infrazero); " + _TOUGH,
+    )
+
+
+def refusal(verdict: Verdict, said: Manifest, *, url: str) -> TrustError | None:
+    """The error for a signature that does not count; ``None`` for a good one."""
+    if verdict.reason == GOOD:
+        return None
+    if verdict.reason == REVOKED:
+        return RevokedSigner(
+            f"{url} was signed with a key of {said.host} that is revoked",
+            cause=f"revoked_keys names the key {verdict.key}",
+            hint="choose a backup that another key has signed; if this one is known to be from before the key was "
+            f"lost, {_TOUGH}",
+        )
+    if verdict.reason == UNKNOWN:
+        return UnknownSigner(
+            f"{url} was signed with a key that is not trusted",
+            cause=f"it says it is of {said.host}, allowed_signers has no line with the key {verdict.key}",
+            hint=f"if {said.host} is yours, compare that with ssh-keygen -lf /etc/infrazero/signing/id_ed25519.pub "
+            "there, add the key's line to infrazero_allowed_signers (or allowed_signers beside db.env): "
+            f"{signers_line(str(said.host), 'ssh-ed25519 AAAA...')}",
+        )
+    if verdict.reason == ELSEWHERE:
+        return UnknownSigner(
+            f"{url} was signed with a key that is trusted, but not as {said.host} at {said.created_at:%Y-%m-%d %H:%M}",
+            cause=f"key {verdict.key}: {verdict.cause}" if verdict.cause else f"key {verdict.key}",
+            hint="look at the key's line in allowed_signers: the names in front must include the manifest's host, and "
+            "valid-after and valid-before the time of the backup (UTC)",
+        )
+    return ForgedManifest(
+        f"the manifest {url} is not what was signed",
+        cause="its fields, or its signature, were changed afterwards",
+        hint="somebody writes to the store who should not: find out who, and choose another backup",
+    )
+
+
+def misplaced(said: Manifest, *, key: str, url: str, database: Database) -> TrustError | None:
+    """Why a manifest must not lie where it does; ``None``: it may.
+
+    A manifest under the prefix of the database to be restored is that database's; elsewhere it may be that of the
+    database whose name the prefix has.  Restoring one database from another's backup is done by naming that other
+    one's prefix or dump.
+
+    :param key: the manifest's own.
+    :param database: the one to be restored.
+    """
+    pointer = key.endswith(layout.LATEST)
+    own, home = key.startswith(database.prefix), layout.home_of(key)
+    expected = {database.name} if own or home is None else {database.name, home}
+    if said.database is not None and said.database not in expected and (pointer or own or home is not None):
+        return WrongDatabase(
+            f"{url} is a backup of the database {said.database!r}, and lies where those of "
+            f"{(database.name if own or home is None else home)!r} do",
+            hint=f"if a backup of {said.database!r} is meant, name the dump itself as the source: {said.key}",
+        )
+    name = layout.manifest_key(layout.locate(said.key).key).rpartition("/")[2]
+    if not pointer and key.rpartition("/")[2] != name:
+        return Replayed(
+            f"{url} is the manifest of another backup",
+            cause=f"it names {said.key}",
+            hint="somebody has put it there under a wrong name; name the dump itself as the source",
+        )
+    return None
+
+
+# Warnings -----------------------------------------------------------------------------------------------------------
+
+
+def behind(said: Manifest, newer: Manifest) -> str:
+    """What is to be said of a latest manifest beside which there is a *newer* one."""
+    numbers = [f"number {one.sequence or 0} of {one.created_at:%Y-%m-%dT%H:%M:%SZ}" for one in (said, newer)]
+    return (
+        f"latest is {numbers[0]}, but there is {numbers[1]}: latest was rolled back, or a backup was ended before it "
+        f"moved latest; to restore the newer one name {newer.key}"
+    )
+
+
+def aged(said: Manifest, *, now: datetime.datetime, limit: datetime.timedelta | None) -> str | None:
+    """What is to be said of the age of a latest backup; ``None``: nothing."""
+    age = now - said.created_at
+    if age < -datetime.timedelta(minutes=5):
+        return f"the latest backup is of {said.created_at:%Y-%m-%dT%H:%M:%SZ}, which is yet to come: a clock is wrong"
+    if limit is None or age <= limit:
+        return None
+    return (
+        f"the latest backup is {age.total_seconds() / 3600:.0f} hours old, more than "
+        f"{limit.total_seconds() / 3600:g}: did backups stop, or was latest rolled back?"
+    )
