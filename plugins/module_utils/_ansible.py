@@ -27,6 +27,36 @@ if t.TYPE_CHECKING:
 # Options ------------------------------------------------------------------------------------------------------------
 
 
+class _Module(AnsibleModule):
+    """A module that keeps its secrets where Ansible by itself doesn't.
+
+    - Where O(databases) is no list of dictionaries, as when it is given as JSON text, Ansible doesn't know any secret,
+      not even those of other options, and would repeat all of them as what the module was invoked with.
+    - In the system's log it writes lists as Python does, and looks for secrets in that: one with a quote or a backslash
+      in it stands there in clear.
+    """
+
+    _options_read = False
+
+    def __init__(self, **options: t.Any) -> None:
+        super().__init__(**options)
+        self._options_read = True
+
+    def fail_json(self, msg: str, **kwargs: t.Any) -> t.NoReturn:
+        """Fail; options that couldn't be read are not repeated."""
+        if not self._options_read:
+            kwargs["invocation"] = {}
+            # Ansible has taken out what it couldn't read, and quotes it.
+            given = self.params.get("databases")
+            if "databases" in self.params and not (given and all(isinstance(entry, t.Mapping) for entry in given)):
+                msg = "databases is no list of dictionaries. From JSON text it comes by the filter from_json"
+        super().fail_json(msg=msg, **kwargs)
+
+    def log(self, msg: str, log_args: t.Mapping[str, t.Any] | None = None) -> None:
+        """Tell the system's log; that the module was invoked, but not with what."""
+        super().log("Invoked" if log_args else msg)
+
+
 class ArgumentSpec:
     """Options of a module, the rules between them, and the libraries that they need.
 
@@ -67,7 +97,7 @@ class ArgumentSpec:
 
     def module(self, *, supports_check_mode: bool) -> AnsibleModule:
         """The module with its options read; it has failed where they, or the host's libraries, aren't as needed."""
-        module = AnsibleModule(
+        module = _Module(
             argument_spec=self.options,
             mutually_exclusive=self.mutually_exclusive,
             required_one_of=self.required_one_of,

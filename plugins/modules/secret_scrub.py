@@ -79,6 +79,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils import _ansible
 from ..module_utils._scrub import CantScrub, Scrubber
 
 
@@ -118,15 +119,12 @@ def replace(module: AnsibleModule, path: pathlib.Path, data: bytes) -> None:
 
 def main() -> t.NoReturn:
     """Entry point."""
-    module = AnsibleModule(
-        argument_spec={
-            "paths": {"type": "list", "elements": "str", "required": True},
-            "variables": {"type": "list", "elements": "str", "default": ["DATABASES_JSON_PRIVATE_B64"]},
-            "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
-        },
-        supports_check_mode=True,
+    spec = _ansible.ArgumentSpec(
+        paths={"type": "list", "elements": "str", "required": True},
+        variables={"type": "list", "elements": "str", "default": ["DATABASES_JSON_PRIVATE_B64"]},
+        secrets={"type": "list", "elements": "str", "default": [], "no_log": True},
     )
-    module.exit_json(**run(module))
+    _ansible.run(spec.module(supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

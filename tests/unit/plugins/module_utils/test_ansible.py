@@ -96,6 +96,30 @@ def test_secrets_and_nothing_else_are_hidden() -> None:
     }
 
 
+@pytest.mark.parametrize("given", [json.dumps([ENTRY]), json.dumps([ENTRY])[1:], [json.dumps(ENTRY)[1:]], 7])
+def test_nothing_is_repeated_of_options_that_cannot_be_read(given: object, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ansible knows no secret then, not even those of the other options."""
+    params = {"databases": given, "login_password": "canary-of-the-administrator"}
+    result = ended(capsys, lambda: made(_ansible.ArgumentSpec(_ansible.CONNECTION, _ansible.DATABASES), **params))
+    assert "databases is no list of dictionaries" in result["msg"]
+    assert "canary" not in json.dumps(result) and str(IDENTITY) not in json.dumps(result)
+
+
+def test_another_option_that_cannot_be_read_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    params = {"databases": [ENTRY], "login_port": "seven"}
+    result = ended(capsys, lambda: made(_ansible.ArgumentSpec(_ansible.CONNECTION, _ansible.DATABASES), **params))
+    assert "'login_port' is of type" in result["msg"]
+    assert PASSWORD not in json.dumps(result)
+
+
+def test_the_system_log_has_no_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ansible would write is text of Python, in which it doesn't find a secret with a quote or a backslash."""
+    told: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "log", lambda _self, msg, log_args=None: told.append(f"{msg} {log_args}"))
+    made(_ansible.DATABASES, databases=[{**ENTRY, "password": "canary'of\\a\"password"}])
+    assert told == ["Invoked None"]
+
+
 def test_no_option_comes_from_the_environment() -> None:
     assert not any("fallback" in option for part in PARTS.values() for option in part.options.values())
 
