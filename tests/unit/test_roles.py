@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pathlib
 import re
+import runpy
 import typing as t
 
 import pytest
@@ -65,3 +66,17 @@ def test_readme_names_every_variable(role: pathlib.Path) -> None:
 
 def test_there_are_roles() -> None:
     assert {path.name for path in ROLES} >= {"runtime", "bootstrap", "backup", "restore"}
+
+
+@pytest.mark.parametrize("python", ["3.9", "3.11", "3.13"])
+def test_the_controller_fetches_what_the_hosts_python_needs_not_its_own(python: str) -> None:
+    needed = runpy.run_path(str(ROOT / "roles" / "runtime" / "files" / "fetch.py"))["needed"]
+    text = (ROOT / "roles" / "runtime" / "files" / "requirements.txt").read_text(encoding="utf-8")
+    lines = needed(text, python, "x86_64").splitlines()
+    names = [line.partition("==")[0] for line in lines]
+    assert sorted(names) == sorted(set(names))
+    assert {"boto3", "isal", "psycopg2-binary", "pyrage", "tqdm", "xxhash", "zstandard"} < set(names)
+    assert "colorama" not in names  # Windows'
+    assert all(re.fullmatch(r"[a-z0-9-]+==\S+( --hash=sha256:[0-9a-f]{64})+", line) for line in lines)
+    version = re.search(r"^boto3==(\S+) ; python_full_version (<|>=) '3.10'", text, re.MULTILINE)
+    assert version and (f"boto3=={version[1]}" in "\n".join(lines)) == ((python == "3.9") == (version[2] == "<"))
