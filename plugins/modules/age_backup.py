@@ -66,6 +66,13 @@ options:
       - How many seconds a dump waits for a table that somebody holds exclusively.
     type: int
     default: 60
+  signing_key:
+    description:
+      - The host's private key, an Ed25519 key of OpenSSH without passphrase, which the manifests are signed with.
+      - Where there is no such file they are not signed, with a warning.
+    type: path
+    default: /etc/infrazero/signing/id_ed25519
+    version_added: 0.2.0
 seealso:
   - module: infrazero.database.backup_info
   - module: infrazero.database.s3_manifest_restore
@@ -138,6 +145,10 @@ databases:
       description: Counts the backups of this database.
       type: int
       sample: 42
+    signed:
+      description: Whether the manifest is signed.
+      type: bool
+      sample: true
     duration_seconds:
       description: How long it took.
       type: float
@@ -163,12 +174,13 @@ summary:
   sample: backed_up=3 failed=0
 """
 
+import platform
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
-from ..module_utils._engine import backup
+from ..module_utils._engine import authenticity, backup
 from ..module_utils._engine.streams.compression import Compression
 
 
@@ -185,6 +197,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
             jobs=module.params["jobs"],
             take_over=module.params["take_over"],
             lock_wait_seconds=module.params["lock_wait"],
+            signer=authenticity.Signer.at(module.params["signing_key"], host=platform.node()),
         ),
     )
     return _ansible.summed_up(summary, backup.PLANNED if module.check_mode else backup.BACKED_UP)
@@ -201,6 +214,7 @@ def main() -> t.NoReturn:
         compression={"type": "str", "choices": ["gzip", "zstd"], "default": "gzip"},
         take_over={"type": "bool", "default": False},
         lock_wait={"type": "int", "default": 60},
+        signing_key={"type": "path", "default": authenticity.SIGNING_KEY, "no_log": False},
     )
     _ansible.run(spec.module(supports_check_mode=True), run)
 

@@ -126,6 +126,49 @@ options:
     type: list
     elements: str
     default: []
+  trust:
+    description:
+      - With V(signed) only a backup is restored whose manifest a trusted host has signed, and that is found out before
+        anything of the backup is read.
+      - With V(unsigned) any backup is, with a warning for one that V(signed) would refuse.  That is how backups of
+        older tools come in.
+      - A manifest that lies where the backups of another database do is refused with both.
+    type: str
+    choices: [signed, unsigned]
+    default: unsigned
+    version_added: 0.2.0
+  allowed_signers:
+    description:
+      - Who may sign backups, as the text or as a list of the lines of an C(allowed_signers) file of OpenSSH.  The name
+        in front of a line is the host that the manifest names.
+      - When not given, O(allowed_signers_file) is read.
+    type: raw
+    version_added: 0.2.0
+  allowed_signers_file:
+    description:
+      - The C(allowed_signers) file on the host.
+    type: path
+    default: /etc/infrazero/allowed_signers
+    version_added: 0.2.0
+  revoked_keys:
+    description:
+      - Public keys that are not trusted any more, as a text or as a list of lines.
+      - When not given, O(revoked_keys_file) is read.
+    type: raw
+    version_added: 0.2.0
+  revoked_keys_file:
+    description:
+      - The file of revoked keys on the host, if there is one.
+    type: path
+    default: /etc/infrazero/revoked_keys
+    version_added: 0.2.0
+  max_age:
+    description:
+      - A latest backup that is older than so many hours is restored with a warning, it may have been rolled back.
+        None is with V(0).
+    type: float
+    default: 48
+    version_added: 0.2.0
 seealso:
   - module: infrazero.database.age_backup
   - module: infrazero.database.pg_db_bootstrap
@@ -283,8 +326,8 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
-from ..module_utils._engine import restore
-from ..module_utils._engine.domain import restoring
+from ..module_utils._engine import authenticity, restore
+from ..module_utils._engine.domain import restoring, trusting
 from ..module_utils._engine.domain.secret import Secret
 
 
@@ -306,6 +349,12 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         on_connections=params["on_connections"],
         extensions=frozenset(params["extensions"]),
         protected_roles=frozenset(database.user for database in listed.entries),
+        trust=trusting.Trust(
+            mode=params["trust"],
+            allowed_signers=_keys(params, "allowed_signers"),
+            revoked_keys=_keys(params, "revoked_keys"),
+            max_age=trusting.max_age(params["max_age"], name="max_age"),
+        ),
     )
     sha256 = params["expected_sha256"]
     key = params["age_private_key"]
@@ -326,6 +375,11 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         restore.difference(o) for o in summary.outcomes if o.status in (restore.RESTORED, restore.PLANNED)
     ]
     return result
+
+
+def _keys(params: dict[str, t.Any], name: str) -> str:
+    given = params[name]
+    return authenticity.read_keys(params[f"{name}_file"]) if given is None else trusting.key_lines(given, name=name)
 
 
 def main() -> t.NoReturn:
@@ -354,6 +408,12 @@ def main() -> t.NoReturn:
             "default": restoring.TERMINATE,
         },
         extensions={"type": "list", "elements": "str", "default": []},
+        trust={"type": "str", "choices": [trusting.SIGNED, trusting.UNSIGNED], "default": trusting.Trust.mode},
+        allowed_signers={"type": "raw"},
+        allowed_signers_file={"type": "path", "default": authenticity.ALLOWED_SIGNERS},
+        revoked_keys={"type": "raw", "no_log": False},
+        revoked_keys_file={"type": "path", "default": authenticity.REVOKED_KEYS, "no_log": False},
+        max_age={"type": "float", "default": 48},
         mutually_exclusive=[("source", "outstanding_only")],
     )
     _ansible.run(spec.module(supports_check_mode=True), run)

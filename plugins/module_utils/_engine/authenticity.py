@@ -22,8 +22,10 @@ from .stores.base import Store
 from .streams.process import child_environment, run
 from .trust import sshsig
 
-#: Where the role backup leaves the host's key.
+#: Where the role backup leaves the host's key, and the role restore who else is trusted.
 SIGNING_KEY = "/etc/infrazero/signing/id_ed25519"
+ALLOWED_SIGNERS = "/etc/infrazero/allowed_signers"
+REVOKED_KEYS = "/etc/infrazero/revoked_keys"
 #: How many manifests that are newer than the latest are looked at.
 _MOST_NEWER = 10
 
@@ -81,23 +83,8 @@ class Signer:
         return dataclasses.replace(made, signature=sshsig.sign(message, path=self.path, run=_run()))
 
 
-def read_trust(
-    *, mode: str | None, allowed_signers: str, revoked_keys: str, max_age: datetime.timedelta | None
-) -> Trust:
-    """Whose backups a restore takes, by the files of this host; one that isn't there has no lines.
-
-    :param mode: ``None``: as it is by default.
-    :param allowed_signers: path of that file, as *revoked_keys* is.
-    """
-    return Trust(
-        mode=Trust.mode if mode is None else mode,
-        allowed_signers=_text(allowed_signers),
-        revoked_keys=_text(revoked_keys),
-        max_age=max_age,
-    )
-
-
-def _text(path: str) -> str:
+def read_keys(path: str) -> str:
+    """The text of a file of keys on this host; one that isn't there has no lines."""
     try:
         return pathlib.Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -399,10 +399,10 @@ class Host:
         :param mode: what the command line says.
         """
         hours = self.number("DB_RESTORE_MAX_AGE_HOURS", 48)
-        return authenticity.read_trust(
-            mode=mode or self.values.get("DB_RESTORE_TRUST") or None,
-            allowed_signers=str(self.directory / "allowed_signers"),
-            revoked_keys=str(self.directory / "revoked_keys"),
+        return trusting.Trust(
+            mode=mode or self.values.get("DB_RESTORE_TRUST") or trusting.Trust.mode,
+            allowed_signers=authenticity.read_keys(str(self.directory / "allowed_signers")),
+            revoked_keys=authenticity.read_keys(str(self.directory / "revoked_keys")),
             max_age=trusting.max_age(hours, name="DB_RESTORE_MAX_AGE_HOURS"),
         )
 

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+import typing as t
 
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import lineage
@@ -61,3 +63,27 @@ def test_an_empty_prefix_is_anybodys() -> None:
         )
         is None
     )
+
+
+def test_a_number_that_nobody_can_have_reached_is_refused_not_counted_on() -> None:
+    planted = dataclasses.replace(manifest("1"), sequence=2**53)
+    found = lineage.fault(
+        planted, previous_sha256="theirs", system_identifier="1", restored_from_sha256="theirs", made_empty_at=None
+    )
+    assert found is not None and "nobody can have made" in found
+    assert not lineage.is_of(dataclasses.replace(planted, database="app"), database="app", system_identifier="1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "ours"),
+    [
+        ({}, True),
+        ({"database": "other"}, False),
+        ({"system_identifier": "2"}, False),
+        ({"sequence": None}, False),
+        ({"system_identifier": None}, False),
+    ],
+)
+def test_whose_unfinished_backup_it_is(changes: dict[str, t.Any], ours: bool) -> None:
+    said = dataclasses.replace(manifest("1"), **{"database": "app", "sequence": 3, **changes})
+    assert lineage.is_of(said, database="app", system_identifier="1") is ours

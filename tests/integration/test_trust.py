@@ -1,0 +1,385 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Backups that a host of ours signed, and what somebody who can write to the store may put in their place."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import pathlib
+import subprocess
+import typing as t
+
+import pytest
+from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, outcome, restore
+from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import manifest, trusting
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trusting import Trust
+from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
+    ChecksumMismatch,
+    ForgedManifest,
+    ManifestError,
+    NotFound,
+    Replayed,
+    RevokedSigner,
+    SignersMissing,
+    StoreError,
+    TrustError,
+    UnknownSigner,
+    Unsigned,
+    WrongDatabase,
+)
+from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import state
+from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.directory import DirectoryStore
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
+
+from tests.support import scene
+from tests.support.cluster import Cluster
+from tests.support.signing import SigningHost, trust
+
+LATEST = "db/app/latest-dump.json"
+NOON = datetime.datetime(2026, 1, 31, 12, tzinfo=datetime.timezone.utc)
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return tmp_path_factory.mktemp("keys")
+
+
+@pytest.fixture(scope="module")
+def db1(keys: pathlib.Path) -> SigningHost:
+    """The host whose backups these are."""
+    return SigningHost.make(keys, "db1")
+
+
+@pytest.fixture(scope="module")
+def mallory(keys: pathlib.Path) -> SigningHost:
+    """Somebody with a key of his own, who calls himself db1."""
+    return dataclasses.replace(SigningHost.make(keys, "mallory"), name="db1")
+
+
+@pytest.fixture
+def root(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path
+
+
+@pytest.fixture
+def store(root: pathlib.Path) -> Store:
+    return open_store(DirectorySettings(path=str(root)))
+
+
+@pytest.fixture
+def app(cluster: Cluster) -> Database:
+    database = scene.entry("app")
+    scene.make(cluster, database, "CREATE TABLE one AS SELECT generate_series(1, 7) AS id")
+    return database
+
+
+def back_up(
+    cluster: Cluster, store: Store, entry: Database, *, by: SigningHost | None, at: datetime.datetime = NOON
+) -> dict[str, t.Any]:
+    options = BackupOptions(signer=None if by is None else by.signer)
+    made = backup.back_up(entry, settings=cluster.settings, store=store, options=options, moment=at)
+    return dict(made.details)
+
+
+def restored(cluster: Cluster, store: Store, entry: Database, trusted: Trust, **rest: t.Any) -> outcome.Outcome:
+    summary = restore.restore_all(
+        [entry], settings=cluster.settings, store=store, options=RestoreOptions(trust=trusted), **rest
+    )
+    return summary.outcomes[0]
+
+
+def refused(
+    cluster: Cluster, store: Store, entry: Database, trusted: Trust, kind: type[Exception], **rest: t.Any
+) -> str:
+    """The restore fails with exactly this error, and the database is as it was."""
+    look = f"SELECT oid FROM pg_database WHERE datname = '{entry.name}'"
+    before = cluster.psql(look), scene.rows(cluster, entry)
+    error = restored(cluster, store, entry, trusted, **rest).error
+    assert type(error) is kind, error
+    assert error.hint
+    assert (cluster.psql(look), scene.rows(cluster, entry)) == before
+    return str(error)
+
+
+def read(store: Store, key: str = LATEST) -> dict[str, t.Any]:
+    return dict(json.loads(store.get(key, limit=1 << 20)))
+
+
+def write(store: Store, fields: t.Mapping[str, t.Any], key: str = LATEST) -> None:
+    store.put(key, json.dumps(fields, sort_keys=True).encode())
+
+
+def signed_by(host: SigningHost, fields: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """*fields* with a sound signature of *host*'s."""
+    said = manifest.parse(json.dumps(fields).encode())
+    return dict(json.loads(manifest.render(host.signer.sign(said))))
+
+
+def test_a_signed_backup_is_restored(cluster: Cluster, store: Store, app: Database, db1: SigningHost) -> None:
+    assert back_up(cluster, store, app, by=db1, at=datetime.datetime.now(datetime.timezone.utc))["signed"] is True
+    done = restored(cluster, store, app, trust(db1))
+    assert done.error is None
+    assert done.details["warnings"] == []
+
+
+def test_jq_and_ssh_keygen_alone_check_a_manifest(
+    cluster: Cluster, store: Store, root: pathlib.Path, app: Database, db1: SigningHost, mallory: SigningHost
+) -> None:
+    back_up(cluster, store, app, by=db1)
+
+    def check(allowed: str) -> subprocess.CompletedProcess[str]:
+        (root / "allowed_signers").write_text(allowed)
+        # As docs/signing.md has it.
+        script = """
+        set -eu
+        jq --compact-output --join-output --sort-keys 'del(.signature)' latest-dump.json >message
+        jq --raw-output .signature latest-dump.json >message.sig
+        host=$(jq --raw-output .host latest-dump.json)
+        ssh-keygen -Y verify -f allowed_signers -I "$host" -n manifest@infrazero.database -s message.sig <message
+        echo "$(jq --raw-output .sha256 latest-dump.json)  $(jq --raw-output .key latest-dump.json)" | sha256sum --check
+        """
+        (root / "latest-dump.json").write_bytes(store.get(LATEST, limit=1 << 20))
+        return subprocess.run(
+            ["bash", "-c", script], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+
+    good = check(db1.line)
+    assert good.returncode == 0, good.stdout
+    assert 'Good "manifest@infrazero.database" signature for db1' in good.stdout and ": OK" in good.stdout
+    assert check(mallory.line).returncode != 0
+    write(store, {**read(store), "sequence": 2})
+    assert check(db1.line).returncode != 0
+
+
+def test_what_nobody_signed_is_refused(cluster: Cluster, store: Store, app: Database, db1: SigningHost) -> None:
+    made = back_up(cluster, store, app, by=None)
+    assert any("not signed" in warning for warning in made["warnings"])
+    text = refused(cluster, store, app, trust(db1), Unsigned)
+    assert "DB_RESTORE_TRUST=unsigned" in text and "infrazero_trust" in text
+    refused(cluster, store, app, trust(db1), Unsigned, source=made["key"])
+    store.delete(made["manifest"])
+    # The dump alone: nothing vouches for it, whatever SHA-256 somebody was told.
+    refused(cluster, store, app, trust(db1), Unsigned, source=made["key"], expected_sha256=made["sha256"])
+    done = restored(cluster, store, app, Trust(mode=trusting.UNSIGNED), source=made["key"])
+    assert done.error is None
+    assert any("is not signed" in warning for warning in done.details["warnings"])
+
+
+def test_an_older_tools_backup_comes_in_when_that_is_said(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost
+) -> None:
+    made = back_up(cluster, store, app, by=None)
+    store.delete(made["manifest"])
+    write(store, {name: read(store)[name] for name in ("key", "sha256", "created_at")})
+    refused(cluster, store, app, trust(db1), Unsigned)
+    assert restored(cluster, store, app, Trust(mode=trusting.UNSIGNED)).error is None
+
+
+def test_without_signers_it_is_said_what_to_do(cluster: Cluster, store: Store, app: Database, db1: SigningHost) -> None:
+    back_up(cluster, store, app, by=db1)
+    for nobody in ("", "# none yet\n"):
+        text = refused(cluster, store, app, trust(allowed_signers=nobody), SignersMissing)
+        assert "infrazero_allowed_signers" in text and "/etc/infrazero" in text
+
+
+def test_every_field_is_bound(cluster: Cluster, store: Store, app: Database, db1: SigningHost) -> None:
+    made = back_up(cluster, store, app, by=db1)
+    # Nothing of it may be looked at: were it, the error would be another one.
+    store.delete(made["key"])
+    honest = read(store)
+    assert {"database", "system_identifier", "host", "created_at", "sequence", "sha256", "key"} <= set(honest)
+    changed: dict[str, t.Any] = {
+        "key": "db/app/20250101T000000Z.sql.gz.age",
+        "sha256": "0" * 64,
+        "created_at": "2026-01-31T12:00:01Z",
+        "signature": honest["signature"].replace("\n", "", 1),
+    }
+    for name, value in honest.items():
+        other = changed.get(name, value + 1 if isinstance(value, (int, float)) else [] if value else [{"name": "x"}])
+        if isinstance(value, str) and name not in changed:
+            other = f"{value}1"
+        for forged in ({**honest, name: other}, {key: kept for key, kept in honest.items() if key != name}):
+            write(store, forged)
+            error = restored(cluster, store, app, trust(db1)).error
+            assert isinstance(error, (TrustError, ManifestError)), (name, error)
+    write(store, {**honest, "a field of tomorrow": 1})
+    assert type(restored(cluster, store, app, trust(db1)).error) is ForgedManifest
+    write(store, honest)
+    assert type(restored(cluster, store, app, trust(db1)).error) is NotFound, "the honest one is let through"
+
+
+def test_a_forgers_backup_is_refused(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost, mallory: SigningHost
+) -> None:
+    """Whoever has the public age key and can write to the bucket can make a backup that is sound in itself."""
+    back_up(cluster, store, app, by=mallory)
+    text = refused(cluster, store, app, trust(db1), UnknownSigner)
+    assert "ssh-keygen -lf" in text and mallory.signer.host in text
+    # Only the word of somebody who isn't trusted says that it is db1.
+    done = restored(cluster, store, app, Trust(mode=trusting.UNSIGNED, allowed_signers=db1.line))
+    assert any("not trusted" in warning for warning in done.details["warnings"])
+
+
+def test_a_dump_that_was_encrypted_anew_is_refused(
+    cluster: Cluster, store: Store, root: pathlib.Path, app: Database, db1: SigningHost, mallory: SigningHost
+) -> None:
+    made = back_up(cluster, store, app, by=db1)
+    honest = read(store)
+    path = root / made["key"]
+    plain = subprocess.run(["age", "-d", "-i", "-", str(path)], input=_identity(app), stdout=-1, check=True).stdout
+    path.unlink()
+    subprocess.run(["age", "-r", app.recipients[0], "-o", str(path)], input=plain, check=True)
+    refused(cluster, store, app, trust(db1), ChecksumMismatch)
+    # ... with a manifest that goes with it.
+    size = path.stat().st_size
+    digest = subprocess.run(["sha256sum", path], stdout=subprocess.PIPE, text=True, check=True).stdout.split()[0]
+    write(store, {**honest, "sha256": digest, "size": size})
+    refused(cluster, store, app, trust(db1), ForgedManifest)
+    write(store, signed_by(mallory, {**honest, "sha256": digest, "size": size}))
+    refused(cluster, store, app, trust(db1), UnknownSigner)
+
+
+def _identity(entry: Database) -> bytes:
+    assert entry.identity is not None
+    return entry.identity.reveal().encode()
+
+
+def test_a_host_signs_for_nobody_else(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost, keys: pathlib.Path
+) -> None:
+    other = SigningHost.make(keys, "db2")
+    back_up(cluster, store, app, by=dataclasses.replace(other, name="db1"))
+    assert "not as db1" in refused(cluster, store, app, trust(db1, other), UnknownSigner)
+
+
+def test_a_manifest_under_another_backups_name_is_refused(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost
+) -> None:
+    first = back_up(cluster, store, app, by=db1)
+    second = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=1))
+    store.put(second["manifest"], store.get(first["manifest"], limit=1 << 20))
+    refused(cluster, store, app, trust(db1), Replayed, source=second["manifest"])
+    # The dump itself: the manifest beside it is not its own, so there is none.
+    refused(cluster, store, app, trust(db1), Unsigned, source=second["key"])
+
+
+def test_another_tenants_backup_is_refused(cluster: Cluster, store: Store, app: Database, db1: SigningHost) -> None:
+    other = scene.entry("other")
+    scene.make(cluster, other, "CREATE TABLE theirs AS SELECT 1 AS id")
+    back_up(cluster, store, other, by=db1)
+    mine = back_up(cluster, store, app, by=db1)
+    theirs = store.get("db/other/latest-dump.json", limit=1 << 20)
+    store.put(LATEST, theirs)
+    store.put(mine["manifest"], theirs)
+    for mode in trusting.MODES:
+        refused(cluster, store, app, trust(db1, mode=mode), WrongDatabase)
+        refused(cluster, store, app, trust(db1, mode=mode), WrongDatabase, source=mine["manifest"])
+    # On purpose, by name, it stays possible, and is said.
+    key = dataclasses.replace(app, identity=other.identity)
+    done = restored(cluster, store, key, trust(db1), source="db/other/")
+    assert done.error is None
+    assert any("of the database 'other'" in warning for warning in done.details["warnings"])
+
+
+def test_a_latest_that_was_rolled_back_is_said(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost, mallory: SigningHost
+) -> None:
+    first = back_up(cluster, store, app, by=db1)
+    second = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=1))
+    store.put(LATEST, store.get(first["manifest"], limit=1 << 20))
+    # A stranger's newer one doesn't count, nor does one that can't be read.
+    planted = {**read(store), "key": "db/app/20260201T000000Z.sql.gz.age", "sequence": 9}
+    write(store, signed_by(mallory, planted), "db/app/20260201T000000Z.manifest.json")
+    store.put("db/app/20260202T000000Z.manifest.json", b"junk")
+    text = " ".join(restored(cluster, store, app, trust(db1)).details["warnings"])
+    assert "number 1 of 2026-01-31T12:00:00Z, but there is number 2" in text and second["key"] in text
+    assert "hours old, more than 48" in text
+    relaxed = restored(cluster, store, app, trust(db1, max_age=None), source=second["key"])
+    assert relaxed.details["warnings"] == []
+
+
+def test_the_next_backup_follows_the_newest_whatever_latest_says(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost, mallory: SigningHost
+) -> None:
+    first = back_up(cluster, store, app, by=db1)
+    second = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=1))
+    newest = store.get(LATEST, limit=1 << 20)
+    store.put(LATEST, store.get(first["manifest"], limit=1 << 20))
+    planted = {**read(store), "key": "db/app/20260131T140000Z.sql.gz.age", "sequence": 9}
+    write(store, signed_by(mallory, planted), "db/app/20260131T140000Z.manifest.json")
+    third = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=3))
+    assert third["sequence"] == 3
+    assert any(second["key"] in warning for warning in third["warnings"])
+    assert read(store)["previous_sha256"] == manifest.digest(newest)
+
+
+class _Killed(DirectoryStore):
+    """A store at which a run ends before it has moved latest."""
+
+    def put(self, key: str, data: bytes) -> None:
+        raise StoreError("the run ends here")
+
+
+@pytest.mark.parametrize("signs", [True, False])
+def test_a_backup_that_was_ended_before_it_moved_latest_keeps_its_number(
+    cluster: Cluster, store: Store, root: pathlib.Path, app: Database, db1: SigningHost, *, signs: bool
+) -> None:
+    by = db1 if signs else None
+    killed = _Killed(DirectorySettings(path=str(root)))
+    # The very first one, and a later one.
+    for hour, ended in ((0, True), (1, False), (2, True), (3, False)):
+        at = NOON + datetime.timedelta(hours=hour)
+        with pytest.raises(StoreError) if ended else contextlib.nullcontext():
+            back_up(cluster, killed if ended else store, app, by=by, at=at)
+    chain = [store.get(f"db/app/20260131T1{n}0000Z.manifest.json", limit=1 << 20) for n in (2, 3, 4, 5)]
+    links = [(one["sequence"], one.get("previous_sha256")) for one in map(json.loads, chain)]
+    assert links == [(n + 1, manifest.digest(chain[n - 1]) if n else None) for n in range(4)]
+
+
+def test_a_key_is_rotated(cluster: Cluster, store: Store, app: Database, db1: SigningHost, keys: pathlib.Path) -> None:
+    old = back_up(cluster, store, app, by=db1)
+    new = dataclasses.replace(SigningHost.make(keys, "db1-rotated"), name="db1")
+    back_up(cluster, store, app, by=new, at=NOON + datetime.timedelta(hours=1))
+    both = trust(db1, new)
+    assert restored(cluster, store, app, both).error is None
+    assert restored(cluster, store, app, both, source=old["key"]).error is None
+    # The old one only for what it signed until then.
+    until = trust(allowed_signers=f'db1 valid-before="20260131120001" {db1.public_key}\n{new.line}')
+    assert restored(cluster, store, app, until, source=old["key"]).error is None
+    # ... and not at all.
+    assert restored(cluster, store, app, trust(new)).error is None
+    refused(cluster, store, app, trust(new), UnknownSigner, source=old["key"])
+
+
+def test_a_lost_hosts_key_is_revoked(cluster: Cluster, store: Store, app: Database, db1: SigningHost) -> None:
+    back_up(cluster, store, app, by=db1)
+    revoked = trust(db1, revoked_keys=f"# lost\n{db1.public_key} db1\n")
+    assert "revoked" in refused(cluster, store, app, revoked, RevokedSigner)
+    expired = trust(allowed_signers=f'db1 valid-before="20260131115959" {db1.public_key}\n')
+    assert "expired" in refused(cluster, store, app, expired, UnknownSigner)
+
+
+def test_a_fresh_cluster_is_as_strict(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost, mallory: SigningHost
+) -> None:
+    back_up(cluster, store, app, by=mallory)
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        state.begin_bootstrap(conn, {"app": True}, host="here")
+        refused(cluster, store, app, trust(db1), UnknownSigner, outstanding_only=True)
+        assert state.outstanding(conn) == ("app",)
+        assert restored(cluster, store, app, trust(mallory), outstanding_only=True).error is None
+        assert state.outstanding(conn) == ()
+
+
+def test_a_plan_is_as_strict(cluster: Cluster, store: Store, app: Database, db1: SigningHost) -> None:
+    back_up(cluster, store, app, by=None)
+    refused(cluster, store, app, trust(db1), Unsigned, plan_only=True)
