@@ -1,0 +1,215 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Filters: what the playbooks know of a fleet, and say of it at the end."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+Plain = t.Mapping[str, t.Any]
+
+#: Version of the summary's form.
+VERSION = 1
+
+OK = "ok"
+FAILED = "failed"
+UNREACHABLE = "unreachable"
+#: Nothing is known of the host: the run has not come to its end.
+UNFINISHED = "unfinished"
+UNCHANGED = "unchanged"
+PLANNED = "planned"
+
+#: What of a module's outcome of a database goes into the summary, besides its status.
+_DETAILS = ("key", "source", "created_at", "size", "rows", "duration_seconds", "warnings")
+
+
+# Batches --------------------------------------------------------------------------------------------------------------
+
+
+def batches(hosts: t.Sequence[str], serial: object = 0) -> list[list[str]]:
+    """*hosts* in batches of the sizes that *serial* gives, as the keyword of a play means it.
+
+    :param serial: a number, a percentage such as ``"25%"``, or a list of them whose last one goes on until the end.
+        0 is everything at once.
+    :raises AnsibleFilterError: for anything else.
+    """
+    steps = list(serial) if isinstance(serial, (list, tuple)) else [serial]
+    if not steps:
+        raise AnsibleFilterError("infrazero.database.batches: serial is an empty list")
+    sizes = [_size(step, len(hosts)) for step in steps]
+    found: list[list[str]] = []
+    rest = list(hosts)
+    while rest:
+        size = sizes[min(len(found), len(sizes) - 1)] or len(rest)
+        found.append(rest[:size])
+        rest = rest[size:]
+    return found
+
+
+def _size(step: object, count: int) -> int:
+    text = str(step).strip()
+    number = text[:-1] if text.endswith("%") else text
+    if not (number.isascii() and number.isdigit()):
+        raise AnsibleFilterError(
+            f"infrazero.database.batches: serial is a number, a percentage or a list of them, and not {text!r}"
+        )
+    if text.endswith("%"):
+        return max(1, count * int(number) // 100)
+    return int(number)
+
+
+# One host -------------------------------------------------------------------------------------------------------------
+
+
+def host_report(
+    results: t.Mapping[str, Plain],
+    *,
+    entries: t.Sequence[Plain] = (),
+    check_mode: bool = False,
+    unreachable: bool = False,
+    failed_task: Plain | None = None,
+    failed_result: Plain | None = None,
+) -> dict[str, t.Any]:
+    """What became of a host and its databases, without anything secret.
+
+    :param results: of modules as they were registered: ``bootstrap`` of pg_db_bootstrap, ``restore`` of
+        s3_manifest_restore, ``backup`` of age_backup; those that there are.
+    :param entries: of the host's list, where ``bootstrap`` is about all of it.
+    :param check_mode: whether nothing was changed.
+    :param unreachable: whether *failed_result* is that of a host that didn't answer.
+    :param failed_task: the task that failed on the host, as Ansible tells a rescue of it.
+    :param failed_result: its result.
+    """
+    databases = {one["database"]: one for one in _bootstrapped(results.get("bootstrap"), entries, check_mode)}
+    for action in ("restore", "backup"):
+        for outcome in (results.get(action) or {}).get("databases") or ():
+            databases[outcome["database"]] = _outcome(outcome)
+    error = None
+    if failed_result is not None:
+        task = failed_task or {}
+        error = {"task": str(task.get("name") or task.get("action") or ""), "message": _message(task, failed_result)}
+        status = UNREACHABLE if unreachable else FAILED
+    else:
+        status = FAILED if any(one["status"] == FAILED for one in databases.values()) else OK
+    return {"status": status, "error": error, "databases": list(databases.values())}
+
+
+def _bootstrapped(result: Plain | None, entries: t.Sequence[Plain], check_mode: bool) -> t.Iterator[dict[str, t.Any]]:
+    if not result or result.get("failed"):
+        # Of a host where nothing is installed yet the module could not be asked.
+        return iter([{"database": str(entry["name"]), "status": PLANNED} for entry in entries if check_mode])
+    databases, roles = result.get("databases") or {}, result.get("roles") or {}
+
+    def status(entry: Plain) -> str:
+        if entry["name"] in databases.get("created", ()):
+            return PLANNED if check_mode else "created"
+        touched = entry["name"] in databases.get("changed", ())
+        if touched or any(entry.get("user") in roles.get(kind, ()) for kind in ("created", "changed")):
+            return PLANNED if check_mode else "changed"
+        return UNCHANGED
+
+    return iter([{"database": str(entry["name"]), "status": status(entry)} for entry in entries])
+
+
+def _outcome(outcome: Plain) -> dict[str, t.Any]:
+    found = {"database": outcome["database"], "status": outcome["status"]}
+    found.update((name, outcome[name]) for name in _DETAILS if outcome.get(name))
+    if outcome.get("error"):
+        found["error"] = {name: outcome["error"].get(name, "") for name in ("stage", "message", "cause", "hint")}
+    return found
+
+
+def _message(task: Plain, result: Plain) -> str:
+    # In a rescue Ansible hands out also what it doesn't show.
+    if task.get("no_log") or result.get("_ansible_no_log"):
+        return "it failed, and its output may hold secrets"
+    return " ".join(str(result.get("msg") or "it failed").split())
+
+
+# The fleet ------------------------------------------------------------------------------------------------------------
+
+
+def fleet_summary(
+    reports: t.Mapping[str, Plain | None],
+    *,
+    playbook: str,
+    started_at: str,
+    finished_at: str | None = None,
+    check_mode: bool = False,
+) -> dict[str, t.Any]:
+    """What became of all hosts.
+
+    :param reports: those of :func:`host_report` by host, in the order of the inventory; nothing for a host that has
+        none.
+    :param finished_at: when the run came to its end; nothing where it has not.
+    """
+    hosts = [{"host": str(host), **_given_up(report, finished_at)} for host, report in reports.items()]
+    counts: dict[str, int] = {}
+    for host in hosts:
+        for database in host["databases"]:
+            counts[database["status"]] = counts.get(database["status"], 0) + 1
+    return {
+        "version": VERSION,
+        "playbook": playbook,
+        "check_mode": check_mode,
+        "started_at": started_at,
+        "finished_at": finished_at,
+        "ok": finished_at is not None and all(host["status"] == OK for host in hosts),
+        "hosts_by_status": {
+            status: [host["host"] for host in hosts if host["status"] == status]
+            for status in (OK, FAILED, UNREACHABLE, UNFINISHED)
+        },
+        "databases_by_status": dict(sorted(counts.items())),
+        "hosts": hosts,
+    }
+
+
+def _given_up(report: Plain | None, finished_at: str | None) -> Plain:
+    if report:
+        return report
+    if finished_at is None:
+        return {"status": UNFINISHED, "error": None, "databases": []}
+    # Whatever fails is rescued and reported, so only what can't be rescued is left.
+    message = "Ansible has lost the host, in this play or before it: its output says where"
+    return {"status": UNREACHABLE, "error": {"task": "", "message": message}, "databases": []}
+
+
+def fleet_table(summary: Plain) -> list[str]:
+    """The lines of a table of *summary*, a row for each host and database, then one with the totals."""
+    rows = [("HOST", "DATABASE", "STATUS", "DETAILS")]
+    for host in summary["hosts"]:
+        told = any(database["status"] == FAILED for database in host["databases"])
+        if (host["status"] != OK and not told) or not host["databases"]:
+            error = host["error"] or {"task": "", "message": ""}
+            rows.append((host["host"], "-", host["status"], ": ".join(filter(None, (error["task"], error["message"])))))
+        rows += [(host["host"], one["database"], one["status"], _details(one)) for one in host["databases"]]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]).rstrip() for row in rows]
+    by_host = " ".join(f"{status}={len(names)}" for status, names in summary["hosts_by_status"].items() if names)
+    by_database = " ".join(f"{status}={count}" for status, count in summary["databases_by_status"].items())
+    return [*lines, f"hosts: {by_host or 'none'}; databases: {by_database or 'none'}"]
+
+
+def _details(database: Plain) -> str:
+    error = database.get("error")
+    if error:
+        return ": ".join(str(error[name]) for name in ("message", "cause") if error[name])
+    backup = str(database.get("key") or database.get("source") or "")
+    return "; ".join(filter(None, (backup, *database.get("warnings", ()))))
+
+
+class FilterModule:
+    """Filters of infrazero.database."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        """By name."""
+        return {
+            "batches": batches,
+            "fleet_summary": fleet_summary,
+            "fleet_table": fleet_table,
+            "host_report": host_report,
+        }
