@@ -79,6 +79,15 @@ class Exchange:
         self._upstream = upstream
         self._handler = handler
 
+    @property
+    def length(self) -> int:
+        """Bytes that the request's body has."""
+        return int(self._handler.headers.get("content-length", 0))
+
+    def receive(self, count: int) -> bytes:
+        """The next *count* bytes of the body, for faults that come before it was read (see :class:`Early`)."""
+        return self._handler.rfile.read(count)
+
     def forward(self) -> Answer:
         """Ask the real server."""
         connection = http.client.HTTPConnection(*self._upstream)
@@ -108,6 +117,12 @@ class Exchange:
             handler.wfile.write(answer.body[:cut])
         handler.wfile.flush()
 
+    def send_bytes(self, data: bytes) -> None:
+        """Send *data* as it is, whatever it may be, and hang up."""
+        self._handler.wfile.write(data)
+        self._handler.wfile.flush()
+        self.hang_up()
+
     def hang_up(self) -> None:
         """Close the connection in good order."""
         self._handler.close_connection = True
@@ -119,6 +134,16 @@ class Exchange:
 
 
 Fault = t.Callable[[Exchange], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Early:
+    """A fault that comes before the request's body was read."""
+
+    fault: Fault
+
+    def __call__(self, exchange: Exchange) -> None:
+        self.fault(exchange)
 
 
 def refuse(status: int, code: str = "", message: str = "injected") -> Fault:
@@ -178,12 +203,73 @@ def altered(change: t.Callable[[Answer], None]) -> Fault:
     return fault
 
 
+def reset_in_body(count: int) -> Early:
+    """The connection breaks after *count* bytes of the request's body; counted from its end where negative."""
+
+    def fault(exchange: Exchange) -> None:
+        exchange.receive(count if count >= 0 else max(exchange.length + count, 0))
+        exchange.reset()
+
+    return Early(fault)
+
+
+def before(action: t.Callable[[], object], *, reaches: bool = True) -> Fault:
+    """*action* is done before the server is asked.
+
+    :param reaches: whether the request reaches the server then, or its connection breaks.
+    """
+
+    def fault(exchange: Exchange) -> None:
+        action()
+        if reaches:
+            exchange.send(exchange.forward())
+        else:
+            exchange.reset()
+
+    return fault
+
+
+def after(action: t.Callable[[], object]) -> Fault:
+    """The server does what it was asked, and *action* is done before its answer is given."""
+
+    def fault(exchange: Exchange) -> None:
+        answer = exchange.forward()
+        action()
+        exchange.send(answer)
+
+    return fault
+
+
+def amid(count: int, action: t.Callable[[], object]) -> Fault:
+    """*action* is done when *count* bytes of the answer's body were given."""
+
+    def fault(exchange: Exchange) -> None:
+        answer = exchange.forward()
+        exchange.send(answer, cut=count)
+        action()
+        exchange.send_bytes(answer.body[count:])
+
+    return fault
+
+
 @dataclasses.dataclass
-class _Rule:
+class Rule:
+    """A fault that was ordered.
+
+    :ivar fired: how many requests have met it.
+    """
+
     operation: str
     fault: Fault
     skip: int
     times: int | None
+    key: str
+    fired: int = 0
+
+    def is_for(self, request: Request) -> bool:
+        """Whether it is about requests like this one."""
+        about = re.fullmatch(self.operation, request.operation) and re.fullmatch(self.key, request.key, re.DOTALL)
+        return about is not None and self.times != 0
 
 
 class FaultyProxy:
@@ -195,21 +281,24 @@ class FaultyProxy:
     def __init__(self, upstream: str) -> None:
         parts = urllib.parse.urlsplit(upstream)
         self._upstream = (parts.hostname or HOST, parts.port or 80)
-        self._rules: list[_Rule] = []
+        self._rules: list[Rule] = []
         self._lock = threading.Lock()
         self.requests: list[Request] = []
         self._server = _Server((HOST, 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self.endpoint = f"http://{HOST}:{self._server.server_address[1]}"
 
-    def inject(self, operation: str, fault: Fault, *, skip: int = 0, times: int | None = None) -> None:
+    def inject(self, operation: str, fault: Fault, *, skip: int = 0, times: int | None = None, key: str = ".*") -> Rule:
         """Order *fault* for requests of *operation* (a regular expression for all of its name).
 
         :param skip: that many such requests pass before.
         :param times: then that many meet the fault; all of them by default.
+        :param key: a regular expression for all of the object's key.
         """
+        rule = Rule(operation, fault, skip, times, key)
         with self._lock:
-            self._rules.append(_Rule(operation, fault, skip, times))
+            self._rules.append(rule)
+        return rule
 
     def heal(self) -> None:
         """Forget all faults and all requests."""
@@ -235,17 +324,21 @@ class FaultyProxy:
 
     def _fault_for(self, request: Request) -> Fault | None:
         with self._lock:
-            self.requests.append(request)
             for rule in self._rules:
-                if not re.fullmatch(rule.operation, request.operation) or rule.times == 0:
+                if not rule.is_for(request):
                     continue
                 if rule.skip:
                     rule.skip -= 1
                     continue
                 if rule.times is not None:
                     rule.times -= 1
+                rule.fired += 1
                 return rule.fault
         return None
+
+    def _note(self, request: Request) -> None:
+        with self._lock:
+            self.requests.append(request)
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
         proxy = self
@@ -254,10 +347,12 @@ class FaultyProxy:
             protocol_version = "HTTP/1.1"
 
             def _handle(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                request = Request(self.command, self.path, dict(self.headers.items()), body)
+                headers = dict(self.headers.items())
+                fault = proxy._fault_for(Request(self.command, self.path, headers, b""))
+                body = b"" if isinstance(fault, Early) else self.rfile.read(int(self.headers.get("content-length", 0)))
+                request = Request(self.command, self.path, headers, body)
+                proxy._note(request)
                 exchange = Exchange(request, proxy._upstream, self)
-                fault = proxy._fault_for(request)
                 # A client that has had enough hangs up, and the server behind may have been stopped by a test.
                 with contextlib.suppress(OSError):
                     if fault is None:
