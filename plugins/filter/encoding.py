@@ -1,0 +1,26 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters: how a text travels."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+
+from ansible.errors import AnsibleFilterError
+
+
+def gzip_b64(value: object) -> str:
+    """The base64 of the gzip of a text; the same text gives the same."""
+    if not isinstance(value, str):
+        raise AnsibleFilterError("infrazero.database.gzip_b64: only a text can be packed")
+    return base64.b64encode(gzip.compress(value.encode(), mtime=0)).decode()
+
+
+class FilterModule:
+    """Filters of infrazero.database."""
+
+    def filters(self) -> dict[str, object]:
+        """By name."""
+        return {"gzip_b64": gzip_b64}

@@ -1,0 +1,55 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""scrub.py VARIABLE,... PATTERN...: what the module secret_scrub does, on a host that has no Ansible yet.
+
+plugins/module_utils/_scrub.py lies beside it there.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import pathlib
+import sys
+import tempfile
+
+from _scrub import CantScrub, Scrubber
+
+
+def replace(path: pathlib.Path, data: bytes) -> None:
+    """Put a file with *data* in place of the one at *path*, with its owner and mode."""
+    before = path.stat()
+    number, name = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(number, "wb") as stream:
+            stream.write(data)
+            os.fchown(stream.fileno(), before.st_uid, before.st_gid)
+            os.fchmod(stream.fileno(), before.st_mode & 0o7777)
+            os.fsync(stream.fileno())
+        pathlib.Path(name).replace(path)
+    except BaseException:
+        pathlib.Path(name).unlink()
+        raise
+
+
+def main() -> int:
+    """Scrub the files; 0 where none of them holds a secret any more."""
+    scrubber = Scrubber(sys.argv[1].split(","), ())
+    faults = 0
+    # Not pathlib's, whose patterns can't be absolute.
+    matches = (match for pattern in sys.argv[2:] for match in glob.glob(pattern))  # noqa: PTH207
+    for path in sorted({pathlib.Path(match).resolve() for match in matches}):
+        try:
+            data = path.read_bytes() if path.is_file() else b""
+            scrubbed = scrubber.scrub(data)
+            if scrubbed != data:
+                replace(path, scrubbed)
+        except (CantScrub, OSError) as exc:
+            sys.stderr.write(f"private keys may be left in {path}: {exc}\n")
+            faults += 1
+    return min(faults, 1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
