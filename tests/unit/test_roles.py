@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pathlib
 import re
 import runpy
@@ -72,7 +73,7 @@ def test_there_are_roles() -> None:
 def test_the_controller_fetches_what_the_hosts_python_needs_not_its_own(python: str) -> None:
     needed = runpy.run_path(str(ROOT / "roles" / "runtime" / "files" / "fetch.py"))["needed"]
     text = (ROOT / "roles" / "runtime" / "files" / "requirements.txt").read_text(encoding="utf-8")
-    lines = needed(text, python, "x86_64").splitlines()
+    lines = needed(text, python, "x86_64")
     names = [line.partition("==")[0] for line in lines]
     assert sorted(names) == sorted(set(names))
     assert {"boto3", "isal", "psycopg2-binary", "pyrage", "tqdm", "xxhash", "zstandard"} < set(names)
@@ -80,3 +81,22 @@ def test_the_controller_fetches_what_the_hosts_python_needs_not_its_own(python: 
     assert all(re.fullmatch(r"[a-z0-9-]+==\S+( --hash=sha256:[0-9a-f]{64})+", line) for line in lines)
     version = re.search(r"^boto3==(\S+) ; python_full_version (<|>=) '3.10'", text, re.MULTILINE)
     assert version and (f"boto3=={version[1]}" in "\n".join(lines)) == ((python == "3.9") == (version[2] == "<"))
+
+
+def test_the_controller_fetches_only_what_is_missing(tmp_path: pathlib.Path) -> None:
+    missing = runpy.run_path(str(ROOT / "roles" / "runtime" / "files" / "fetch.py"))["missing"]
+    names = (
+        "six-1.0-py2.py3-none-any.whl",
+        "isal-1.0-cp39-cp39-manylinux2014_x86_64.whl",
+        "tqdm-1.0-py3-none-any.whl",
+        "x.whl",
+    )
+    for name in names:
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    hashes = [f"--hash=sha256:{hashlib.sha256(name.encode()).hexdigest()}" for name in names]
+    other = f"--hash=sha256:{'0' * 64}"
+    lines = [f"six==1.0 {other} {hashes[0]}", f"isal==1.0 {hashes[1]}", f"tqdm==1.0 {other}"]
+    assert missing(lines, "3.9", "x86_64", tmp_path) == lines[2:]
+    assert missing(lines, "3.11", "x86_64", tmp_path) == lines[1:]
+    assert missing(lines, "3.9", "aarch64", tmp_path) == lines[1:]
+    assert missing(lines, "3.9", "x86_64", tmp_path / "none") == lines
