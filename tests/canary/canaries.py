@@ -8,13 +8,15 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import pathlib
 import re
 import secrets
 import string
 import typing as t
-import urllib.parse
 
 import pyrage
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 _ALPHABET = string.ascii_letters + string.digits
 #: What stands around the random core of a password: everything that a shell, SQL, JSON, a template or URL escapes.
@@ -35,7 +37,7 @@ class Canary:
 
     name: str
     text: str = dataclasses.field(repr=False)
-    core: str = dataclasses.field(repr=False)
+    core: str | bytes = dataclasses.field(repr=False)
 
 
 def text(name: str) -> Canary:
@@ -65,6 +67,13 @@ def whole(name: str, secret: str) -> Canary:
     return Canary(name, secret, secret)
 
 
+def of_signing_key(name: str, path: pathlib.Path) -> Canary:
+    """The private part of an Ed25519 key in OpenSSH's format; its public part is everywhere, as it should be."""
+    key = load_ssh_private_key(path.read_bytes(), password=None)
+    assert isinstance(key, Ed25519PrivateKey)
+    return Canary(name, path.read_text(encoding="ascii"), key.private_bytes_raw())
+
+
 def _random() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(_CORE_LENGTH))
 
@@ -78,9 +87,9 @@ def _base64(data: bytes) -> t.Iterator[bytes]:
         yield encoded[first:last]
 
 
-def forms(core: str) -> dict[str, bytes]:
+def forms(core: str | bytes) -> dict[str, bytes]:
     """The *core* of a secret in every form that is looked for, by the name of the form."""
-    raw = core.encode("utf-8")
+    raw = core if isinstance(core, bytes) else core.encode("utf-8")
     middle = len(raw) // 2
     found = {
         "as it is": raw,
@@ -91,10 +100,10 @@ def forms(core: str) -> dict[str, bytes]:
         "upper case": raw.upper(),
         "hex": raw.hex().encode(),
         "HEX": raw.hex().upper().encode(),
-        "percent": urllib.parse.quote("".join(f"%{byte:02X}" for byte in raw), safe="%").encode(),
-        "backslash-u": "".join(f"\\u{ord(char):04x}" for char in core).encode(),
-        "UTF-16": core.encode("utf-16-le"),
-        "UTF-16, big": core.encode("utf-16-be"),
+        "percent": "".join(f"%{byte:02X}" for byte in raw).encode(),
+        "backslash-u": "".join(f"\\u{byte:04x}" for byte in raw).encode(),
+        "UTF-16": raw.decode("latin-1").encode("utf-16-le"),
+        "UTF-16, big": raw.decode("latin-1").encode("utf-16-be"),
     }
     for number, once in enumerate(_base64(raw)):
         found[f"base64 at {number}"] = once

@@ -17,11 +17,14 @@ import threading
 import time
 import typing as t
 
+from tests.support.cluster import wait_until
+
 if t.TYPE_CHECKING:
     from tests.support.cluster import Cluster
 
 _PROC = pathlib.Path("/proc")
 _LOG_SOCKET = pathlib.Path("/dev/log")
+_JOURNAL = pathlib.Path("/run/systemd/journal/socket")
 _SWEEPS_PER_SECOND = 200
 #: In folders that everybody shares, what is longer comes from others.
 _LONGEST_SHARED_FILE = 1024 * 1024
@@ -114,27 +117,47 @@ def _parts(data: bytes) -> tuple[bytes, ...]:
 class SystemLog:
     """What is sent to the system's log while it is entered.
 
-    Where nobody listens on /dev/log, as in a container, this does; else the journal is asked.
+    Where nobody listens on /dev/log, as in a container, this does (one at a time: another waits); else the journal is
+    asked.
     """
 
     def __init__(self) -> None:
         self.text = b""
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
         self._since = 0.0
 
     def __enter__(self) -> SystemLog:
         self._since = time.time()
-        with contextlib.suppress(OSError):
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            listener.bind(str(_LOG_SOCKET))
-            _LOG_SOCKET.chmod(0o666)
-            listener.settimeout(0.1)
-            self._socket = listener
-            self._stopping = threading.Event()
-            self._thread = threading.Thread(target=self._receive, args=(listener,), name="system log")
-            self._thread.start()
+        if os.geteuid() == 0 and not _JOURNAL.exists():
+            wait_until(self._listen, seconds=600)
         return self
+
+    def _listen(self) -> bool:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            listener.connect(str(_LOG_SOCKET))
+        except ConnectionRefusedError:
+            _LOG_SOCKET.unlink(missing_ok=True)  # of somebody who is no more
+        except FileNotFoundError:
+            pass
+        else:
+            listener.close()
+            return False
+        listener.close()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            listener.bind(str(_LOG_SOCKET))
+        except OSError:  # somebody was faster
+            listener.close()
+            return False
+        _LOG_SOCKET.chmod(0o666)
+        listener.settimeout(0.1)
+        self._socket = listener
+        self._thread = threading.Thread(target=self._receive, args=(listener,), name="system log")
+        self._thread.start()
+        return True
 
     def _receive(self, listener: socket.socket) -> None:
         while True:
@@ -150,14 +173,14 @@ class SystemLog:
             self._thread.join()
             self._socket.close()
             _LOG_SOCKET.unlink()
-        elif shutil.which("journalctl"):
+        elif self.heard:
             command = ["journalctl", "--no-pager", "--output=export", f"--since=@{self._since:.0f}"]
             self.text = subprocess.run(command, capture_output=True, check=False).stdout
 
     @property
     def heard(self) -> bool:
-        """Whether there is a log that could be read."""
-        return self._socket is not None or shutil.which("journalctl") is not None
+        """Whether there is a log that can be read."""
+        return self._socket is not None or (_JOURNAL.exists() and shutil.which("journalctl") is not None)
 
 
 def files(root: pathlib.Path, *, up_to: int | None = None) -> t.Iterator[tuple[pathlib.Path, bytes]]:

@@ -22,17 +22,19 @@ class Watch:
     """Entered before the run, asked after it.
 
     :param passed_over: ids of processes whose environment is the test's own business.
+    :param log: whether to listen to the system's log, which one watch can at a time.
     """
 
-    def __init__(self, *passed_over: int) -> None:
+    def __init__(self, *passed_over: int, log: bool = True) -> None:
         self.processes = surfaces.ProcessSampler(*passed_over)
         self.log = surfaces.SystemLog()
         self.new_files = surfaces.NewFiles()
+        self._surfaces = (self.new_files, self.processes, *([self.log] if log else []))
         self._outputs: list[tuple[str, bytes]] = []
         self._entered = contextlib.ExitStack()
 
     def __enter__(self) -> Watch:
-        for surface in (self.new_files, self.log, self.processes):
+        for surface in self._surfaces:
             self._entered.enter_context(surface)
         return self
 

@@ -111,14 +111,16 @@ class Host:
         )
         return {NAME: b64(entries)}
 
-    def script(self, name: str, *arguments: str, **switches: str) -> subprocess.CompletedProcess[str]:
+    def script(
+        self, name: str, *arguments: str, path: str = os.defpath, **switches: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run backup.sh or restore.sh; *switches* are those of the environment, without ``DB_RESTORE_``."""
         return subprocess.run(
             [str(self.prefix / name), *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            env={"PATH": os.defpath, **{f"DB_RESTORE_{key}": value for key, value in switches.items()}},
+            env={"PATH": path, **{f"DB_RESTORE_{key}": value for key, value in switches.items()}},
             check=False,
         )
 

@@ -58,7 +58,8 @@ SELECT
   pg_catalog.pg_is_in_recovery()
 """
 
-# A verifier is no password, but somebody could try passwords on it: it must not stand in the server's log.
+# A verifier is no password, but somebody could try passwords on it: it must not stand in the server's log,
+# nor in pg_stat_statements, which monitoring may read.
 _QUIET = """
 BEGIN;
 SET LOCAL log_statement = 'none';
@@ -66,6 +67,7 @@ SET LOCAL log_min_duration_statement = -1;
 SET LOCAL log_min_duration_sample = -1;
 SET LOCAL log_transaction_sample_rate = 0;
 SET LOCAL log_min_error_statement = 'panic';
+SET LOCAL pg_stat_statements.track = 'none';
 """
 
 # Somebody else was faster: the role or database is there now, or its row was changed under our hands.
