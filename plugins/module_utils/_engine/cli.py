@@ -400,7 +400,7 @@ class Host:
         """
         hours = self.number("DB_RESTORE_MAX_AGE_HOURS", 48)
         return trusting.Trust(
-            mode=mode or self.values.get("DB_RESTORE_TRUST") or trusting.Trust.mode,
+            mode=mode or trusting.Trust.mode,
             allowed_signers=authenticity.read_keys(str(self.directory / "allowed_signers")),
             revoked_keys=authenticity.read_keys(str(self.directory / "revoked_keys")),
             max_age=trusting.max_age(hours, name="DB_RESTORE_MAX_AGE_HOURS"),
