@@ -25,7 +25,7 @@ import time
 import types
 import typing as t
 
-from . import authenticity, backup, catalogue, outcome, restore
+from . import access, authenticity, backup, catalogue, outcome, restore
 from .domain import databases, envfile, restoring, trusting
 from .domain.secret import Secret
 from .errors import ConfigurationError, EngineError, IdentityMissing, LockHeld
@@ -206,6 +206,8 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("list", _list, "list backups", "List the backups of databases, newest first.")
     sub.add_argument("--database", metavar="NAME", action="append", help="only this one; may be given several times")
+
+    access.register(command, lambda options: Host.read(options.config).store())
     return parser
 
 
