@@ -11,6 +11,7 @@ ports where nothing listens, certificates nobody vouches for.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import random
 import re
@@ -343,6 +344,23 @@ def test_elsewhere_without_tls_the_hash_of_each_body_is_signed(
     for request in proxy.seen("UploadPart"):
         assert re.fullmatch("[0-9a-f]{64}", request.headers["X-Amz-Content-SHA256"])
         assert "x-amz-checksum-crc32" not in request.headers
+
+
+@pytest.mark.parametrize("operation", ["PutObject", "UploadPart"])
+def test_a_body_that_is_changed_on_its_way_is_refused(
+    store: S3Store, proxy: FaultyProxy, nothing_left: t.Callable[[], bool], operation: str
+) -> None:
+    """This server takes a CRC and never looks at it; MD5s it compares."""
+
+    def change(exchange: Exchange) -> None:
+        request = exchange.request
+        exchange.request = dataclasses.replace(request, body=b"?" + request.body[1:])
+        exchange.send(exchange.forward())
+
+    proxy.inject(operation, change)
+    with pytest.raises(StoreError):
+        store.upload(KEY, Pieces(b"x" if operation == "PutObject" else TWO_PARTS))
+    assert nothing_left()
 
 
 # What the server says -------------------------------------------------------------------------------------------------

@@ -28,6 +28,10 @@ if t.TYPE_CHECKING:
 
     from ..domain.secret import Secret
 
+#: What to do where an object is absent, or is there already.
+ABSENT = "see what is there with the command's list, and choose another backup; was it deleted?"
+TAKEN = "somebody else has written the same key: see that only one host writes to a prefix, and run again"
+
 #: S3's limit for the length of a key in bytes of UTF-8; the directory store keeps to it too.
 MAX_KEY_BYTES = 1024
 

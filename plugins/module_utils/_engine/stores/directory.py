@@ -24,7 +24,7 @@ import typing as t
 
 from ..errors import AccessDenied, AlreadyExists, ConfigurationError, NotFound, StoreError, Unreachable
 from . import filenames
-from .base import Capabilities, DirectorySettings, ObjectInfo, Readable, check_key, read_all
+from .base import ABSENT, TAKEN, Capabilities, DirectorySettings, ObjectInfo, Readable, check_key, read_all
 
 if t.TYPE_CHECKING:
     from types import TracebackType
@@ -154,7 +154,8 @@ class DirectoryStore:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 self._require_root()
                 if key is not None and error.errno == errno.ENOENT:
-                    raise NotFound(f"there is no object {key!a}", stage=stage, cause=f"in {self._root}") from None
+                    cause = f"in {self._root}"
+                    raise NotFound(f"there is no object {key!a}", stage=stage, cause=cause, hint=ABSENT) from None
             raise _error(error, message, stage) from error
 
     def _write(self, key: str, chunks: t.Iterator[bytes], *, replace: bool) -> None:
@@ -297,7 +298,7 @@ def _is_taken(path: pathlib.Path) -> bool:
 
 
 def _exists(key: str, path: pathlib.Path) -> AlreadyExists:
-    return AlreadyExists(f"{key!a} exists already", stage="upload", cause=f"the file {path} is there")
+    return AlreadyExists(f"{key!a} exists already", stage="upload", cause=f"the file {path} is there", hint=TAKEN)
 
 
 def _key_of(path: str) -> str | None:

@@ -16,7 +16,9 @@ Checksums.  ``auto`` sends a CRC-32 with each write over TLS and to the host its
 SHA-256 of each body, which protects more, and a CRC would only cost time.  A server that refuses one form gets the
 other.  An upload in parts finds that out with a part of one byte, which it aborts: nothing stays behind, and no more
 permissions are needed.  To the host itself (plain HTTP to a loopback address) bodies aren't signed: nobody is in
-between, and SHA-256 is most of an upload's processor time.
+between, and SHA-256 is most of an upload's processor time.  Some servers take CRCs and never look at them, so each body
+that goes out as it is (a CRC over TLS comes in a trailer, which only a server that knows it takes apart) has its MD5
+with it, which every server compares.
 
 Permissions: those of :mod:`..domain.policies`.  A host that may not read the dumps it writes learns from a listing
 whether their keys are free, and their sizes afterwards; who else wrote to a key at the same moment it can't tell then.
@@ -24,9 +26,11 @@ whether their keys are free, and their sizes afterwards; who else wrote to a key
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import ctypes
 import dataclasses
+import hashlib
 import ipaddress
 import os
 import secrets
@@ -34,7 +38,7 @@ import typing as t
 import urllib.parse
 
 from ..errors import AccessDenied, AlreadyExists, ConfigurationError, LibraryMissing, NotFound, StoreError
-from .base import Capabilities, ObjectInfo, Readable, S3Settings, check_key, read_all
+from .base import TAKEN, Capabilities, ObjectInfo, Readable, S3Settings, check_key, read_all
 from .s3_errors import CALL_ERRORS, CONNECT_ERRORS, code_of, is_refusal, status_of, translated
 from .s3_reader import S3Reader, etag_of, info_of
 
@@ -253,7 +257,7 @@ class S3Store:
             # A host may write dumps and not read them.
             if self._listed(key) is None:
                 return
-        raise AlreadyExists(f"{self.url(key)!a} exists already", stage="upload")
+        raise AlreadyExists(f"{self.url(key)!a} exists already", stage="upload", hint=TAKEN)
 
     def _listed(self, key: str) -> ObjectInfo | None:
         """What a listing says of the object, for whoever may not look at it; ``None``: it isn't there."""
@@ -553,6 +557,8 @@ def _connect(settings: S3Settings) -> S3Client:
     if elsewhere:
         events.register("before-call.s3", _redirected_already)
     events.register("before-parameter-build.s3.CompleteMultipartUpload", _complete_if_absent)
+    for operation in ("PutObject", "UploadPart"):
+        events.register(f"before-call.s3.{operation}", _with_md5)
     for operation in ("PutObject", "CompleteMultipartUpload"):
         events.register(f"needs-retry.s3.{operation}", _without_refused_condition)
     return client
@@ -569,6 +575,22 @@ def _redirected_already(params: dict[str, t.Any], **_rest: object) -> None:
 def _complete_if_absent(params: dict[str, t.Any], **_rest: object) -> None:
     """Makes every upload in parts create-only; the transfer manager has no argument for it."""
     params["IfNoneMatch"] = "*"
+
+
+def _with_md5(params: dict[str, t.Any], **_rest: object) -> None:
+    """Has the server compare the body with its MD5: a check against accidents, not against people."""
+    algorithm = params["context"].get("checksum", {}).get("request_algorithm", {})
+    if isinstance(algorithm, dict) and algorithm.get("in") == "trailer":
+        return
+    body, digest = params["body"], hashlib.md5(usedforsecurity=False)
+    if isinstance(body, (bytes, bytearray)):
+        digest.update(body)
+    else:
+        start = body.tell()
+        while chunk := body.read(MIB):
+            digest.update(chunk)
+        body.seek(start)
+    params["headers"]["Content-MD5"] = base64.b64encode(digest.digest()).decode("ascii")
 
 
 def _without_refused_condition(

@@ -20,6 +20,7 @@ from ..errors import (
     StoreError,
     Unreachable,
 )
+from .base import ABSENT, TAKEN
 
 try:
     from botocore import exceptions as aws
@@ -59,6 +60,7 @@ _CREDENTIALS = {
     "RequestTimeTooSkewed": "the clock of this host is wrong: let it be set (timedatectl set-ntp true)",
     "RequestExpired": "the clock of this host is wrong: let it be set (timedatectl set-ntp true)",
 }
+_DAMAGED = "bytes were changed on their way to the store: run again, and look into the network and the host's memory"
 _REGION = "the bucket is in another region or behind another endpoint: set both as the store names them"
 _OTHERS = {
     "NoSuchBucket": "create the bucket, or correct its name, the endpoint or the addressing style",
@@ -72,6 +74,9 @@ _OTHERS = {
     "NoSuchUpload": "the upload was aborted by somebody else, such as a lifecycle rule for incomplete uploads",
     "ConditionalRequestConflict": "somebody else writes the same key: run again",
     "OperationAborted": "somebody else works on the same key or bucket: run again",
+    "BadDigest": _DAMAGED,
+    "InvalidDigest": _DAMAGED,
+    "XAmzContentSHA256Mismatch": _DAMAGED,
     "SlowDown": "the store is busy: run again later",
     "ServiceUnavailable": "the store is busy: run again later",
     "InternalError": "the store has a fault of its own: run again later, then ask who runs it",
@@ -124,13 +129,13 @@ def _answered(error: aws.ClientError, message: str, stage: str) -> EngineError:
         if error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-delete-marker") == "true":
             cause += "; it was deleted, a delete marker stands in its place"
             return Deleted(message, stage=stage, cause=cause, hint="its versions may still be there: bring one back")
-        return NotFound(message, stage=stage, cause=cause)
+        return NotFound(message, stage=stage, cause=cause, hint=ABSENT)
     if code in _CREDENTIALS:
         return AccessDenied(message, stage=stage, cause=cause, hint=_CREDENTIALS[code])
     if code in _OTHERS:
         return StoreError(message, stage=stage, cause=cause, hint=_OTHERS[code])
     if status == 412:
-        return AlreadyExists(message, stage=stage, cause=cause)
+        return AlreadyExists(message, stage=stage, cause=cause, hint=TAKEN)
     if status in (401, 403):
         hint = f"the credentials need {_PERMISSIONS[stage]}"
         if stage in ("download", "store"):
