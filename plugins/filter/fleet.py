@@ -99,10 +99,10 @@ def host_report(
 
 
 def _bootstrapped(result: Plain | None, entries: t.Sequence[Plain], check_mode: bool) -> t.Iterator[dict[str, t.Any]]:
-    if not result or result.get("failed"):
-        # Of a host where nothing is installed yet the module could not be asked.
+    databases, roles = (result or {}).get("databases"), (result or {}).get("roles") or {}
+    if databases is None:
+        # It failed, or was skipped: on a host where nothing is installed yet there is nobody to be asked.
         return iter([{"database": str(entry["name"]), "status": PLANNED} for entry in entries if check_mode])
-    databases, roles = result.get("databases") or {}, result.get("roles") or {}
 
     def status(entry: Plain) -> str:
         if entry["name"] in databases.get("created", ()):

@@ -43,6 +43,9 @@ import typing as t
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
+if t.TYPE_CHECKING:
+    from ansible.template import Templar
+
 NAME = "infrazero_databases"
 
 
@@ -84,4 +87,5 @@ class LookupModule(LookupBase):
     ) -> list[object]:
         """One result, whatever was asked for."""
         known = variables or {}
-        return [merged({name: self._templar.template(known[name]) for name in names(known)})]
+        templar = t.cast("Templar", self._templar)
+        return [merged({name: templar.template(known[name]) for name in names(known)})]

@@ -94,8 +94,9 @@ def test_check_mode_plans() -> None:
     report = fleet.host_report({"bootstrap": bootstrap}, entries=ENTRIES, check_mode=True)
     assert statuses(report) == {"shop": "planned", "ledger": "unchanged", "metrics": "unchanged", "wiki": "planned"}
     # Nothing is installed yet, so nobody could be asked.
-    report = fleet.host_report({"bootstrap": {}, "restore": {}}, entries=ENTRIES, check_mode=True)
-    assert set(statuses(report).values()) == {"planned"}
+    for nothing in ({}, {"skipped": True, "changed": False}):
+        report = fleet.host_report({"bootstrap": nothing, "restore": nothing}, entries=ENTRIES, check_mode=True)
+        assert set(statuses(report).values()) == {"planned"}
 
 
 def test_a_failed_bootstrap_says_nothing_of_databases() -> None:

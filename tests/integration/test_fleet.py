@@ -1,0 +1,141 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbooks on hosts of which some fail, are away, or are lost on the way.
+
+Every host is this machine, in check mode, where nothing is installed. What is tested here is who stops whom, and what
+is said of it; that the work itself is done, test_roles.py and the scenarios say.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import typing as t
+
+import pytest
+
+from tests.support import scene
+from tests.support.controller import Controller, Run
+
+#: Connections to it are refused.
+NOWHERE = {"ansible_host": "127.0.0.1", "ansible_port": 1}
+PASSWORD = "canary-of-a-password"
+HOSTS = ("away", "lost", "empty", "wrong", "good")
+
+
+def entry(name: str) -> dict[str, t.Any]:
+    database = scene.entry(name)
+    return {"name": name, "user": name, "password": PASSWORD, "backup_age_public_key": database.recipients[0]}
+
+
+def templated(choices: t.Mapping[str, t.Any], otherwise: t.Any) -> str:
+    """A variable that has a value of its own on some hosts."""
+    return f"{{{{ ({json.dumps(choices)})[inventory_hostname] | default({json.dumps(otherwise)}) }}}}"
+
+
+@pytest.fixture
+def controller(tmp_path: pathlib.Path) -> Controller:
+    return Controller(
+        tmp_path / "controller",
+        {
+            **NOWHERE,
+            # One is not there from the beginning, and one is lost as soon as a task in the middle of the role is over.
+            "ansible_connection": (
+                "{{ 'ssh' if inventory_hostname == 'away' or inventory_hostname == 'lost' and"
+                " __bootstrap_interpreter is defined else 'local' }}"
+            ),
+            "infrazero_databases": templated({"empty": [], "wrong": [{"name": "shop"}]}, [entry("shop")]),
+            "infrazero_databases_host": templated({"good": [entry("wiki")]}, []),
+            "infrazero_prefix": str(tmp_path / "opt"),
+            "infrazero_config_directory": str(tmp_path / "etc"),
+            "infrazero_backup_directory": str(tmp_path / "backups"),
+            "infrazero_summary_file": "summary.json",
+            "bootstrap_scrub_paths": [],
+            "backup_manage_packages": False,
+        },
+    )
+
+
+def summary(controller: Controller) -> dict[str, t.Any]:
+    path = controller.directory / "summary.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    text = path.read_text(encoding="utf-8")
+    assert PASSWORD not in text
+    return json.loads(text)
+
+
+def by_host(found: t.Mapping[str, t.Any]) -> dict[str, dict[str, str]]:
+    return {host["host"]: {one["database"]: one["status"] for one in host["databases"]} for host in found["hosts"]}
+
+
+def messages(found: t.Mapping[str, t.Any]) -> dict[str, str]:
+    return {host["host"]: host["error"]["message"] for host in found["hosts"] if host["error"]}
+
+
+def table(run: Run) -> list[str]:
+    """The lines of the table, as they stand in the output."""
+    lines = [line.strip().strip('",') for line in run.output.splitlines()]
+    start = next(number for number, line in enumerate(lines) if line.startswith("HOST "))
+    return lines[start : next(n for n, line in enumerate(lines) if n > start and line.startswith("hosts: ")) + 1]
+
+
+def test_no_host_stops_another(controller: Controller) -> None:
+    # Batches of one: each of them that fails is one in which no host is left.
+    run = controller.play("bootstrap", "--check", hosts=HOSTS, infrazero_serial=1)
+    assert run.status != 0
+    found = summary(controller)
+    assert found["playbook"] == "bootstrap" and found["check_mode"] and found["finished_at"] and not found["ok"]
+    assert found["hosts_by_status"] == {
+        "ok": ["good"],
+        "failed": ["empty", "wrong"],
+        "unreachable": ["away", "lost"],
+        "unfinished": [],
+    }
+    assert by_host(found) == {
+        "away": {},
+        "lost": {},
+        "empty": {},
+        "wrong": {},
+        "good": {"shop": "planned", "wiki": "planned"},
+    }
+    said = messages(found)
+    assert "Connection refused" in said["away"]
+    assert "lost the host" in said["lost"]
+    assert "no list of databases" in said["empty"]
+    assert "user" in said["wrong"] and "password" in said["wrong"]
+    assert table(run)[0].split() == ["HOST", "DATABASE", "STATUS", "DETAILS"]
+    assert [line.split()[:3] for line in table(run)[1:-1]] == [
+        ["away", "-", "unreachable"],
+        ["lost", "-", "unreachable"],
+        ["empty", "-", "failed"],
+        ["wrong", "-", "failed"],
+        ["good", "shop", "planned"],
+        ["good", "wiki", "planned"],
+    ]
+    assert table(run)[-1] == "hosts: ok=1 failed=2 unreachable=2; databases: planned=2"
+    assert PASSWORD not in run.output
+
+
+def test_a_host_that_is_away_is_summed_up_on_its_own(controller: Controller) -> None:
+    for playbook in ("bootstrap", "backup"):
+        run = controller.play(playbook, "--limit", "away", hosts=HOSTS)
+        assert run.status != 0
+        assert summary(controller)["hosts_by_status"]["unreachable"] == ["away"]
+        assert summary(controller)["playbook"] == playbook
+
+
+def test_a_run_that_never_ended_leaves_no_summary_of_success(controller: Controller) -> None:
+    assert controller.play("bootstrap", "--check", "--limit", "good", hosts=HOSTS).status == 0
+    assert summary(controller)["ok"]
+    # With the last host the run is over, there and then.
+    assert controller.play("bootstrap", "--check", "--limit", "lost", hosts=HOSTS).status != 0
+    found = summary(controller)
+    assert not found["ok"] and found["finished_at"] is None
+    assert found["hosts_by_status"]["unfinished"] == ["lost"]
+
+
+def test_a_size_of_batches_that_is_none(controller: Controller) -> None:
+    run = controller.play("bootstrap", "--check", "--limit", "good", hosts=HOSTS, infrazero_serial="some")
+    assert run.status != 0
+    assert "serial is a number, a percentage or a list of them" in " ".join(run.output.split())
