@@ -21,20 +21,21 @@ OK = 0
 UNFIT = 1
 
 _POLICY = """\
-Print the S3 policy of a role, as JSON for Amazon, MinIO, Ceph and others:
+Print the S3 policy of whoever has these roles, as JSON for Amazon, MinIO, Ceph and others:
 
   host      creates backups; reads manifests only; deletes nothing
   restore   reads backups
   prune     deletes old backups, and reads manifests only
 
-Without --principal it is one to be attached to a user, with --principal the policy of a bucket."""
+A host that is to restore by itself has two of them: policy host restore.  Without --principal it is a policy to be
+attached to a user, with --principal one of the bucket."""
 
 _PROBE = """\
-Try out what the credentials can do, and compare it with their role.  They are those of db.env; with --bucket, those
+Try out what the credentials can do, and compare it with their roles.  They are those of db.env; with --bucket, those
 that boto3 finds (AWS_ACCESS_KEY_ID, AWS_PROFILE, the machine's role).  Nothing of a backup is touched: what is written,
 read and deleted is one object of a few bytes, .infrazero/probe.age below the prefix, which stays there.
 
-The exit status is 1 where they can do more than their role may, or less than it must."""
+The exit status is 1 where they can do more than their roles may, or less than these must."""
 
 
 def register(
@@ -57,7 +58,7 @@ def register(
 
     def policy(options: argparse.Namespace, _reporter: object) -> int:
         document = policies.policy(
-            options.role,
+            options.roles,
             bucket=options.bucket or bucket_of(options).bucket,
             prefixes=options.prefix or [policies.PREFIX],
             principals=options.principal or [],
@@ -67,10 +68,11 @@ def register(
         return OK
 
     def probe(options: argparse.Namespace, _reporter: object) -> int:
+        roles = list(dict.fromkeys(options.role or [policies.HOST]))
         access = try_out(S3Store(bucket_of(options)), options.prefix)
-        findings = policies.judge(access, options.role)
+        findings = policies.judge(access, roles)
         if options.json:
-            sys.stdout.write(json.dumps(_as_dict(options.role, access, findings), indent=2) + "\n")
+            sys.stdout.write(json.dumps(_as_dict(roles, access, findings), indent=2) + "\n")
         else:
             for finding in findings:
                 mark = "ok" if finding.fits else "NOT OK"
@@ -81,7 +83,7 @@ def register(
         return OK if all(finding.fits for finding in findings) else UNFIT
 
     sub = command("policy", policy, "print the S3 policy of a role", _POLICY)
-    sub.add_argument("role", choices=policies.ROLES)
+    sub.add_argument("roles", metavar="ROLE", nargs="+", choices=policies.ROLES, help="host, restore or prune")
     sub.add_argument("--bucket", metavar="NAME", help="default: that of db.env")
     sub.add_argument(
         "--prefix", metavar="PREFIX", action="append", help="below which backups lie (default: db/); several times"
@@ -97,16 +99,20 @@ def register(
     sub.set_defaults(endpoint=None, region=None)
 
     sub = command("probe", probe, "try out what credentials can do in the bucket", _PROBE)
-    sub.add_argument("--role", choices=policies.ROLES, default=policies.HOST, help="default: %(default)s")
+    sub.add_argument(
+        "--role", choices=policies.ROLES, action="append", help="default: host; several times for whoever has several"
+    )
     sub.add_argument("--prefix", metavar="PREFIX", default=policies.PREFIX, help="default: %(default)s")
     sub.add_argument("--bucket", metavar="NAME", help="default: that of db.env, with its credentials")
     sub.add_argument("--endpoint", metavar="URL", help="of the S3 server, with --bucket")
     sub.add_argument("--region", metavar="NAME", help="of the bucket, with --bucket")
 
 
-def _as_dict(role: str, access: policies.Access, findings: t.Sequence[policies.Finding]) -> dict[str, t.Any]:
+def _as_dict(
+    roles: t.Sequence[str], access: policies.Access, findings: t.Sequence[policies.Finding]
+) -> dict[str, t.Any]:
     return {
-        "role": role,
+        "roles": list(roles),
         "fits": all(finding.fits for finding in findings),
         "actions": [
             {"action": finding.action, "answer": finding.answer, "fits": finding.fits, "why": finding.why}

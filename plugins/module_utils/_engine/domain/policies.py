@@ -5,7 +5,8 @@
 """Who may do what with the objects of a bucket: policies in Amazon's form, and what a credential of each role shows.
 
 A host creates; it reads manifests only, and deletes nothing.  A restore reads.  Pruning deletes, but never what points
-to the latest backup.  What is allowed is what :mod:`..stores.s3` asks of a store, and no more.
+to the latest backup.  What is allowed is what :mod:`..stores.s3` asks of a store, and no more.  What is not is denied
+besides: on some servers (Ceph) whoever wrote an object may read it, whatever is allowed.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}\Z")
 #: Names of what says where a backup is: small, in clear, and read by every backup.
 _POINTERS = (f"*{layout.LATEST}", "*latest-tokens.json")
 _MANIFESTS = (*_POINTERS, f"*{layout.MANIFEST_SUFFIX}")
+#: Names of dumps as a host makes them.
+_DUMPS = ("*.age",)
 #: Names of what is written once.
-_IMMUTABLE = ("*.age", f"*{layout.MANIFEST_SUFFIX}")
+_IMMUTABLE = (*_DUMPS, f"*{layout.MANIFEST_SUFFIX}")
 
 
 def probe_key(prefix: str) -> str:
@@ -47,24 +50,22 @@ def probe_latest_key(prefix: str) -> str:
 
 
 def policy(
-    role: str,
+    roles: t.Collection[str],
     *,
     bucket: str,
     prefixes: t.Sequence[str] = (PREFIX,),
     principals: t.Sequence[str] = (),
     conditions: bool = True,
 ) -> dict[str, t.Any]:
-    """The policy of *role* as plain data, for JSON.
+    """The policy of whoever has *roles*, as plain data, for JSON.
 
-    :param role: one of :data:`ROLES`.
-    :param prefixes: below which backups lie, each ending with ``/``; those of one tenant, for a role of its own.
+    :param roles: of :data:`ROLES`; several where a host is to restore by itself.
+    :param prefixes: below which backups lie, each ending with ``/``; those of one tenant, for a user of its own.
     :param principals: ARNs of the users that it is about, for a bucket's policy; none: a policy of users.
     :param conditions: forbid a host to write over what is there.  Amazon knows these conditions; a store that doesn't
         passes over them or refuses the policy.
     :raises ConfigurationError: for names that would be patterns.
     """
-    if role not in ROLES:
-        raise ConfigurationError(f"{role!r} is no role", hint=f"it is one of {', '.join(ROLES)}")
     if not _BUCKET.match(bucket):
         raise ConfigurationError(f"{bucket!r} can't be the name of a bucket", hint="give its name alone")
     for prefix in prefixes:
@@ -74,32 +75,37 @@ def policy(
                 hint="a prefix ends with '/', does not begin with it, and has none of * ? $ \" \\ in it",
             )
     arn = f"arn:aws:s3:::{bucket}"
+    statements = []
 
-    def objects(*names: str) -> list[str]:
-        return [f"{arn}/{prefix}{name}" for prefix in prefixes for name in names]
-
-    def statement(sid: str, effect: str, actions: t.Sequence[str], resources: list[str], **more: t.Any) -> t.Any:
+    def add(sid: str, effect: str, actions: t.Sequence[str], *names: str, **more: t.Any) -> None:
         whose = {"Principal": {"AWS": list(principals)}} if principals else {}
-        return {"Sid": sid, "Effect": effect, **whose, "Action": list(actions), "Resource": resources, **more}
+        objects = [f"{arn}/{prefix}{name}" for prefix in prefixes for name in names]
+        statements.append(
+            {"Sid": sid, "Effect": effect, **whose, "Action": list(actions), "Resource": objects or [arn], **more}
+        )
 
-    # Listing has no condition on the prefix: with one, a store answers "not allowed" for an object that isn't there,
-    # and nobody could tell an absent backup from a forbidden one.
-    statements = [statement("List", "Allow", ["s3:ListBucket"], [arn])]
-    if role == HOST:
-        statements.append(statement("ReadManifests", "Allow", ["s3:GetObject"], objects(*_MANIFESTS)))
-        statements.append(statement("Create", "Allow", ["s3:PutObject", "s3:AbortMultipartUpload"], objects("*")))
+    # Without a condition on the prefix: with one, a store answers "not allowed" for an object that isn't there, and
+    # nobody could tell an absent backup from a forbidden one.
+    add("List", "Allow", ["s3:ListBucket"])
+    if RESTORE in roles:
+        add("Read", "Allow", ["s3:GetObject"], "*")
+    else:
+        add("ReadManifests", "Allow", ["s3:GetObject"], *_MANIFESTS)
+        add("ReadNoDump", "Deny", ["s3:GetObject", "s3:GetObjectVersion"], *_DUMPS)
+    if HOST in roles:
+        add("Create", "Allow", ["s3:PutObject", "s3:AbortMultipartUpload"], "*")
         if conditions:
             # The parts of an upload carry no condition, and make no object.
             unconditional = {"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}}
-            statements.append(
-                statement("NeverOver", "Deny", ["s3:PutObject"], objects(*_IMMUTABLE), Condition=unconditional)
-            )
-    elif role == RESTORE:
-        statements.append(statement("Read", "Allow", ["s3:GetObject"], objects("*")))
+            add("WriteOverNothing", "Deny", ["s3:PutObject"], *_IMMUTABLE, Condition=unconditional)
     else:
-        statements.append(statement("ReadManifests", "Allow", ["s3:GetObject"], objects(*_MANIFESTS)))
-        statements.append(statement("Delete", "Allow", ["s3:DeleteObject"], objects("*")))
-        statements.append(statement("KeepPointers", "Deny", ["s3:DeleteObject"], objects(*_POINTERS)))
+        add("WriteNothing", "Deny", ["s3:PutObject"], "*")
+    if PRUNE in roles:
+        add("Delete", "Allow", ["s3:DeleteObject"], "*")
+        add("DeleteNoPointer", "Deny", ["s3:DeleteObject"], *_POINTERS)
+        add("DeleteNoVersion", "Deny", ["s3:DeleteObjectVersion"], "*")
+    else:
+        add("DeleteNothing", "Deny", ["s3:DeleteObject", "s3:DeleteObjectVersion"], "*")
     return {"Version": "2012-10-17", "Statement": statements}
 
 
@@ -144,7 +150,7 @@ class Access:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One action, whether the answer fits the role, and what there is to say about it."""
+    """One action, whether the answer fits the roles, and what there is to say about it."""
 
     action: str
     answer: str
@@ -152,21 +158,23 @@ class Finding:
     why: str = ""
 
 
-def judge(access: Access, role: str) -> list[Finding]:
-    """Compare what a credential can do with what its *role* must and must not."""
+def judge(access: Access, roles: t.Collection[str]) -> list[Finding]:
+    """Compare what a credential can do with what whoever has *roles* must and must not."""
+    needed = {action for role in roles for action in _NEEDED[role]}
+    who = " and ".join(roles)
     findings = []
     for action in ACTIONS:
         answer = access.answers[action]
-        fits, why = answer == DENIED, f"the role {role} must not"
-        if action in _NEEDED[role]:
-            fits, why = answer == ALLOWED, f"the role {role} can't work without it"
+        fits, why = answer == DENIED, f"{who} must not"
+        if action in needed:
+            fits, why = answer == ALLOWED, f"{who} can't work without it"
         elif answer == UNKNOWN:
             # Where nothing is seen to have a version there is none to lose.
             fits = action == DELETE_VERSION
             why = "there is nothing to try it on"
-        elif action == OVERWRITE and role == HOST and answer == ALLOWED:
+        elif action == OVERWRITE and HOST in roles and answer == ALLOWED:
             fits = bool(access.versions)
             why = "the bucket keeps what was there before" if fits else "and nothing of what was there before is kept"
-        needless = fits and (answer == DENIED or action in _NEEDED[role])
+        needless = fits and (answer == DENIED or action in needed)
         findings.append(Finding(action, answer, fits, "" if needless else why))
     return findings

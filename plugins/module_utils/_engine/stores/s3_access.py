@@ -42,7 +42,7 @@ def try_out(store: S3Store, prefix: str) -> policies.Access:
     kept = version[0] if version else None
     answers[policies.DELETE_VERSION] = policies.UNKNOWN
     if kept is not None:
-        answers[policies.DELETE_VERSION] = _answer(lambda: store.delete_version(key, t.cast(str, kept)))
+        answers[policies.DELETE_VERSION] = _answer(lambda: store.delete_version(key, kept))
     answers[policies.DELETE] = _answer(lambda: store.delete(key))
     return policies.Access(
         answers=answers,
