@@ -1,0 +1,7 @@
+#!/bin/sh
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The password of the example's vault. It guards nothing: all its secrets were made for the example.
+echo example
