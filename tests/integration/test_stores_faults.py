@@ -233,6 +233,15 @@ def test_a_server_that_loses_data_is_found_out(store: S3Store, proxy: FaultyProx
         store.upload(KEY, Pieces(TWO_PARTS))
 
 
+@pytest.mark.parametrize("name", ["put", "put_if_absent"])
+def test_a_server_that_says_done_and_does_nothing_is_found_out(store: S3Store, proxy: FaultyProxy, name: str) -> None:
+    if name == "put":
+        store.put(KEY, b"-")
+    proxy.inject("PutObject", say(200, b""))
+    with pytest.raises(StoreError):
+        CALLS[name](store)
+
+
 def test_a_writer_let_through_after_us_is_found_out(store: S3Store, proxy: FaultyProxy, real: S3Store) -> None:
     def overtaken(exchange: Exchange) -> None:
         real.delete(KEY)
@@ -322,10 +331,10 @@ def test_checksums_are_left_out_where_the_server_refuses_them(
     proxy.inject("PutObject|UploadPart|CreateMultipartUpload", fault)
     store.upload(KEY, Pieces(TWO_PARTS))
     assert real.get(KEY, limit=len(TWO_PARTS)) == TWO_PARTS
-    tried = len(proxy.requests)
+    tried = len(proxy.seen("PutObject"))
     store.put("small.json", b"{}")
-    assert len(proxy.requests) == tried + 1, "what was found out is remembered"
-    assert "x-amz-checksum-crc32" not in proxy.requests[-1].headers
+    assert len(proxy.seen("PutObject")) == tried + 1, "what was found out is remembered"
+    assert "x-amz-checksum-crc32" not in proxy.seen("PutObject")[-1].headers
     assert not store.probe().checksums
 
 

@@ -321,7 +321,8 @@ class S3Store:
             raise StoreError(
                 f"{self.url(key)!a} was replaced by another writer right after its upload",
                 stage="upload",
-                hint="the store doesn't honour create-only writes; see that only one host writes to a prefix",
+                cause="what the store has there is not what it said it had taken",
+                hint="see that only one host writes to a prefix; ask who runs the store whether it keeps what it takes",
             )
         if info.size != size:
             raise StoreError(

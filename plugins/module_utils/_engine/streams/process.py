@@ -219,10 +219,16 @@ class Process:
             )
         cause = _last_lines(self._stderr)
         if self._status > 0:
-            raise ProcessFailed(f"{self._name} ended with exit status {self._status}", stage=self._stage, cause=cause)
+            raise ProcessFailed(
+                f"{self._name} ended with exit status {self._status}",
+                stage=self._stage,
+                cause=cause,
+                hint=f"the cause is in {self._name}'s own words: put that right, then run again",
+            )
         number = -self._status
         name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
-        hint = "if nobody ended it, look for the kernel's out-of-memory killer" if number == signal.SIGKILL else ""
+        killer = ", look for the kernel's out-of-memory killer," if number == signal.SIGKILL else ""
+        hint = f"if nobody ended it on purpose{killer} run again"
         raise ProcessFailed(f"{self._name} was ended by signal {name}", stage=self._stage, cause=cause, hint=hint)
 
     def _ended(self) -> bool:
