@@ -30,6 +30,7 @@ PACKAGE = "ansible_collections.infrazero.database.plugins"
 def hurry() -> None:
     """Wait for nothing longer than a case may take."""
     import botocore.endpoint
+    import s3transfer.utils
     from ansible_collections.infrazero.database.plugins.module_utils._engine import backup
     from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import s3, s3_reader
 
@@ -37,7 +38,9 @@ def hurry() -> None:
     botocore.endpoint.time = types.SimpleNamespace(  # type: ignore[attr-defined]
         time=real.time, sleep=lambda seconds: real.sleep(min(seconds, 0.02))
     )
-    s3.PART_SIZE = 5 * s3.MIB
+    s3.PART_SIZE = s3.MIB
+    most, _least, parts = s3transfer.utils.ChunksizeAdjuster.__init__.__defaults__ or ()
+    s3transfer.utils.ChunksizeAdjuster.__init__.__defaults__ = (most, s3.PART_SIZE, parts)
     s3.CONNECT_SECONDS = 3
     s3.READ_SECONDS = int(os.environ.get("FAULTS_READ_SECONDS", "30"))
     s3_reader.RESUME_SECONDS = 0.02

@@ -52,6 +52,9 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
         "--jobs", type=int, default=min(4, os.cpu_count() or 1), help="cases at a time (default: %(default)s)"
     )
     parser.add_argument("--report", type=pathlib.Path, default=ROOT / "faults.json", help="where the report goes")
+    parser.add_argument(
+        "--resume", action="store_true", help="take over from the report what it says of cases that were as expected"
+    )
     parser.add_argument("--document", action="store_true", help="write the table of docs/faults.md")
     options = parser.parse_args(arguments)
     chosen = [
@@ -66,11 +69,24 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
         for case in chosen:
             print(f"{case.id:45} {case.fault}: {case.expected}")
         return 0
+    kept: list[Result] = []
+    seconds = 0.0
+    if options.resume and options.report.exists():
+        before = json.loads(options.report.read_text(encoding="utf-8"))
+        passed = {said["id"]: said for said in before["cases"] if said["passed"]}
+        kept = [Result.of(case, passed[case.id]) for case in chosen if case.id in passed]
+        chosen = [case for case in chosen if case.id not in passed]
+        seconds = before["seconds"]
     random.Random(options.seed).shuffle(chosen)
     started = time.monotonic()
-    results = run(chosen, seed=options.seed, jobs=options.jobs)
-    report = report_of(results, seed=options.seed, seconds=time.monotonic() - started)
-    options.report.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def write(results: t.Sequence[Result]) -> dict[str, t.Any]:
+        whole = sorted([*kept, *results], key=lambda result: result.case.id)
+        report = report_of(whole, seed=options.seed, seconds=seconds + time.monotonic() - started)
+        options.report.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return report
+
+    report = write(run(chosen, seed=options.seed, jobs=options.jobs, told=write))
     if options.document:
         document(report)
     for key in ("injected", "silent_successes", "lost_backups", "damaged_databases", "failed", "seconds"):
@@ -78,8 +94,13 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     return 1 if report["failed"] else 0
 
 
-def run(cases: t.Sequence[Case], *, seed: int, jobs: int) -> list[Result]:
-    """Try *cases*, *jobs* at a time, each worker in a world of its own."""
+def run(
+    cases: t.Sequence[Case], *, seed: int, jobs: int, told: t.Callable[[t.Sequence[Result]], object] = len
+) -> list[Result]:
+    """Try *cases*, *jobs* at a time, each worker in a world of its own.
+
+    :param told: is given all results after each case.
+    """
     context = multiprocessing.get_context("spawn")
     todo, done = context.Queue(), context.Queue()
     todo.cancel_join_thread()  # where workers end before their time
@@ -103,8 +124,9 @@ def run(cases: t.Sequence[Case], *, seed: int, jobs: int) -> list[Result]:
                 continue
             result = Result(by_id[fields.pop("id")], **fields)
             results.append(result)
-            told = "; ".join(result.faults) if result.faults else result.outcome
-            print(f"{len(results):4}/{len(cases)} {result.seconds:5.1f} s  {result.case.id}: {told}", flush=True)
+            text = "; ".join(result.faults) if result.faults else result.outcome
+            print(f"{len(results):4}/{len(cases)} {result.seconds:5.1f} s  {result.case.id}: {text}", flush=True)
+            told(results)
     finally:
         for worker in workers:
             if len(results) < len(cases):
@@ -112,7 +134,7 @@ def run(cases: t.Sequence[Case], *, seed: int, jobs: int) -> list[Result]:
             worker.join()
     tried = {result.case.id for result in results}
     lost = [Result(case, faults=["the harness: its worker has ended"]) for case in cases if case.id not in tried]
-    return sorted(results + lost, key=lambda result: result.case.id)
+    return results + lost
 
 
 def _work(todo: t.Any, done: t.Any, seed: int, large: bool) -> None:

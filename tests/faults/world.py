@@ -43,7 +43,7 @@ SECONDS = 90
 #: What signatures of manifests are for.
 NAMESPACE = "manifest@infrazero.database"
 #: Bytes that gzip can't make smaller, in the database that is uploaded in parts.
-NOISE = 11 * 1024 * 1024
+NOISE = 6 * 1024 * 1024
 
 Rows = dict[str, tuple[int, str]]
 
@@ -385,6 +385,10 @@ class World:
         if not self.cluster.running:
             self.cluster.start()
         self.tidy()
+        self.reset_databases()
+
+    def reset_databases(self) -> None:
+        """Put the live databases back."""
         for name, live in self.live.items():
             if self.oid(name) != live.oid or self.rows(name) != live.rows:
                 self.live[name] = dataclasses.replace(live, oid=self._renew(name))

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import typing as t
 
-from tests.faults.cases import answers, damage, network
+from tests.faults.cases import answers, damage, network, signals, together
 
 if t.TYPE_CHECKING:
     from tests.faults.trial import Case
 
-_ROOMS = (answers, network, damage)
+_ROOMS = (answers, network, damage, signals, together)
 
 
 def cases() -> list[Case]:
