@@ -85,6 +85,7 @@ class Demo:
         self.databases = [_entry(name) for name in ("shop", "ledger", "looks-like-sql")]
         self.cluster = Cluster(directory=directory / "cluster")
         self.store_variables: dict[str, t.Any] = {}
+        self.server: S3Server | None = None
 
     # The pieces -----------------------------------------------------------------------------------------------------
 
@@ -106,6 +107,7 @@ class Demo:
             self.store_variables = {"infrazero_backup_directory": str(store)}
             return f"no S3 server here ({error}): the directory {store} stands in for the bucket"
         server.create_bucket(BUCKET)
+        self.server = server
         self.store_variables = {
             "infrazero_s3_bucket": BUCKET,
             "infrazero_s3_endpoint": server.endpoint,
@@ -128,6 +130,8 @@ class Demo:
             "infrazero_db_port": self.cluster.port,
             "backup_schedule_method": "none",
             "bootstrap_run_script": str(self.directory / "host" / "run.sh"),
+            # On the controller: the host is going to be lost, and its signatures must count on the next one.
+            "infrazero_allowed_signers_file": str(self.directory / "allowed_signers"),
             **self.store_variables,
         }
         inventory = self.directory / "inventory.json"
@@ -224,6 +228,8 @@ class Demo:
                 f"{b['database']}: {_size(b['plaintext_size'])} of SQL, {_size(b['size'])} stored, {b['key']}"
                 for b in backups.values()
             ]
+        with say("Forging a backup, as somebody would who can write to the bucket, and restoring it") as notes:
+            notes.append(self.forge("ledger"))
         with say("Losing the cluster: the server is killed, its files are deleted") as notes:
             self.cluster.stop(immediate=True)
             self.cluster.destroy()
@@ -270,6 +276,41 @@ class Demo:
         if done.returncode:
             raise DemoError(f"backup.sh ended with {done.returncode}: {done.stdout}{done.stderr}")
         return {one["database"]: one for one in json.loads(done.stdout)["databases"]}
+
+    def forge(self, name: str) -> str:
+        """Put a forged manifest in the place of the latest one, see it refused, put the honest one back."""
+        key = f"db/{name}/latest-dump.json"
+        honest = self.read(key)
+        forged = {**json.loads(honest), "sha256": "0" * 64}
+        self.write(key, json.dumps(forged).encode())
+        private = next(entry["backup_age_private_key"] for entry in self.databases if entry["name"] == name)
+        done = subprocess.run(
+            [str(self.directory / "host" / "opt" / "restore.sh"), name, f"db/{name}/"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "DB_RESTORE_AGE_PRIVATE_KEY": private},
+            check=False,
+        )
+        self.write(key, honest)
+        if done.returncode != 1 or "trust: " not in done.stderr:
+            raise DemoError(
+                f"the forged backup was not refused: restore.sh ended with {done.returncode}: {done.stderr}"
+            )
+        return "refused: " + done.stderr.partition("trust: ")[2].partition("; hint")[0]
+
+    def read(self, key: str) -> bytes:
+        """An object of the store, past the code that is shown."""
+        if self.server is None:
+            return (self.directory / "store" / key).read_bytes()
+        return self.server.client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+    def write(self, key: str, data: bytes) -> None:
+        """Replace an object of the store, past the code that is shown."""
+        if self.server is None:
+            (self.directory / "store" / key).write_bytes(data)
+        else:
+            self.server.client().put_object(Bucket=BUCKET, Key=key, Body=data)
 
     def table(
         self,

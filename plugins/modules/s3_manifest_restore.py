@@ -135,7 +135,7 @@ options:
       - A manifest that lies where the backups of another database do is refused with both.
     type: str
     choices: [signed, unsigned]
-    default: unsigned
+    default: signed
     version_added: 0.2.0
   allowed_signers:
     description:

@@ -32,7 +32,7 @@ import psycopg2  # noqa: E402
 import pyrage  # noqa: E402
 
 import conftest  # noqa: E402  (puts the collection on sys.path)
-from tests.support import sampledata  # noqa: E402
+from tests.support import sampledata, signing  # noqa: E402
 from tests.support.cluster import Cluster  # noqa: E402
 from tests.support.s3server import S3Server  # noqa: E402
 
@@ -114,6 +114,9 @@ class Bench:
         path = self.directory / "db.env"
         path.touch(0o600)
         path.write_text("".join(f"{key}='{value}'\n" for key, value in values.items()), encoding="utf-8")
+        key = self.directory / "signing" / "id_ed25519"
+        host = signing.SigningHost(platform.node(), key, signing.make_key(key))
+        (self.directory / "allowed_signers").write_text(host.line, encoding="utf-8")
 
     def timed(self, label: str, argv: t.Sequence[str], *, environment: t.Mapping[str, str] | None = None) -> None:
         """Run a command, note its seconds and its peak memory (bytes) under *label*."""

@@ -121,6 +121,7 @@ class Scene:
                 **self.store,
                 "age_private_key": self.entries[0]["backup_age_private_key"],
                 "keep_replaced": 0,
+                "trust": "unsigned",
             },
             "backup_info": {"names": ["app", "shop"], **self.store},
             "pg_cluster_info": self.login,

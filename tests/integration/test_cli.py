@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import pathlib
+import platform
 import pty
 import re
 import signal
@@ -23,13 +24,13 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile, trusting
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import lock
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
 
 from conftest import COLLECTIONS
-from tests.support import scene
+from tests.support import scene, signing
 from tests.support.cluster import Cluster, wait_until
 from tests.support.s3server import S3Server
 
@@ -76,6 +77,10 @@ class Host:
         }
         self.config.mkdir(exist_ok=True)
         (self.config / "db.env").write_text(envfile.render(self.values))
+        key = self.config / "signing" / "id_ed25519"
+        if not key.exists():
+            line = trusting.signers_line(platform.node(), signing.make_key(key))
+            (self.config / "allowed_signers").write_text(line + "\n")
 
     def argv(self, *arguments: str) -> list[str]:
         command, *rest = arguments
@@ -374,6 +379,7 @@ def test_bad_arguments_of_a_restore(host: Host, backed_up: Database) -> None:
         ["app", "db/app/", "--keep-replaced=-1"],
         ["app", "db/app/", "--identity-fd", "63"],
         ["app", "db/app/", "--strategy", "hope"],
+        ["app", "db/app/", "--trust", "everybody"],
     ):
         assert host.run("restore", *arguments, **key).status == 2, arguments
     for switch in (
@@ -381,11 +387,40 @@ def test_bad_arguments_of_a_restore(host: Host, backed_up: Database) -> None:
         {"DB_RESTORE_ROLE_MAP": "a"},
         {"DB_RESTORE_SKIP_ACL": "perhaps"},
         {"DB_RESTORE_EXPECTED_SHA256": "abc"},
+        {"DB_RESTORE_TRUST": "perhaps"},
     ):
         ended = host.run("restore", "app", "db/app/", **key, **switch)
         assert ended.status == 2 and next(iter(switch)) in ended.err
     absent = host.run("restore", "app", "db/app/20200101T000000Z.sql.gz.age", **key)
     assert absent.status == 1
+
+
+def test_whom_a_restore_trusts(host: Host, backed_up: Database) -> None:
+    key = {"DB_RESTORE_AGE_PRIVATE_KEY": key_of(backed_up)}
+    trusted = (host.config / "allowed_signers").read_text()
+    (host.config / "revoked_keys").write_text(trusted.split('"')[2])
+    revoked = host.run("restore", "app", "db/app/", "--json", **key)
+    assert revoked.status == 1 and revoked.document["error"]["type"] == "RevokedSigner"
+    (host.config / "revoked_keys").unlink()
+    (host.config / "allowed_signers").unlink()
+    nobody = host.run("restore", "app", "db/app/", **key)
+    assert nobody.status == 1 and "infrazero_allowed_signers" in nobody.err
+    # The command line comes before the environment.
+    assert host.run("restore", "app", "db/app/", "--dry-run", **key, DB_RESTORE_TRUST="signed").status == 1
+    for said in (["--trust", "unsigned"], []):
+        dry = host.run("restore", "app", "db/app/", "--dry-run", *said, **key, DB_RESTORE_TRUST="unsigned")
+        assert dry.status == 0 and "restored on trust" in dry.err
+
+
+def test_a_backup_says_whether_it_is_signed(host: Host, backed_up: Database) -> None:
+    signed = host.run("backup", "--json").document["databases"][0]
+    assert signed["signed"] is True and not any("signed" in warning for warning in signed["warnings"])
+    (host.config / "signing" / "id_ed25519").chmod(0o644)
+    unusable = host.run("backup")
+    assert unusable.status == 2 and "can't be used" in unusable.err
+    (host.config / "signing" / "id_ed25519").unlink()
+    unsigned = host.run("backup", "--json").document["databases"][0]
+    assert unsigned["signed"] is False and any("not signed" in warning for warning in unsigned["warnings"])
 
 
 def test_the_key_through_a_file_descriptor(host: Host, backed_up: Database) -> None:

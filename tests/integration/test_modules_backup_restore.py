@@ -69,7 +69,7 @@ class Scene:
         return self.task("age_backup", *entries, **options)
 
     def restore(self, *entries: Database, **options: t.Any) -> Task:
-        return self.task("s3_manifest_restore", *entries, **{"private": True, **options})
+        return self.task("s3_manifest_restore", *entries, **{"private": True, "trust": "unsigned", **options})
 
     def info(self, *names: str, check: bool = False) -> Task:
         return Task("backup_info", {"names": names, **self.store}, check=check)

@@ -26,6 +26,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.backup 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trusting import UNSIGNED, Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import Deleted, PostgresError
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import databases, load, state
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
@@ -49,9 +50,10 @@ def back_up(cluster: Cluster, store: Store, *entries: Database) -> None:
 
 
 def restored(cluster: Cluster, store: Store, *entries: Database, **changes: t.Any) -> outcome.Summary:
-    """Restore; options of the restore and of restore_all may be given."""
+    """Restore, whoever made the backup; options of the restore and of restore_all may be given."""
     fields = {field.name for field in dataclasses.fields(RestoreOptions)}
-    options = RestoreOptions(**{name: value for name, value in changes.items() if name in fields})
+    given = {name: value for name, value in changes.items() if name in fields}
+    options = RestoreOptions(**{"trust": Trust(mode=UNSIGNED), **given})
     rest = {name: value for name, value in changes.items() if name not in fields}
     return restore.restore_all(entries, settings=cluster.settings, store=store, options=options, **rest)
 
@@ -430,6 +432,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine import 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trusting import UNSIGNED, Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import ConnectionSettings
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
@@ -440,7 +443,7 @@ summary = restore.restore_all(
     entries,
     settings=ConnectionSettings(host=given["host"], port=given["port"]),
     store=open_store(DirectorySettings(path=given["path"])),
-    options=RestoreOptions(),
+    options=RestoreOptions(trust=Trust(mode=UNSIGNED)),
     outstanding_only=True,
 )
 print(summary.line(*restore.STATUSES))
@@ -581,8 +584,9 @@ def test_what_fails_after_the_swap_is_a_warning(
     monkeypatch.setattr(databases, "drop_database", slot)
     monkeypatch.setattr(databases, "drop_loader_role", fails("the role is needed"))
     details = good(restored(cluster, store, app, keep_replaced=datetime.timedelta(0)))
-    assert [w for w in details["warnings"] if "replication slot" in w or "role is needed" in w] == details["warnings"]
-    assert len(details["warnings"]) == 2
+    warnings = [warning for warning in details["warnings"] if not warning.startswith("restored on trust")]
+    assert [w for w in warnings if "replication slot" in w or "role is needed" in w] == warnings
+    assert len(warnings) == 2
     with contextlib.closing(connect(cluster.settings)) as conn:
         assert [kept.name for kept in state.replaced(conn, expired=True)] == [details["kept_as"]]
         assert len(state.restores(conn)) == 1

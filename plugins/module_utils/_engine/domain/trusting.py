@@ -71,7 +71,7 @@ class Trust:
     :param max_age: a latest backup that is older is warned of; ``None``: none is.
     """
 
-    mode: str = UNSIGNED
+    mode: str = SIGNED
     allowed_signers: str = ""
     revoked_keys: str = ""
     max_age: datetime.timedelta | None = datetime.timedelta(hours=48)
