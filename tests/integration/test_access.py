@@ -64,7 +64,8 @@ def server() -> t.Iterator[S3Server]:
 @pytest.fixture
 def proxy(server: S3Server) -> t.Iterator[PolicyProxy]:
     server.create_bucket(BUCKET)
-    with PolicyProxy(server.endpoint, BUCKET, EVERYTHING) as running:
+    running = PolicyProxy(server.endpoint, BUCKET, EVERYTHING)
+    with running:
         yield running
     client = server.client()
     for found in client.list_objects_v2(Bucket=BUCKET).get("Contents", ()):

@@ -102,3 +102,15 @@ def test_hours_that_nothing_can_be_kept_for(hours: float) -> None:
 def test_hours_that_a_replaced_database_is_kept_for() -> None:
     assert restoring.keep_replaced(0, name="x") == datetime.timedelta(0)
     assert restoring.keep_replaced(1.5, name="x") == datetime.timedelta(minutes=90)
+
+
+def test_how_long_a_statement_may_take() -> None:
+    assert read_switches({}, base=BASE).options.statement_timeout == datetime.timedelta(hours=24)
+    options = read_switches({"DB_RESTORE_STATEMENT_TIMEOUT": " 90 "}, base=BASE).options
+    assert options.statement_timeout == datetime.timedelta(seconds=90)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "1h", "٣", "9" * 30])
+def test_a_time_that_is_none(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="DB_RESTORE_STATEMENT_TIMEOUT is no number of seconds"):
+        read_switches({"DB_RESTORE_STATEMENT_TIMEOUT": text}, base=BASE)
