@@ -23,6 +23,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConnectionFailed
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import lock, state
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.reporting import Silent
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams.compression import Compression
@@ -255,6 +256,24 @@ def test_a_second_run_at_the_same_time_is_told_who_is_at_it(cluster: Cluster, st
         text = error(back_up(cluster, store, app))
     assert "another backup or restore" in text and "infrazero.database restore app" in text
     assert keys(store) == []
+
+
+def test_latest_is_not_moved_over_the_backup_of_another_host(cluster: Cluster, store: Store) -> None:
+    """Hosts that begin a prefix at the same time see no lock of each other."""
+    app = scene.entry("app")
+    scene.make(cluster, app, "CREATE TABLE t (id int)")
+    theirs = b'{"created_at":"2026-01-31T03:20:00Z","key":"db/app/theirs.sql.gz.age","sha256":"' + b"0" * 64 + b'"}'
+
+    class Meanwhile(Silent):
+        def stage(self, database: str, stage: str, message: str, *, total: int | None = None) -> None:
+            if stage == "manifest":
+                store.put("db/app/latest-dump.json", theirs)
+
+    summary = backup.back_up_all(
+        [app], settings=cluster.settings, store=store, options=BackupOptions(), reporter=Meanwhile()
+    )
+    assert "moved by somebody else" in error(summary) and "theirs.sql.gz.age" in error(summary)
+    assert store.get("db/app/latest-dump.json", limit=1000) == theirs
 
 
 def test_a_table_that_somebody_holds_is_named_with_its_holder(cluster: Cluster, store: Store) -> None:

@@ -73,6 +73,7 @@ class BackupPlan:
     :param key: key of the dump to be made.
     :param estimated_size: bytes that the database takes in the cluster.
     :param previous: the manifest that ours will follow.
+    :param latest_sha256: SHA-256 of the latest manifest, which is an older one where that one never became it.
     """
 
     database: str
@@ -81,6 +82,7 @@ class BackupPlan:
     cluster: ClusterFacts
     facts: DatabaseFacts
     previous: catalogue.Found | None
+    latest_sha256: str | None
     warnings: tuple[str, ...]
 
     def as_dict(self) -> dict[str, t.Any]:
@@ -117,7 +119,7 @@ def plan_backup(
         )
     with contextlib.closing(connect(settings, database=database.name)) as conn:
         found = facts.database_facts(conn, database.name)
-    previous = catalogue.read_latest(store, database.prefix)
+    previous = latest = catalogue.read_latest(store, database.prefix)
     fault = lineage.fault(
         None if previous is None else previous.manifest,
         previous_sha256=None if previous is None else previous.sha256,
@@ -160,6 +162,7 @@ def plan_backup(
         cluster=cluster,
         facts=found,
         previous=previous,
+        latest_sha256=None if latest is None else latest.sha256,
         warnings=tuple(warnings),
     )
 
@@ -253,6 +256,9 @@ def back_up(
         # A run that was stopped for a while may find another one at work; latest is not ours to move then.
         held.check()
         store.put_if_absent(own_key, data)
+        # Again: nothing stands between this and the last step but the store.
+        held.check()
+        _require_unmoved(plan, database, store=store)
         store.put(layout.latest_key(database.prefix), data)
     details = {
         "key": made.key,
@@ -268,6 +274,21 @@ def back_up(
         "warnings": list(plan.warnings),
     }
     return outcome.Outcome(database.name, BACKED_UP, details)
+
+
+def _require_unmoved(plan: BackupPlan, database: Database, *, store: Store) -> None:
+    """Another host has no lock of ours: latest must still be what it was when this backup began.
+
+    :raises BackupRefused: where somebody has moved it.
+    """
+    now = catalogue.read_latest(store, database.prefix)
+    if now is None or now.sha256 == plan.latest_sha256:
+        return
+    raise BackupRefused(
+        f"{store.url(now.key)} was moved by somebody else while this backup was made",
+        cause=f"it names {now.manifest.key}, made on {now.manifest.host or 'an unknown host'}",
+        hint="see that only one host backs up to a prefix, then run again; this backup is there with its own manifest",
+    )
 
 
 def back_up_all(
