@@ -300,6 +300,7 @@ def test_a_latest_that_was_rolled_back_is_said(
     planted = {**read(store), "key": "db/app/20260201T000000Z.sql.gz.age", "sequence": 9}
     write(store, signed_by(mallory, planted), "db/app/20260201T000000Z.manifest.json")
     store.put("db/app/20260202T000000Z.manifest.json", b"junk")
+    store.put("db/app/20260203T000000Z.manifest.json", store.get(first["manifest"], limit=1 << 20))
     text = " ".join(restored(cluster, store, app, trust(db1)).details["warnings"])
     assert "number 1 of 2026-01-31T12:00:00Z, but there is number 2" in text and second["key"] in text
     assert "hours old, more than 48" in text
@@ -316,6 +317,8 @@ def test_the_next_backup_follows_the_newest_whatever_latest_says(
     store.put(LATEST, store.get(first["manifest"], limit=1 << 20))
     planted = {**read(store), "key": "db/app/20260131T140000Z.sql.gz.age", "sequence": 9}
     write(store, signed_by(mallory, planted), "db/app/20260131T140000Z.manifest.json")
+    # Nor does an honest one that somebody has copied.
+    store.put("db/app/20260131T143000Z.manifest.json", store.get(first["manifest"], limit=1 << 20))
     third = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=3))
     assert third["sequence"] == 3
     assert any(second["key"] in warning for warning in third["warnings"])

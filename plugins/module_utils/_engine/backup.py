@@ -187,8 +187,13 @@ def _unfinished(
     )
     if found is None:
         return None
-    ours = lineage.is_of(found.manifest, database=database.name, system_identifier=cluster.system_identifier)
-    return found if ours else None
+    goes_on = lineage.goes_on(
+        found.manifest,
+        None if latest is None else latest.manifest,
+        database=database.name,
+        system_identifier=cluster.system_identifier,
+    )
+    return found if goes_on else None
 
 
 def back_up(

@@ -62,9 +62,10 @@ def read_latest(store: Store, prefix: str) -> Found | None:
 
 
 def newer(store: Store, prefix: str, *, than: datetime.datetime | None) -> t.Iterator[Found]:
-    """The immutable manifests under *prefix* that are newer by their keys, newest first; no unreadable ones.
+    """The immutable manifests under *prefix* that are newer by their keys, newest first.
 
-    There are some where a backup was ended before it moved latest, and where somebody has moved it back.
+    None that can't be read, or that is another backup's than its key says: anybody can copy an old one.  There are some
+    where a backup was ended before it moved latest, and where somebody has moved it back.
 
     :param than: ``None``: all of them.
     """
@@ -76,7 +77,9 @@ def newer(store: Store, prefix: str, *, than: datetime.datetime | None) -> t.Ite
         if than is not None and moment <= than:
             return
         with contextlib.suppress(ManifestError, NotFound):
-            yield read_manifest(store, key)
+            found = read_manifest(store, key)
+            if layout.manifest_key(found.location.key) == key:
+                yield found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,7 +48,8 @@ def fault(
     return None
 
 
-def is_of(said: Manifest, *, database: str, system_identifier: str) -> bool:
-    """Whether *said* is an honest backup of this database of this cluster."""
+def goes_on(said: Manifest, latest: Manifest | None, *, database: str, system_identifier: str) -> bool:
+    """Whether *said*, newer than *latest*, is of this database of this cluster and counts on from there."""
     ours = (said.database, said.system_identifier) == (database, system_identifier)
-    return ours and said.sequence is not None and said.sequence < _MOST
+    before = 0 if latest is None else latest.sequence or 0
+    return ours and said.sequence is not None and before < said.sequence < _MOST

@@ -71,7 +71,8 @@ def test_a_number_that_nobody_can_have_reached_is_refused_not_counted_on() -> No
         planted, previous_sha256="theirs", system_identifier="1", restored_from_sha256="theirs", made_empty_at=None
     )
     assert found is not None and "nobody can have made" in found
-    assert not lineage.is_of(dataclasses.replace(planted, database="app"), database="app", system_identifier="1")
+    said = dataclasses.replace(planted, database="app")
+    assert not lineage.goes_on(said, None, database="app", system_identifier="1")
 
 
 @pytest.mark.parametrize(
@@ -82,8 +83,15 @@ def test_a_number_that_nobody_can_have_reached_is_refused_not_counted_on() -> No
         ({"system_identifier": "2"}, False),
         ({"sequence": None}, False),
         ({"system_identifier": None}, False),
+        ({"sequence": 2}, False),
     ],
 )
 def test_whose_unfinished_backup_it_is(changes: dict[str, t.Any], ours: bool) -> None:
     said = dataclasses.replace(manifest("1"), **{"database": "app", "sequence": 3, **changes})
-    assert lineage.is_of(said, database="app", system_identifier="1") is ours
+    latest = dataclasses.replace(manifest("1"), sequence=2)
+    assert lineage.goes_on(said, latest, database="app", system_identifier="1") is ours
+
+
+def test_the_first_backup_of_all_may_be_unfinished() -> None:
+    said = dataclasses.replace(manifest("1"), database="app", sequence=1)
+    assert lineage.goes_on(said, None, database="app", system_identifier="1")
