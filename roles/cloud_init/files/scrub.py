@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """scrub.py VARIABLE,... PATTERN...: what the module secret_scrub does, on a host that has no Ansible yet.
 
-plugins/module_utils/_scrub.py lies beside it there.
+Words of standard input are secrets that are taken out wherever they stand.
+plugins/module_utils/_scrub.py lies beside it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def replace(path: pathlib.Path, data: bytes) -> None:
 
 def main() -> int:
     """Scrub the files; 0 where none of them holds a secret any more."""
-    scrubber = Scrubber(sys.argv[1].split(","), ())
+    scrubber = Scrubber(sys.argv[1].split(","), sys.stdin.read().split())
     faults = 0
     # Not pathlib's, whose patterns can't be absolute.
     matches = (match for pattern in sys.argv[2:] for match in glob.glob(pattern))  # noqa: PTH207

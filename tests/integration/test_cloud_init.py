@@ -1,0 +1,205 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role cloud_init: what it renders, what it refuses, and what its script does before Ansible is there."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import pathlib
+import stat
+import subprocess
+import typing as t
+
+import pytest
+import yaml
+
+from tests.support import scene
+from tests.support.controller import Controller, Run
+from tests.support.host import as_json, b64
+
+#: Whatever ends a quote in shell, YAML or JSON, or is a template's.
+NASTY = "'\"\\$(id)`id`{x}%s#: \n\t- é😀\x7f\x85\u2028"
+ENTRIES = [as_json(scene.entry("shop")), as_json(scene.entry("ledger"), password=NASTY)]
+THIRD = as_json(scene.entry("third"))
+PLAYBOOK = [{"hosts": "all", "gather_facts": False, "become": True, "roles": ["infrazero.database.cloud_init"]}]
+
+
+def render(directory: pathlib.Path, *arguments: str, **variables: t.Any) -> Run:
+    playbook = directory / "playbook.yml"
+    playbook.write_text(json.dumps(PLAYBOOK), encoding="utf-8")
+    settings = {
+        "infrazero_databases": ENTRIES,
+        "infrazero_databases_host": [THIRD],
+        "infrazero_s3_bucket": "backups",
+        "infrazero_s3_secret_access_key": NASTY,
+        "infrazero_hosts": "all",
+        "cloud_init_path": str(directory / "user-data"),
+        # Nobody is there: all of it is the controller's work.
+        "ansible_connection": "ssh",
+        "ansible_host": "nobody.invalid",
+    }
+    controller = Controller(directory / "controller", settings)
+    return controller.play(str(playbook), *arguments, hosts=["db1"], **variables)
+
+
+def good(run: Run) -> Run:
+    assert run.status == 0, run.output
+    return run
+
+
+def files(directory: pathlib.Path) -> dict[str, bytes]:
+    """What cloud-init would write, by the names of the files."""
+    text = (directory / "user-data").read_text(encoding="ascii")
+    assert text.startswith("#cloud-config\n")
+    document = yaml.safe_load(text)
+    assert document["runcmd"] == [[file["path"] for file in document["write_files"] if file["permissions"] == "0700"]]
+    return {
+        pathlib.PurePath(file["path"]).name: (
+            gzip.decompress(base64.b64decode(file["content"]))
+            if file.get("encoding") == "gz+b64"
+            else file["content"].encode()
+        )
+        for file in document["write_files"]
+    }
+
+
+def assigned(script: bytes, name: str) -> str:
+    (line,) = [line for line in script.decode().splitlines() if line.startswith(f"export {name}=")]
+    return line.partition('="')[2].rstrip('"')
+
+
+def test_what_a_new_host_is_given(tmp_path: pathlib.Path) -> None:
+    run = good(render(tmp_path, "-vvv", "--diff", cloud_init_settings={"runtime_wheelhouse": "/opt/wheels"}))
+    assert run.changed == 1
+    for entry in ENTRIES:
+        assert entry["backup_age_private_key"] not in run.output
+        assert b64(ENTRIES) not in run.output
+    assert stat.S_IMODE((tmp_path / "user-data").stat().st_mode) == 0o600
+    given = files(tmp_path)
+    script = given["run.sh"]
+    found = json.loads(base64.b64decode(assigned(script, "DATABASES_JSON_PRIVATE_B64")))
+    assert [entry["name"] for entry in found] == ["shop", "ledger", "third"]
+    assert found[1] == ENTRIES[1]
+
+    inventory = tmp_path / "inventory.yml"
+    inventory.write_bytes(gzip.decompress(base64.b64decode(assigned(script, "INFRAZERO_INVENTORY_B64"))))
+    listed = Controller(tmp_path / "host", {}).play(str(show(tmp_path)), "--inventory", str(inventory))
+    assert json.loads((tmp_path / "seen.json").read_text(encoding="utf-8")) == {
+        "ansible_connection": "local",
+        "infrazero_s3_bucket": "backups",
+        "infrazero_s3_secret_access_key": NASTY,
+        "runtime_wheelhouse": "/opt/wheels",
+    }, listed.output
+
+    subprocess.run(["/bin/sh", "-n"], input=script, check=True)
+    assert good(render(tmp_path, cloud_init_settings={"runtime_wheelhouse": "/opt/wheels"})).changed == 0
+
+
+def show(directory: pathlib.Path) -> pathlib.Path:
+    """A playbook that writes down what db1 knows."""
+    names = ["ansible_connection", "infrazero_s3_bucket", "infrazero_s3_secret_access_key", "runtime_wheelhouse"]
+    seen = "{{ dict(names | zip(query('ansible.builtin.vars', *names))) | to_json }}"
+    path = directory / "show.yml"
+    copy = {"content": seen, "dest": str(directory / "seen.json"), "mode": "0600"}
+    play = {"hosts": "db1", "gather_facts": False, "vars": {"names": names}, "tasks": [{"ansible.builtin.copy": copy}]}
+    path.write_text(json.dumps([play]), encoding="utf-8")
+    return path
+
+
+def test_over_the_limit_nothing_is_written(tmp_path: pathlib.Path) -> None:
+    many = [as_json(scene.entry(f"database-{number}")) for number in range(80)]
+    run = render(tmp_path, infrazero_databases=[*many, {**as_json(scene.entry("huge")), "password": "x" * 5000}])
+    said = " ".join(run.output.split())
+    assert run.status != 0
+    assert not (tmp_path / "user-data").exists()
+    for part in ("the provider takes 32768", "the list of 82 databases", "huge", "infrazero_s3_secret_access_key"):
+        assert part in said, said
+    assert many[0]["backup_age_private_key"] not in run.output
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"infrazero_databases": [{"name": "a b"}]}, "holds whitespace"),
+        ({"infrazero_databases": [], "infrazero_databases_host": []}, "There is no list of databases for db1"),
+        ({"cloud_init_collection": "x\ny"}, "cloud_init_collection has something else than printable ASCII"),
+        ({"cloud_init_collection_sha256": "abc"}, "no SHA-256"),
+        ({"cloud_init_infisical_private_key": "age1xyz"}, "no age private key"),
+    ],
+)
+def test_what_it_refuses(tmp_path: pathlib.Path, variables: dict[str, t.Any], message: str) -> None:
+    run = render(tmp_path, **variables)
+    assert run.status != 0
+    assert message in " ".join(run.output.split()), run.output
+    assert not (tmp_path / "user-data").exists()
+
+
+@pytest.fixture
+def booting(tmp_path: pathlib.Path) -> pathlib.Path:
+    """The directory of a host on which cloud-init has written the files; ansible-core can't be installed there."""
+    directory = tmp_path / "boot strap"
+    directory.mkdir()
+    good(
+        render(
+            tmp_path,
+            cloud_init_directory=str(directory),
+            cloud_init_wheelhouse=str(tmp_path / "nothing"),
+            cloud_init_infisical_private_key=ENTRIES[0]["backup_age_private_key"],
+        )
+    )
+    for name, content in files(tmp_path).items():
+        (directory / name).write_bytes(content)
+    return directory
+
+
+def boot(
+    directory: pathlib.Path, *arguments: str, given: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/sh", str(directory / "run.sh"), *arguments],
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], **environment},
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a first boot is root's")
+def test_the_private_keys_leave_the_disk_whatever_comes_of_it(booting: pathlib.Path) -> None:
+    done = boot(booting)
+    assert done.returncode == 1
+    assert "failed with status 1" in done.stderr
+    for path in booting.rglob("*"):
+        if path.is_file():
+            for entry in ENTRIES:
+                assert entry["backup_age_private_key"].encode() not in path.read_bytes(), path
+    lines = (booting / "run.sh").read_text(encoding="utf-8").splitlines()
+    for name in ("DATABASES_JSON_PRIVATE_B64", "INFISICAL_DB_BACKUP_AGE_PRIVATE_KEY", "INFRAZERO_INVENTORY_B64"):
+        assert f'export {name}=""' in lines
+    assert stat.S_IMODE((booting / "inventory.yml").stat().st_mode) == 0o600
+
+    # Another run wants the list again, and takes it in three forms.
+    inventory = (booting / "inventory.yml").read_bytes()
+    assert "there is no private list" in boot(booting).stderr
+    assert "neither base64 nor a JSON array" in boot(booting, "-", given="'; id; '").stderr
+    for again in (
+        boot(booting, "-", given=json.dumps(ENTRIES, indent=2)),
+        boot(booting, "-", given=b64(ENTRIES) + "\n"),
+        boot(booting, DATABASES_JSON_PRIVATE_B64=b64(ENTRIES)),
+    ):
+        assert "installing ansible-core" in again.stdout, again.stderr
+    assert (booting / "inventory.yml").read_bytes() == inventory
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a first boot is root's")
+def test_where_the_keys_can_not_be_taken_off_the_disk_nothing_is_done(booting: pathlib.Path) -> None:
+    (booting / "scrub.py").unlink()
+    done = boot(booting)
+    assert done.returncode == 1
+    assert "nothing else was done" in done.stderr
+    assert "installing" not in done.stdout
