@@ -12,6 +12,7 @@ import copy
 import io
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import typing as t
@@ -36,6 +37,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.streams
 from conftest import COLLECTIONS
 from tests.support import scene
 from tests.support.cluster import Cluster
+from tests.support.controller import Controller
 from tests.support.policyproxy import PolicyProxy
 from tests.support.s3server import S3Server
 
@@ -246,3 +248,16 @@ def test_the_commands_write_policies_and_say_what_is_wrong(server: S3Server, pro
 
     nothing = run(server, "probe", "--bucket", BUCKET, "--endpoint", "http://127.0.0.1:9")
     assert nothing.returncode == 1 and "nothing answers" in nothing.stderr
+
+
+def test_the_playbook_writes_policies_into_files(tmp_path: pathlib.Path) -> None:
+    controller = Controller(tmp_path, {})
+    written = ("bucket=backups", f"dest={tmp_path}/policies", '{"prefixes": ["db/shop/"]}')
+    arguments = [argument for each in written for argument in ("-e", each)]
+    done = controller.play("policies", *arguments, hosts=("localhost",))
+    assert done.status == 0, done.output
+    for roles in (["host"], ["host", "restore"], ["restore"], ["prune"]):
+        text = (tmp_path / "policies" / f"{'-and-'.join(roles)}.json").read_text(encoding="utf-8")
+        assert json.loads(text) == policies.policy(roles, bucket="backups", prefixes=["db/shop/"])
+    assert controller.play("policies", *arguments, hosts=("localhost",)).changed == 0
+    assert "Say for which bucket" in controller.play("policies", hosts=("localhost",)).output
