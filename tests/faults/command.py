@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import pathlib
@@ -88,13 +89,17 @@ def serve(descriptor: int) -> None:
     A request is arguments and environment as JSON, and two descriptors for output.  What goes back: the process's
     number, and later its end.
     """
-    import boto3.session  # noqa: F401
+    import boto3.session
+    import botocore.session
     import psycopg2  # noqa: F401
     import pyrage  # noqa: F401
     from ansible.module_utils import basic  # noqa: F401
     from ansible_collections.infrazero.database.plugins.module_utils import _ansible  # noqa: F401
     from ansible_collections.infrazero.database.plugins.module_utils._engine import cli  # noqa: F401
 
+    # What a client is made of is read from files, which takes longer than all that a small run does.
+    botocore.session.create_loader = functools.cache(botocore.session.create_loader)  # type: ignore[assignment]
+    boto3.session.Session(aws_access_key_id="x", aws_secret_access_key="x").client("s3", region_name="us-east-1")
     wanted = socket.socket(fileno=descriptor)
     waking, woken = socket.socketpair()
     waking.setblocking(False)

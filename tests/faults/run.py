@@ -74,7 +74,7 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     if options.resume and options.report.exists():
         before = json.loads(options.report.read_text(encoding="utf-8"))
         passed = {said["id"]: said for said in before["cases"] if said["passed"]}
-        kept = [Result.of(case, passed[case.id]) for case in chosen if case.id in passed]
+        kept = [Result.of(case, passed[case.id]) for case in all_cases.cases() if case.id in passed]
         chosen = [case for case in chosen if case.id not in passed]
         seconds = before["seconds"]
     random.Random(options.seed).shuffle(chosen)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import pathlib
 import random
 import re
 import signal
@@ -141,6 +142,9 @@ class Trial:
         self.restored: Rows = self.live.backed_up
         self.same_oid = True
         self.either_rows = False
+        self._ending: list[t.Callable[[], object]] = []
+        self._root: pathlib.Path | None = None
+        self._always: dict[str, str] = {}
         self._waiting: list[t.Callable[[], object]] = []
         self.may_leave = False
         self.rerun = True
@@ -206,13 +210,25 @@ class Trial:
             raise RuntimeError("there is no run to be signalled")
         self.running.send(number)
 
+    def ends(self, action: t.Callable[[], object]) -> None:
+        """*action* is done when the case is over."""
+        self._ending.append(action)
+
+    def use_directory(self, path: pathlib.Path) -> None:
+        """Let the directory *path* be the store of this case, with the good backups in it."""
+        for key, data in self.good.items():
+            (path / key).parent.mkdir(parents=True, exist_ok=True)
+            (path / key).write_bytes(data)
+        self._root = path
+        self._always = {"DB_BACKUP_BUCKET": "", "DB_BACKUP_DIRECTORY": str(path)}
+
     def soon(self, action: t.Callable[[], object]) -> None:
         """Do *action*, which waits for its moment, beside the run."""
         self._waiting.append(action)
 
     def objects(self) -> dict[str, bytes]:
         """What lies in the store."""
-        return self.world.stored(self.bucket)
+        return self.world.stored(self.bucket, root=self._root)
 
     def manifest(self, **changes: t.Any) -> bytes:
         """The latest manifest with fields changed (``...``: left out), signed as it is then."""
@@ -232,7 +248,7 @@ class Trial:
     def run(self) -> Ended:
         """Run the command; a bootstrap is two modules, as its role runs them."""
         world, live = self.world, self.live
-        settings = self.settings if self.first else {}
+        settings = {**self._always, **(self.settings if self.first else {})}
         environment = dict(self.environment) if self.first else {}
         arguments = self.arguments if self.first else []
         if self.case.stage == BOOTSTRAP:
@@ -297,9 +313,9 @@ class Trial:
             for waiting in self._waiting:
                 in_background(waiting)
             ended = self.run()
-            result.injected = self.injected
             self._judge(result, ended)
             self._judge_store(result, ended)
+            result.injected = self.injected
             self.first = False
             self._heal()
             self._judge_database(result, ended)
@@ -312,6 +328,8 @@ class Trial:
             self._heal()
             if self.running is not None and self.running.status() is None:
                 self.running.send(signal.SIGKILL)
+            while self._ending:
+                self._ending.pop()()
             self.world.drop_bucket(self.bucket)
         result.faults += self._failures
         if not result.injected:

@@ -263,6 +263,7 @@ class World:
         self.cluster = Cluster(configuration={"max_connections": "25"})
         self.server = S3Server(directory / "s3")
         self._bare: Cluster | None = None
+        self._other: Cluster | None = None
         self._large = large
         self._stack = contextlib.ExitStack()
         self._proven: set[tuple[str, str]] = set()
@@ -296,9 +297,15 @@ class World:
     def __exit__(self, *_exception: object) -> None:
         self._stack.close()
 
+    def use_bare(self, cluster: Cluster | None) -> None:
+        """Let *cluster* be the bare one; ``None``: the usual one again."""
+        self._other = cluster
+
     @property
     def bare(self) -> Cluster:
         """A second cluster, with nothing in it but what initdb makes; made when it is first asked for."""
+        if self._other is not None:
+            return self._other
         if self._bare is None:
             self._bare = self._stack.enter_context(Cluster())
         return self._bare
@@ -433,9 +440,9 @@ class World:
         """Store an object past the proxy."""
         self.s3.put_object(Bucket=bucket, Key=key, Body=data)
 
-    def stored(self, bucket: str) -> dict[str, bytes]:
-        """Everything in *bucket*: the server keeps objects as files."""
-        root = self.server.data / bucket
+    def stored(self, bucket: str, *, root: pathlib.Path | None = None) -> dict[str, bytes]:
+        """Everything in *bucket*, whose objects the server keeps as files, or in the directory *root*."""
+        root = root or self.server.data / bucket
         return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
     def drop_bucket(self, bucket: str) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import typing as t
 
-from tests.faults.cases import answers, damage, network, signals, together
+from tests.faults.cases import answers, clock, damage, disk, inputs, network, server, signals, together
 
 if t.TYPE_CHECKING:
     from tests.faults.trial import Case
 
-_ROOMS = (answers, network, damage, signals, together)
+_ROOMS = (answers, network, damage, signals, together, server, disk, clock, inputs)
 
 
 def cases() -> list[Case]:
