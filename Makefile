@@ -18,7 +18,7 @@ export PATH := $(BIN):$(PATH)
 # A few workers: each of them starts PostgreSQL and S3 servers of its own.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 
-.PHONY: help setup setup-lint demo test lint bench docs lock clean
+.PHONY: help setup setup-lint demo test faults lint bench docs lock clean
 
 help: ## what there is to make
 	@echo "infrazero.database: make TARGET"
@@ -39,6 +39,10 @@ test: setup-lint lint ## lint, then unit and integration tests, with real Postgr
 	@echo "== unit and integration tests"
 	@"$(PYTHON)" -m pytest -q -n $(WORKERS) --dist loadfile tests/unit tests/integration
 
+faults: setup ## inject some hundred faults into real runs, and look at what is left (ONLY=CASE, SEED=N, JOBS=N); writes faults.json
+	@echo "== faults"
+	@"$(PYTHON)" tests/faults/run.py --seed $(or $(SEED),1) $(if $(ONLY),--only '$(ONLY)',--document) $(if $(JOBS),--jobs $(JOBS))
+
 lint: setup-lint ## every linter: ruff, mypy, yamllint, ansible-lint, docs, licences, ansible-test sanity, importer, changelog
 	@echo "== lint"
 	@scripts/lint
@@ -58,5 +62,5 @@ lock: setup-lint ## resolve the requirements anew: versions and hashes for hosts
 clean: ## remove everything that was made here
 	@echo "== clean: .venv/, .ansible/, .demo/, caches"
 	@if [[ -L .demo ]]; then rm -rf "$$(readlink .demo)"; fi
-	@rm -rf .venv .ansible .demo .nox .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache bench.json
+	@rm -rf .venv .ansible .demo .nox .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache bench.json faults.json
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
