@@ -66,8 +66,14 @@ class Scrubber:
     def _layer(self, data: bytes, *, keep_length: bool, depth: int) -> bytes:
         if depth > _MAX_LAYERS:
             return data
-        if data.startswith(_GZIP):
-            return self._gzip(data, keep_length=keep_length, depth=depth)
+        packed = b""
+        while data.startswith(_GZIP):
+            parts = self._gzip(data, keep_length=keep_length, depth=depth)
+            if parts is None:
+                break
+            packed, data = packed + parts[0], parts[1]
+        if packed and not data:
+            return packed
         keep_length = keep_length or b"\0" in data
 
         def emptied(match: re.Match[bytes]) -> bytes:
@@ -81,9 +87,11 @@ class Scrubber:
         data = _BASE64.sub(lambda match: self._base64(match[0], keep_length=keep_length, depth=depth), data)
         start = data.find(_GZIP)
         while start >= 0:
-            data = data[:start] + self._gzip(data[start:], keep_length=keep_length, depth=depth)
+            parts = self._gzip(data[start:], keep_length=keep_length, depth=depth)
+            if parts is not None:
+                data = data[:start] + parts[0] + parts[1]
             start = data.find(_GZIP, start + 1)
-        return data
+        return packed + data
 
     def _base64(self, text: bytes, *, keep_length: bool, depth: int) -> bytes:
         # The last of several lines may be a word that only looks as if it belonged to it.
@@ -98,23 +106,27 @@ class Scrubber:
             return _laid_out(base64.b64encode(scrubbed), like=run) + text[len(run) :]
         return text
 
-    def _gzip(self, data: bytes, *, keep_length: bool, depth: int) -> bytes:
-        """*data* begins with what may be gzip; what stands behind it stays."""
+    def _gzip(self, data: bytes, *, keep_length: bool, depth: int) -> tuple[bytes, bytes] | None:
+        """The gzip that *data* may begin with, scrubbed, and what stands behind it; ``None`` where it is none."""
         unpacker = zlib.decompressobj(wbits=31)
         try:
             plain = unpacker.decompress(data, _MAX_PLAIN_BYTES)
         except zlib.error:
-            return data
+            return None
         scrubbed = self._layer(plain, keep_length=False, depth=depth + 1)
-        if scrubbed == plain:
-            return data
+        rest = unpacker.unused_data
         if not unpacker.eof:
+            if scrubbed == plain:
+                return None  # three bytes that look like it, or one that is cut
             raise CantScrub("a secret in gzip data that are cut or too large")
-        packed, old = gzip.compress(scrubbed, mtime=0), len(data) - len(unpacker.unused_data)
+        old = len(data) - len(rest)
+        if scrubbed == plain:
+            return data[:old], rest
+        packed = gzip.compress(scrubbed, mtime=0)
         if keep_length and len(packed) > old:
             raise CantScrub("a secret in gzip data inside a file whose length must not change")
         # Readers of gzip pass over zeros at the end.
-        return (packed.ljust(old, b"\0") if keep_length else packed) + unpacker.unused_data
+        return (packed.ljust(old, b"\0") if keep_length else packed), rest
 
 
 def _laid_out(text: bytes, *, like: bytes) -> bytes:

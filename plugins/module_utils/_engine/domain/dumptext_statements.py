@@ -36,6 +36,8 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
+#: Two escapes that together are one character.
+_SURROGATES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _UNICODE_ESCAPE = re.compile(r"\\(?:\\|\+([0-9A-Fa-f]{6})|([0-9A-Fa-f]{4}))")
 # The server folds ASCII letters only, in every encoding of several bytes (downcase_identifier in scansup.c).
 _FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
@@ -89,7 +91,15 @@ def _after_comment(text: str, at: int) -> int:
 
 
 def _unicode(text: str) -> str:
-    return _UNICODE_ESCAPE.sub(lambda m: chr(int(m[1] or m[2], 16)) if m[1] or m[2] else "\\", text)
+    return _SURROGATES.sub(
+        lambda m: m[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le"), _UNICODE_ESCAPE.sub(_unescaped, text)
+    )
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    number = int(match[1] or match[2] or "5c", 16)
+    # The server refuses a number that is none of Unicode's: such a statement may stay as it is.
+    return chr(number) if number <= 0x10FFFF else match[0]
 
 
 # What statements turn out to be -------------------------------------------------------------------------------------

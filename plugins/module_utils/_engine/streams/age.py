@@ -16,6 +16,7 @@ import re
 import typing as t
 
 from ..domain.secret import Secret
+from ..domain.text import utf8_size
 from ..errors import (
     ConfigurationError,
     DamagedObject,
@@ -78,6 +79,8 @@ def _recipient(text: str) -> _Recipient:
     kind = text[:16].lower()
     if not text:
         raise _Unusable("is empty")
+    if utf8_size(text) is None:
+        raise _Unusable("is not valid Unicode")
     if "age-secret-key-" in text.lower() or "PRIVATE KEY" in text:
         raise _Unusable(
             "is a private key where a public key (recipient) belongs; the private key must not be kept here"
@@ -105,6 +108,8 @@ def _recipient(text: str) -> _Recipient:
 def _identities(text: str) -> list[_Identity]:
     """All identities of a key file's text: age secret keys one a line, or SSH private keys."""
     _require()
+    if utf8_size(text) is None:
+        raise _Unusable("is not valid Unicode")
     found = []
     for block in _SSH_BLOCK.finditer(text):
         try:

@@ -1,0 +1,256 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Inputs that are worth a try: pieces that mean something to a reader, put together at random."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pathlib
+import re
+import string
+import typing as t
+
+import pyrage
+from hypothesis import strategies as st
+
+from .targets import SECRET
+
+CASES = pathlib.Path(__file__).parent / "cases"
+
+_DUMP = (
+    rb"""COPY copy public.t t "a;b" "a""b" (a, b) FROM stdin stdin; ; ;; \. \.. \n \N -- --x /* */ /* /* ' '' E' e'
+    U&' N' \' \\ " $ $$ $a$ $b$ $a $1 \connect \! \restrict \unrestrict \restrictx CREATE create OR REPLACE
+    FUNCTION PROCEDURE RULE begin BEGIN atomic ATOMIC CASE case END end ( ) [ ] , . : :: = <> + - * / % ^ | & ~
+    ! # @ ? SET set standard_conforming_strings off on to TO GRANT REVOKE ON ALL TABLE SCHEMA DATABASE ROLE USER
+    OWNER ALTER DROP COMMENT IS POLICY USING WITH FOR PUBLICATION TABLES IN EXTENSION EVENT TRIGGER SUBSCRIPTION
+    SECURITY LABEL LARGE OBJECT OPERATOR CLASS FAMILY AGGREGATE SESSION AUTHORIZATION RESET DEFAULT PRIVILEGES
+    GRANTED BY postgres app "app" U&"\0061" U&"\+000061" U&"\+ffffff" U&"\d83d\de00" SELECT lo_unlink('1')"""
+).split()
+_DUMP_PIECES = [
+    *_DUMP,
+    *(piece + b" " for piece in _DUMP),
+    *(b" ", b"\n", b"\r\n", b"\r", b"\t", b"\0", b"\xff", "é".encode(), b"\xef\xbb\xbf", b"\f", b"\v"),
+    *(
+        b"\n\\.\n",
+        b"\r\n\\.\r\n",
+        b" FROM stdin;\n",
+        b"COPY t FROM stdin;\n",
+        b"COPY t (a) FROM stdin;\r\n1\r\n\\.\r\n",
+    ),
+    *(b"--\n-- PostgreSQL database dump\n--\n\n", b"--\n-- PostgreSQL database dump complete\n--\n\n"),
+    *(b"\\restrict abc\n", b"\\unrestrict abc\n", b"SET standard_conforming_strings = off;\n", b"E'a'\n'b\\';'"),
+]
+
+
+def _soup(pieces: t.Iterable[bytes], *, most: int = 24) -> st.SearchStrategy[bytes]:
+    piece = st.sampled_from(list(pieces)) | st.binary(max_size=3)
+    return st.lists(piece, max_size=most).map(b"".join)
+
+
+def _letters(pieces: str, letters: str = string.printable + "é\u202e\u0301\U0001f600\ud800") -> st.SearchStrategy[str]:
+    return st.lists(st.sampled_from([*pieces.split(), *letters]), max_size=12).map("".join)
+
+
+_SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | _letters("db/ latest-dump.json s3:// .. %2E")
+_JSON = st.recursive(
+    _SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_letters("name key"), inner, max_size=3)
+)
+
+
+def _as_json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+_PAIR = pyrage.x25519.Identity.generate()
+_NAMES = _SCALARS | st.sampled_from(
+    ["app", "shop", "postgres", "template1", "a/b", "pg_x", "é" * 32, "A", "a", "..", "x y"]
+)
+_ENTRIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": _NAMES,
+        "user": _NAMES,
+        "password": st.just(SECRET) | st.just([SECRET]) | st.just({"a": SECRET}) | st.just(SECRET + "\0") | st.just(""),
+        "backup_age_public_key": st.sampled_from([str(_PAIR.to_public()), [str(_PAIR.to_public())] * 2, str(_PAIR)])
+        | _JSON,
+        "backup_age_private_key": st.sampled_from([str(_PAIR), SECRET, [SECRET], "AGE-SECRET-KEY-1" + SECRET, None]),
+        "restore_latest": _SCALARS,
+        "restore_dump_path": _SCALARS,
+        "prefix": _SCALARS,
+        "backup_prefix": _SCALARS,
+    },
+)
+_SHA = st.sampled_from(["0" * 64, "F" * 64, "f" * 63]) | _SCALARS
+_MANIFESTS = st.fixed_dictionaries(
+    {
+        "key": st.sampled_from(["db/a/20260101T000000Z.sql.gz.age", "s3://b/k", "../x", "/x", "db/a/latest-dump.json"])
+        | _SCALARS,
+        "sha256": _SHA,
+        "created_at": st.sampled_from(
+            [
+                "2026-01-31T03:20:00Z",
+                "0001-01-01T00:00:00Z",
+                "2026-1-1T1:1:1Z",
+                "9999-12-31T23:59:60Z",
+                "\u0662\u0660\u0662\u0666-\u0660\u0661-\u0663\u0661T\u0660\u0663:\u0662\u0660:\u0660\u0660Z",
+            ]
+        )
+        | _SCALARS,
+    },
+    optional={
+        "schema_version": st.sampled_from([1, 1, 1, 0, 2, True, 1.0, "1"]) | _SCALARS,
+        **dict.fromkeys(
+            ("database", "host", "encoding", "format", "compression", "signature", "system_identifier"), _SCALARS
+        ),
+        **dict.fromkeys(("size", "plaintext_size", "sequence", "server_version_num"), _SCALARS | st.integers(0, 9)),
+        "duration_seconds": _SCALARS | st.floats(0, 100),
+        **dict.fromkeys(("plaintext_sha256", "previous_sha256"), _SHA),
+        "roles": st.lists(_SCALARS, max_size=3) | _SCALARS,
+        "extensions": st.lists(st.fixed_dictionaries({"name": _SCALARS, "version": _SCALARS}), max_size=2) | _SCALARS,
+        "tables": st.lists(
+            st.fixed_dictionaries({"name": _SCALARS, "rows": _SCALARS | st.integers(0, 9), "digest": _SCALARS}),
+            max_size=2,
+        )
+        | _SCALARS,
+    },
+)
+_JSON_PIECES = [
+    *(
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b":",
+        b",",
+        b'"',
+        b'"a"',
+        b'"name"',
+        b"1",
+        b"-",
+        b"e9",
+        b"1e999",
+        b"9" * 5000,
+        b"NaN",
+        b"Infinity",
+    ),
+    *(
+        b"null",
+        b"true",
+        b'"\\ud800"',
+        b'"\\u0000"',
+        b"\\",
+        b" ",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        b"[" * 2000,
+        b'{"a":' * 2000,
+    ),
+]
+_ARMOR = (b"-----BEGIN SSH SIGNATURE-----", b"-----END SSH SIGNATURE-----")
+_ENV_PIECES = [
+    *(
+        b"DB_A=",
+        b"DB_B=",
+        b"export ",
+        b"'",
+        b'"',
+        b"\\",
+        b"\n",
+        b" ",
+        b"\t",
+        b"#",
+        b"$",
+        b"`",
+        b"$(id)",
+        b"${x}",
+        b"a",
+        b"=",
+        b";",
+    ),
+    *(
+        b"'\\''",
+        b'\\"',
+        b"\\\n",
+        b"~",
+        b"&",
+        b"|",
+        b"<",
+        b">",
+        b"*",
+        b"?",
+        b"[a]",
+        b"{a,b}",
+        b"!",
+        b"%",
+        b"\r",
+        b"\xc3\xa9",
+        b"\xff",
+    ),
+]
+_KEYS = "db/ app/ / // . .. ./ ../ latest-dump.json .manifest.json .sql.gz.age 20260101T000000Z s3:// bucket %2E %. %+ % a.b"
+_MAGIC = (
+    b"age-encryption.org/v1\n",
+    b"-> X25519 ",
+    b"--- ",
+    b"\x1f\x8b\x08\0\0\0\0\0\0\3",
+    b"\x28\xb5\x2f\xfd",
+    b"PGDMP",
+    b"\n",
+)
+_SCRUB_PIECES = [
+    *(
+        b"NAME=",
+        b"export ",
+        b"'",
+        b'"',
+        b"\\",
+        b"\n",
+        b" ",
+        b"A" * 40,
+        b"QUdFLVNFQ1JFVC1LRVktMQ==" * 3,
+        b"\0",
+        b"=",
+        b"- ",
+        b": ",
+    ),
+    *(
+        SECRET.encode(),
+        b"\x1f\x8b\x08",
+        b"AGE-SECRET-KEY-1",
+        b"AGE-SECRET-KEY-1" + b"P" * 58,
+        b"age-secret-key-1" + b"q" * 58,
+    ),
+]
+
+INPUTS: dict[str, st.SearchStrategy[bytes]] = {
+    "scanner": _soup(_DUMP_PIECES),
+    "tally": _soup(_DUMP_PIECES),
+    "statements": _soup(_DUMP_PIECES, most=16),
+    "databases_json": st.lists(_ENTRIES | _SCALARS, max_size=4).map(_as_json)
+    | _JSON.map(_as_json)
+    | _soup(_JSON_PIECES),
+    "manifests": _MANIFESTS.map(_as_json) | _JSON.map(_as_json) | _soup(_JSON_PIECES),
+    "json_text": _soup(_JSON_PIECES) | _JSON.map(_as_json),
+    "signatures": _soup(
+        [*_ARMOR, b"U1NIU0lH", b"AAAAAQAAADMAAAALc3NoLWVkMjU1MTk=", b"\n", b" ", b"A", b"host", b"a.b-c_d"]
+    ),
+    "settings": _soup(_ENV_PIECES, most=12),
+    "locations": _letters(_KEYS).map(lambda text: text.encode("utf-8", "surrogatepass")) | st.binary(max_size=40),
+    "file_names": _letters(_KEYS + " %2F %00 %ff").map(lambda text: text.encode("utf-8", "surrogatepass")),
+    "objects": _soup(_MAGIC, most=6),
+    "age_keys": _soup(
+        [str(_PAIR).encode(), str(_PAIR.to_public()).encode(), b"ssh-ed25519 AAAA", b"age1", b" ", b"\n", b"#", b"\xff"]
+    ),
+    "scrubbed": _soup(_SCRUB_PIECES, most=10),
+}
+
+
+def cases(target: str) -> list[bytes]:
+    """Inputs that broke something once: a Python expression of literals a line, with what it broke behind it."""
+    path = CASES / f"{target}.txt"
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="ascii").splitlines()
+    return [ast.literal_eval(re.sub(r"  #[^'\"]*$", "", line)) for line in lines if line and not line.startswith("#")]
