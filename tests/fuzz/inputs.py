@@ -189,7 +189,7 @@ _ENV_PIECES = [
         b"\xff",
     ),
 ]
-_KEYS = "db/ app/ / // . .. ./ ../ latest-dump.json .manifest.json .sql.gz.age 20260101T000000Z s3:// bucket %2E %. %+ % a.b"
+_KEYS = "db/ a/ / // . .. ./ ../ latest-dump.json .manifest.json .sql.gz.age 20260101T000000Z s3:// bucket %2E %. %+ %"
 _MAGIC = (
     b"age-encryption.org/v1\n",
     b"-> X25519 ",
