@@ -22,6 +22,7 @@ import traceback
 import typing as t
 import urllib.parse
 
+from tests.faults.world import HUNG
 from tests.support.faultyproxy import Fault, Rule
 
 if t.TYPE_CHECKING:
@@ -354,7 +355,9 @@ class Trial:
         told = bool(ended.status) or self.case.expected == SUCCEEDS
         if self.case.says and told and not re.search(self.case.says, ended.text, re.DOTALL):
             result.faults.append(f"/{self.case.says}/ doesn't stand in: {ended.text[-1500:]}")
-        result.faults += _badly_said(ended) + _secrets_in(ended, self.world.secrets)
+        result.faults += _badly_said(ended, module=self.case.stage == BOOTSTRAP) + _secrets_in(
+            ended, self.world.secrets
+        )
         result.faults += [said for check in self.checks if (said := check(ended))]
         if self.world.proxy.seen("DeleteObject"):
             result.faults.append("it has deleted an object")
@@ -420,6 +423,8 @@ class Trial:
 
     def _converges(self, result: Result) -> None:
         """The same run again, without the fault."""
+        # What healed it may have made the live database anew.
+        self.live = self.world.live[self.live.name]
         again, repeated = Result(self.case), self.run()
         if repeated.status:
             result.faults.append(f"a run without the fault fails, too: {repeated.text[-1500:]}")
@@ -438,9 +443,12 @@ def _sentence(error: t.Mapping[str, str]) -> str:
     return "; ".join(parts)
 
 
-def _badly_said(ended: Ended) -> list[str]:
+def _badly_said(ended: Ended, *, module: bool) -> list[str]:
     """What I6 asks for: stage, cause and remedy."""
-    if ended.status in (0, -9):
+    if HUNG in ended.err:
+        return ["it didn't end by itself"]
+    # Ansible's modules have no words for a signal; the play that runs them has.
+    if ended.status in (0, -9) or (module and ended.status < 0):
         return []
     if ended.status > 128 or ended.status < 0:
         return (
@@ -465,6 +473,13 @@ def _secrets_in(ended: Ended, secrets: t.Iterable[str]) -> list[str]:
     if "Traceback (most recent call last)" in ended.text:
         found.append(f"a traceback: {ended.text[-3000:]}")
     return found
+
+
+def meets(
+    operation: str, fault: Fault, *, skip: int = 0, times: int | None = None, key: str = ".*"
+) -> t.Callable[[Trial], None]:
+    """Arranges that requests of *operation* meet *fault*; see the proxy."""
+    return lambda trial: trial.inject(operation, fault, skip=skip, times=times, key=key)
 
 
 def in_background(action: t.Callable[[], object]) -> threading.Thread:

@@ -18,6 +18,7 @@ import json
 import os
 import pathlib
 import platform
+import queue
 import re
 import shutil
 import signal
@@ -40,6 +41,8 @@ from tests.support.s3server import S3Server
 COMMAND = pathlib.Path(__file__).with_name("command.py")
 #: No run takes longer, whatever its fault.
 SECONDS = 90
+#: Stands in the output of a run that had to be ended.
+HUNG = "HUNG: it didn't end by itself\n"
 #: What signatures of manifests are for.
 NAMESPACE = "manifest@infrazero.database"
 #: Bytes that gzip can't make smaller, in the database that is uploaded in parts.
@@ -128,7 +131,7 @@ class Nursery:
             )
         self._changed = threading.Condition()
         self._starting = threading.Lock()
-        self._started: int | None = None
+        self._started: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._ended: dict[int, int] = {}
         self._socket.recv(1 << 16)
         threading.Thread(target=self._listen, daemon=True).start()
@@ -136,24 +139,23 @@ class Nursery:
     def _listen(self) -> None:
         while data := self._socket.recv(1 << 16):
             told = json.loads(data)
+            if "started" in told:
+                self._started.put(told["started"])
+                continue
             with self._changed:
-                if "started" in told:
-                    self._started = told["started"]
-                else:
-                    self._ended[told["ended"]] = told["status"]
+                self._ended[told["ended"]] = told["status"]
                 self._changed.notify_all()
+        self._started.put(None)
 
     def start(self, arguments: t.Sequence[str], environment: t.Mapping[str, str], out: int, err: int) -> int:
         """Start one; its number comes back."""
-        with self._starting, self._changed:
-            self._started = None
-            request = json.dumps({"arguments": list(arguments), "environment": dict(environment)}).encode()
+        request = json.dumps({"arguments": list(arguments), "environment": dict(environment)}).encode()
+        with self._starting:
             socket.send_fds(self._socket, [request], [out, err])
-            while self._started is None:
-                self._changed.wait(1)
-                if self._process.poll() is not None:
-                    raise RuntimeError("the process that starts others has ended")
-            return self._started
+            pid = self._started.get()
+        if pid is None:
+            raise RuntimeError("the process that starts others has ended")
+        return pid
 
     def status(self, pid: int, timeout: float | None) -> int | None:
         """Its exit status, negative for a signal; ``None`` where it hasn't ended within *timeout* seconds."""
@@ -249,7 +251,7 @@ class Running:
         if status is None:
             self.send(signal.SIGKILL)
             status = -signal.SIGKILL
-            self._err.append("HUNG: it didn't end by itself\n")
+            self._err.append(HUNG)
         for thread in self._threads:
             thread.join(10)
         return Ended(status, "".join(self._out), "".join(self._err), time.monotonic() - self._began)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from tests.faults.trial import BACKUP, BOOTSTRAP, EITHER, FAILS, RESTORE, SUCCEEDS, Case, Trial
+from tests.faults.trial import BACKUP, BOOTSTRAP, EITHER, FAILS, RESTORE, SUCCEEDS, Case, Trial, meets
 from tests.support.faultyproxy import Answer, Exchange, Fault, altered, refuse, say
 
 #: What S3 servers say with each status.
@@ -115,7 +115,7 @@ def _passing(point: Point, status: int) -> Case:
         id=f"{point.stage}/{point.name}/{status}-passes",
         stage=point.stage,
         fault=f"{status} to the {point.words}, three times, then none any more",
-        arrange=lambda trial: trial.inject(point.operation, refuse(status, STATUSES[status]), key=point.key, times=3),
+        arrange=meets(point.operation, refuse(status, STATUSES[status]), key=point.key, times=3),
         expected=SUCCEEDS,
         live=point.live,
         quick=(point.name, status) == ("put-dump", 503),
@@ -127,7 +127,7 @@ def _denials() -> t.Iterator[Case]:
     expired = refuse(400, "ExpiredToken", "The provided token has expired.")
 
     def later(operation: str, skip: int, fault: Fault = expired) -> t.Callable[[Trial], None]:
-        return lambda trial: trial.inject(operation, fault, skip=skip)
+        return meets(operation, fault, skip=skip)
 
     yield Case(
         "backup/expired/mid-upload",
@@ -142,14 +142,14 @@ def _denials() -> t.Iterator[Case]:
         "backup/expired/before-manifest",
         BACKUP,
         "credentials expire after the dump",
-        lambda trial: trial.inject("PutObject", expired, key=MANIFEST),
+        meets("PutObject", expired, key=MANIFEST),
         says="expired",
     )
     yield Case(
         "restore/expired/mid-download",
         RESTORE,
         "credentials expire after the manifest",
-        lambda trial: trial.inject("GetObject", expired, key=DUMP),
+        meets("GetObject", expired, key=DUMP),
         says="expired",
     )
     for code in ("RequestTimeTooSkewed", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccountProblem"):
@@ -158,7 +158,7 @@ def _denials() -> t.Iterator[Case]:
                 f"{stage}/denied/{code}",
                 stage,
                 f"403 {code} to everything",
-                lambda trial, code=code: trial.inject(".*", refuse(403, code)),
+                meets(".*", refuse(403, code)),
                 says=code,
             )
     for name, value in (
@@ -181,7 +181,7 @@ def _lies() -> t.Iterator[Case]:
         "backup/complete-parts/200-error-passes",
         BACKUP,
         "200 with an error in its body to the completion, once",
-        lambda trial: trial.inject("CompleteMultipartUpload", say(200, error), times=1),
+        meets("CompleteMultipartUpload", say(200, error), times=1),
         expected=SUCCEEDS,
         live="large",
     )
@@ -195,7 +195,7 @@ def _lies() -> t.Iterator[Case]:
             f"backup/complete-parts/200-{name}",
             BACKUP,
             f"200 to the completion, with a body that is no success ({name}), and nothing is completed",
-            lambda trial, body=body: _incomplete(trial, body),
+            _incomplete(body),
             live="large",
             quick=name == "error",
         )
@@ -204,9 +204,7 @@ def _lies() -> t.Iterator[Case]:
             f"backup/{point.name}/200-nothing",
             BACKUP,
             f"200 to the {point.words}, and nothing is done",
-            lambda trial, point=point: trial.inject(point.operation, say(200, b""), key=point.key),
-            # A latest manifest that was not written is found out by nobody but who looks for it.
-            expected=FAILS,
+            meets(point.operation, say(200, b""), key=point.key),
         )
     for stage, operation in (
         (BACKUP, "GetObject"),
@@ -221,7 +219,7 @@ def _lies() -> t.Iterator[Case]:
                 f"{stage}/{operation}/portal-{name}",
                 stage,
                 f"a proxy on the way answers 200 with {name} to each {operation}",
-                lambda trial, operation=operation, body=body: trial.inject(operation, say(200, body)),
+                meets(operation, say(200, body)),
             )
     for stage in (BACKUP, RESTORE):
         yield Case(
@@ -259,7 +257,7 @@ def _lies() -> t.Iterator[Case]:
         "backup/put-part/no-etag",
         BACKUP,
         "the answer to a part has no ETag",
-        lambda trial: trial.inject("UploadPart", altered(_without("etag"))),
+        meets("UploadPart", altered(_without("etag"))),
         live="large",
         expected=EITHER,
     )
@@ -268,7 +266,7 @@ def _lies() -> t.Iterator[Case]:
             f"restore/get-dump/no-{name}",
             RESTORE,
             f"the answer with the dump has no {name}",
-            lambda trial, name=name: trial.inject("GetObject", _bare(name), key=DUMP),
+            meets("GetObject", _bare(name), key=DUMP),
             expected=EITHER,
         )
     for name, by in (("shorter", -1), ("longer", 1), ("half", None), ("zero", 0)):
@@ -276,21 +274,24 @@ def _lies() -> t.Iterator[Case]:
             f"restore/get-dump/content-length-{name}",
             RESTORE,
             f"the dump's Content-Length is wrong: {name}",
-            lambda trial, by=by: trial.inject("GetObject", _promising(by), key=DUMP),
+            meets("GetObject", _promising(by), key=DUMP),
             quick=name == "half",
         )
         yield Case(
             f"restore/get-manifest/content-length-{name}",
             RESTORE,
             f"the manifest's Content-Length is wrong: {name}",
-            lambda trial, by=by: trial.inject("GetObject", _promising(by), key=LATEST),
+            meets("GetObject", _promising(by), key=LATEST),
         )
 
 
-def _incomplete(trial: Trial, body: bytes) -> None:
-    # Taken for completed, it can't be aborted any more.
-    trial.may_leave = True
-    trial.inject("CompleteMultipartUpload", say(200, body))
+def _incomplete(body: bytes) -> t.Callable[[Trial], None]:
+    def arrange(trial: Trial) -> None:
+        # Taken for completed, it can't be aborted any more.
+        trial.may_leave = True
+        trial.inject("CompleteMultipartUpload", say(200, body))
+
+    return arrange
 
 
 def _lists() -> t.Iterator[Case]:

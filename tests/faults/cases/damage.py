@@ -13,7 +13,7 @@ import typing as t
 import pyrage
 
 from tests.faults.cases.answers import DUMP, LATEST, MANIFEST
-from tests.faults.trial import BACKUP, BOOTSTRAP, FAILS, RESTORE, SUCCEEDS, Case, Trial
+from tests.faults.trial import BACKUP, BOOTSTRAP, FAILS, RESTORE, SUCCEEDS, Case, Trial, meets
 from tests.support.faultyproxy import Answer, Exchange, Fault, altered
 
 Bytes = t.Callable[[bytes], bytes]
@@ -55,6 +55,16 @@ def _in_store(change: Bytes) -> t.Callable[[Trial], None]:
     return lambda trial: trial.at_rest(trial.live.dump, change(trial.live.objects[trial.live.dump]))
 
 
+def _latest(change: Bytes | bytes) -> t.Callable[[Trial], None]:
+    """Something else in place of the latest manifest."""
+
+    def arrange(trial: Trial) -> None:
+        key = trial.live.latest
+        trial.at_rest(key, change if isinstance(change, bytes) else change(trial.live.objects[key]))
+
+    return arrange
+
+
 def _of_the_dump() -> t.Iterator[Case]:
     for name, place in PLACES.items():
         yield Case(
@@ -69,7 +79,7 @@ def _of_the_dump() -> t.Iterator[Case]:
             f"restore/dump/flip-{name}-on-the-way",
             RESTORE,
             f"a bit of the dump is flipped on its way back ({name})",
-            lambda trial, place=place: trial.inject("GetObject", altered(_body(flip(place))), key=DUMP),
+            meets("GetObject", altered(_body(flip(place))), key=DUMP),
         )
     changes: dict[str, tuple[str, Bytes]] = {
         "empty": ("the dump is empty", lambda data: b""),
@@ -177,9 +187,7 @@ def _of_the_manifest() -> t.Iterator[Case]:
             f"restore/manifest/flip-{name}",
             RESTORE,
             f"a bit of the manifest is flipped in the store ({name})",
-            lambda trial, place=place: trial.at_rest(
-                trial.live.latest, flip(place)(trial.live.objects[trial.live.latest])
-            ),
+            _latest(flip(place)),
             quick=name == "half",
         )
     raw: dict[str, tuple[str, Bytes]] = {
@@ -206,9 +214,7 @@ def _of_the_manifest() -> t.Iterator[Case]:
             f"restore/manifest/{name}",
             RESTORE,
             words,
-            lambda trial, change=change: trial.at_rest(
-                trial.live.latest, change(trial.live.objects[trial.live.latest])
-            ),
+            _latest(change),
             says="nsigned|signature|sign" if name == "unsigned" else "",
         )
     for name, words, changes in (
@@ -247,7 +253,7 @@ def _of_the_manifest() -> t.Iterator[Case]:
             f"backup/manifest/{name}",
             BACKUP,
             f"the latest manifest, which the next backup follows, is damaged ({name})",
-            lambda trial, data=data: trial.at_rest(trial.live.latest, data),
+            _latest(data),
         )
 
     def other(trial: Trial) -> None:
@@ -284,9 +290,7 @@ def _on_the_way_there() -> t.Iterator[Case]:
                 f"backup/{name}/flip-{where}",
                 BACKUP,
                 f"a bit is flipped on its way to the store ({name}, {where})",
-                lambda trial, operation=operation, key=key, place=place: trial.inject(
-                    operation, sent(flip(place)), key=key
-                ),
+                meets(operation, sent(flip(place)), key=key),
                 expected=FAILS,
                 live=live,
                 quick=(name, where) == ("put-dump", "middle"),

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import ssl
 import threading
 import typing as t
 
 from tests.faults.cases.answers import DUMP, LATEST, MANIFEST, POINTS
-from tests.faults.trial import BACKUP, BOOTSTRAP, EITHER, FAILS, RESTORE, SUCCEEDS, Case, Trial, in_background
+from tests.faults.trial import BACKUP, BOOTSTRAP, EITHER, FAILS, RESTORE, SUCCEEDS, Case, Trial, in_background, meets
 from tests.support.faultyproxy import (
     Early,
     Exchange,
@@ -37,9 +38,7 @@ def cases() -> t.Iterator[Case]:
                 f"{point.stage}/{point.name}/reset{ending}",
                 point.stage,
                 f"the connection breaks at the {point.words}" + (", three times" if times else ""),
-                lambda trial, point=point, times=times: trial.inject(
-                    point.operation, reset, key=point.key, times=times
-                ),
+                meets(point.operation, reset, key=point.key, times=times),
                 expected=SUCCEEDS if harmless else FAILS,
                 live=point.live,
                 quick=point.name == "put-dump" and times is None,
@@ -65,16 +64,19 @@ def _lost_answers() -> t.Iterator[Case]:
                 BACKUP,
                 f"{operation} of {name[4:] if name.startswith('put-') else name} is done and its answer lost"
                 + (" once" if times else " each time"),
-                lambda trial, operation=operation, key=key, times=times: _lose(trial, operation, key, times),
+                _losing(operation, key, times),
                 expected=EITHER,
                 live=live,
             )
 
 
-def _lose(trial: Trial, operation: str, key: str, times: int | None) -> None:
-    # An upload whose answer was lost is nobody's: the bucket's rule for incomplete uploads removes it.
-    trial.may_leave = operation == "CreateMultipartUpload"
-    trial.inject(operation, lose_answer, key=key, times=times)
+def _losing(operation: str, key: str, times: int | None) -> t.Callable[[Trial], None]:
+    def arrange(trial: Trial) -> None:
+        # An upload whose answer was lost is nobody's: the bucket's rule for incomplete uploads removes it.
+        trial.may_leave = operation == "CreateMultipartUpload"
+        trial.inject(operation, lose_answer, key=key, times=times)
+
+    return arrange
 
 
 def _broken_bodies() -> t.Iterator[Case]:
@@ -83,7 +85,7 @@ def _broken_bodies() -> t.Iterator[Case]:
             f"backup/put-part/reset-{name}-passes",
             BACKUP,
             f"the connection breaks within a part ({name} byte), once",
-            lambda trial, count=count: trial.inject("UploadPart", reset_in_body(count), times=1, skip=1),
+            meets("UploadPart", reset_in_body(count), times=1, skip=1),
             # This server gives up an upload whose part broke off.
             expected=EITHER,
             live="large",
@@ -92,7 +94,7 @@ def _broken_bodies() -> t.Iterator[Case]:
             f"backup/put-part/reset-{name}",
             BACKUP,
             f"the connection breaks within each part ({name} byte)",
-            lambda trial, count=count: trial.inject("UploadPart", reset_in_body(count), skip=1),
+            meets("UploadPart", reset_in_body(count), skip=1),
             live="large",
         )
     for name, count in (("first", 1), ("header", 30), ("payload", 300), ("middle", 4000)):
@@ -101,20 +103,20 @@ def _broken_bodies() -> t.Iterator[Case]:
                 f"restore/get-dump/{broken.__name__}-{name}-passes",
                 RESTORE,
                 f"the download {words} after {count} bytes, twice",
-                lambda trial, broken=broken, count=count: trial.inject("GetObject", broken(count), key=DUMP, times=2),
+                meets("GetObject", broken(count), key=DUMP, times=2),
                 expected=SUCCEEDS,
             )
         yield Case(
             f"restore/get-dump/short-{name}",
             RESTORE,
             f"the download always ends after {count} bytes",
-            lambda trial, count=count: trial.inject("GetObject", end_after(count), key=DUMP),
+            meets("GetObject", end_after(count), key=DUMP),
         )
     yield Case(
         "restore/get-manifest/short",
         RESTORE,
         "the download of the manifest always ends after 20 bytes",
-        lambda trial: trial.inject("GetObject", end_after(20), key=LATEST),
+        meets("GetObject", end_after(20), key=LATEST),
     )
     yield Case(
         "restore/get-dump/replaced-midway",
@@ -333,8 +335,8 @@ def _forwarder(trial: Trial, host: str, port: int) -> int:
             except OSError:
                 return
             behind = socket.create_connection(("127.0.0.1", port))
-            in_background(lambda conn=conn, behind=behind: pump(conn, behind))
-            in_background(lambda conn=conn, behind=behind: pump(behind, conn))
+            in_background(functools.partial(pump, conn, behind))
+            in_background(functools.partial(pump, behind, conn))
 
     in_background(serve)
     trial.heals(lambda: (server.shutdown(socket.SHUT_RDWR), server.close()))

@@ -165,20 +165,18 @@ def _of_a_restore() -> t.Iterator[Case]:
         return Case(f"restore/{name}", RESTORE, words, arrange, expected, quick=name == "load/SIGKILL")
 
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        yield case(
-            f"load/{number.name}", f"{number.name} in the middle of the load", lambda trial, n=number: trial.signal(n)
-        )
+        yield case(f"load/{number.name}", f"{number.name} in the middle of the load", _sends(number))
     for number in (signal.SIGKILL, signal.SIGTERM):
         yield case(
             f"replace-check/{number.name}",
             f"{number.name} while a backup is checked before the database is dropped for it",
-            lambda trial, n=number: trial.signal(n),
+            _sends(number),
             arguments=["--strategy", "replace"],
         )
         yield case(
             f"replace-load/{number.name}",
             f"{number.name} in the middle of the load, the old database dropped",
-            lambda trial, n=number: trial.signal(n),
+            _sends(number),
             skip=LOADS + 1,
             arguments=["--strategy", "replace"],
             keeps=False,
@@ -296,6 +294,10 @@ def _of_a_bootstrap() -> t.Iterator[Case]:
         trial.inject("GetObject", amid(4000, strike), key=DUMP, times=1, skip=LOADS)
 
     yield Case("bootstrap/load/crash", BOOTSTRAP, "the server crashes in the middle of the first restore", crash)
+
+
+def _sends(number: int) -> t.Callable[[Trial], None]:
+    return lambda trial: trial.signal(number)
 
 
 def _unclean(trial: Trial, action: t.Callable[[], object]) -> None:
