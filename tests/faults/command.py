@@ -42,7 +42,7 @@ def hurry() -> None:
     )
     if "FAKETIME_TIMESTAMP_FILE" in os.environ:
         # libfaketime and the call that Python sleeps with don't get on when a clock is set.
-        time.sleep = _sleep
+        time.sleep = _sleep  # type: ignore[assignment]
     s3.PART_SIZE = s3.MIB
     most, _least, parts = s3transfer.utils.ChunksizeAdjuster.__init__.__defaults__ or ()
     s3transfer.utils.ChunksizeAdjuster.__init__.__defaults__ = (most, s3.PART_SIZE, parts)
