@@ -18,6 +18,7 @@ from .domain import dumptext, layout, manifest, names
 from .domain.databases import Database
 from .domain.restoring import REFUSE, REPLACE, RestoreOptions
 from .domain.secret import Secret
+from .domain.text import printable
 from .domain.trusting import Trust
 from .errors import (
     AccessDenied,
@@ -531,11 +532,12 @@ class _Restore:
         expected = {table.name: table.rows for table in said.tables}
         if expected == dict(rows):
             return
-        table = next(iter(sorted(key for key in {*expected, *rows} if expected.get(key) != rows.get(key))))
+        table = min(key for key in {*expected, *rows} if expected.get(key) != rows.get(key))
+        counts = f"{rows.get(table, 'no')} rows loaded, {expected.get(table, 'no')} in the manifest"
         raise ChecksumMismatch(
             f"the rows of {self.choice.url} are not those that its manifest counts",
             stage="load",
-            cause=f"{table}: {rows.get(table, 'no')} rows loaded, {expected.get(table, 'no')} in the manifest",
+            cause=f"{printable(table)}: {counts}",
             hint="choose another backup; nothing was replaced",
         )
 

@@ -16,6 +16,7 @@ import re
 import typing as t
 
 from .dumptext_scanner import Statement
+from .text import printable
 
 # Tokens -------------------------------------------------------------------------------------------------------------
 
@@ -281,11 +282,7 @@ def describe(statement: Statement, *, encoding: str = "utf-8") -> str:
     name = cursor.qualified()
     if name is not None:
         words.append(name)
-    return _printable(" ".join(words))
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return printable(" ".join(words))
 
 
 # Parsing ------------------------------------------------------------------------------------------------------------
@@ -527,7 +524,7 @@ def _alter(cursor: _Cursor) -> Classified | None:
         cursor.words("for")
         cursor.skip_any("role", "user")
         roles = ", ".join(role.name for role in cursor.roles()) or "the current role"
-        return LeaveOut("default privileges", f"of {_printable(roles)}", "they are another role's own", loss=True)
+        return LeaveOut("default privileges", f"of {printable(roles)}", "they are another role's own", loss=True)
     if kind in _LEFT_OUT:
         return _left_out(kind, cursor)
     if kind == "PUBLICATION":
@@ -682,7 +679,7 @@ def _left_out(kind: str, cursor: _Cursor) -> LeaveOut:
 
 def _named(cursor: _Cursor) -> str:
     cursor.skip_any("if", "exists", "not")
-    return _printable(cursor.qualified() or "")
+    return printable(cursor.qualified() or "")
 
 
 _HANDLERS: dict[bytes, t.Callable[[_Cursor], Classified | None]] = {

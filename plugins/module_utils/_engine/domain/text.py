@@ -47,6 +47,11 @@ def utf8_size(text: str) -> int | None:
         return None
 
 
+def printable(text: str) -> str:
+    """*text* with a ``?`` for each character that is not for reading: a terminal, or a log's reader, might obey it."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def _unique(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
     result: dict[str, t.Any] = {}
     for key, value in pairs:

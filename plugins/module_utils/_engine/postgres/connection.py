@@ -14,6 +14,7 @@ import shutil
 import typing as t
 
 from ..domain.secret import Secret
+from ..domain.text import printable
 from ..errors import ConfigurationError, ConnectionFailed, LibraryMissing, PostgresError
 
 try:
@@ -244,12 +245,8 @@ def _connection_failed(error: psycopg2.Error, *, where: str, who: str) -> Connec
 
 
 def _one_line(text: str) -> str:
-    # A message of the server may come from a dump, and what a terminal would obey with it.
-    printable = (
-        "".join(character if character.isprintable() else "?" for character in line.strip())
-        for line in text.splitlines()
-    )
-    return "; ".join(filter(None, printable))
+    # A message of the server may come from a dump.
+    return printable("; ".join(line.strip() for line in text.splitlines() if line.strip()))
 
 
 # PostgreSQL's client programs ---------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ import typing as t
 from ..domain import dumptext_statements as statements
 from ..domain.dumptext import CHUNK, CopyBlock
 from ..domain.dumptext_scanner import Statement
+from ..domain.text import printable
 from ..errors import DumpSyntax, LoadError
 from .connection import translate, translated
 
@@ -95,7 +96,7 @@ class Skipped:
 
     def __str__(self) -> str:
         times = f" ({self.count} statements)" if self.count > 1 else ""
-        return f"{' '.join(filter(None, (self.kind, self.what)))} left out{times}: {self.why}"
+        return printable(f"{' '.join(filter(None, (self.kind, self.what)))} left out{times}: {self.why}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -335,7 +336,7 @@ class _Loader:
         missing = self._missing(found.roles)
         if missing:
             raise LoadError(
-                f"{self._describe(statement)} is for a role that is missing: {', '.join(missing)}",
+                printable(f"{self._describe(statement)} is for a role that is missing: {', '.join(missing)}"),
                 hint="make the role first, or map it to another one",
             )
         self._execute(self._mapped(statement, found.roles))

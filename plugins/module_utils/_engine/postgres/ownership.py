@@ -15,6 +15,7 @@ import re
 import typing as t
 
 from ..domain.dumptext_statements import OwnerChange
+from ..domain.text import printable
 from ..errors import PostgresError, RestoreRefused
 from .connection import translate, translated
 from .databases import transaction
@@ -306,7 +307,7 @@ def is_identity(kind: str, identity: str) -> bool:
 def _change_owner(
     conn: Connection, change: OwnerChange, owner: str, trusted_owners: t.Collection[str]
 ) -> t.Iterator[str]:
-    what = f"{change.kind.lower()} {change.identity}"
+    what = printable(f"{change.kind.lower()} {change.identity}")
     stays = f"{what} stays with {owner!r}"
     fault = owner_fault(conn, change.role) or _stranger_fault(conn, change.role, owner, trusted_owners)
     if fault is not None:
