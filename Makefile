@@ -18,7 +18,7 @@ export PATH := $(BIN):$(PATH)
 # A few workers: each of them starts PostgreSQL and S3 servers of its own.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 
-.PHONY: help setup setup-lint demo test faults lint bench docs lock clean
+.PHONY: help setup setup-lint demo test faults fuzz lint bench docs lock clean
 
 help: ## what there is to make
 	@echo "infrazero.database: make TARGET"
@@ -35,9 +35,13 @@ demo: setup ## bootstrap, back up, lose and restore real databases, on this mach
 	@echo "== demo"
 	@"$(PYTHON)" demo/run.py $(if $(INTERRUPT),--interrupt)
 
-test: setup-lint lint ## lint, then unit and integration tests, with real PostgreSQL and S3 servers
-	@echo "== unit and integration tests"
-	@"$(PYTHON)" -m pytest -q -n $(WORKERS) --dist loadfile tests/unit tests/integration
+test: setup-lint lint ## lint, then unit, integration, canary and fuzz tests, with real PostgreSQL and S3 servers
+	@echo "== unit, integration, canary and fuzz tests"
+	@"$(PYTHON)" -m pytest -q -n $(WORKERS) --dist loadfile tests/unit tests/integration tests/canary tests/fuzz
+
+fuzz: setup ## try what reads foreign bytes with made-up ones, SECONDS=60 for each reader (TARGET=scanner: that one)
+	@echo "== fuzz"
+	@"$(PYTHON)" tests/fuzz/run.py --seconds $(or $(SECONDS),60) $(TARGET)
 
 faults: setup ## inject some hundred faults into real runs, and look at what is left (ONLY=CASE, SEED=N, JOBS=N); writes faults.json
 	@echo "== faults"
