@@ -18,12 +18,12 @@ export PATH := $(BIN):$(PATH)
 # A few workers: each of them starts PostgreSQL and S3 servers of its own.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 
-.PHONY: help setup setup-lint demo test faults fuzz lint bench docs lock clean
+.PHONY: help setup setup-lint demo test molecule faults fuzz lint bench bench-fleet docs lock clean
 
 help: ## what there is to make
 	@echo "infrazero.database: make TARGET"
 	@echo
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | while IFS=$$'\t' read -r name text; do printf '  %-8s %s\n' "$$name" "$$text"; done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | while IFS=$$'\t' read -r name text; do printf '  %-11s %s\n' "$$name" "$$text"; done
 
 setup: ## install what is missing: packages of the system, and pinned libraries in .venv/
 	@scripts/setup requirements/test.txt
@@ -39,6 +39,10 @@ test: setup-lint lint ## lint, then unit, integration, canary and fuzz tests, wi
 	@echo "== unit, integration, canary and fuzz tests"
 	@"$(PYTHON)" -m pytest -q -n $(WORKERS) --dist loadfile tests/unit tests/integration tests/canary tests/fuzz
 
+molecule: setup-lint ## rehearse on hosts in containers what operators do (SCENARIO=default: that one); times at the end
+	@echo "== molecule"
+	@scripts/rehearse $(SCENARIO)
+
 fuzz: setup ## try what reads foreign bytes with made-up ones, SECONDS=60 for each reader (TARGET=scanner: that one)
 	@echo "== fuzz"
 	@"$(PYTHON)" tests/fuzz/run.py --seconds $(or $(SECONDS),60) $(TARGET)
@@ -51,9 +55,13 @@ lint: setup-lint ## every linter: ruff, mypy, yamllint, ansible-lint, docs, lice
 	@echo "== lint"
 	@scripts/lint
 
-bench: setup ## measure backups and restores of 1 GB against the plain tools; writes bench.json
+bench: setup ## measure backups and restores of 1 GB against the plain tools, then fleets; writes bench.json and bench-fleet.json
 	@echo "== bench"
-	@"$(PYTHON)" tests/bench/run.py
+	@status=0; "$(PYTHON)" tests/bench/run.py || status=$$?; "$(PYTHON)" tests/bench/fleet.py || status=$$?; exit $$status
+
+bench-fleet: setup ## measure a run of the playbook site that has nothing to do, on eight hosts and on one; writes bench-fleet.json
+	@echo "== bench-fleet"
+	@"$(PYTHON)" tests/bench/fleet.py
 
 docs: setup-lint ## generate the reference of modules and roles in docs/reference/
 	@echo "== docs"
@@ -66,5 +74,5 @@ lock: setup-lint ## resolve the requirements anew: versions and hashes for hosts
 clean: ## remove everything that was made here
 	@echo "== clean: .venv/, .ansible/, .demo/, caches"
 	@if [[ -L .demo ]]; then rm -rf "$$(readlink .demo)"; fi
-	@rm -rf .venv .ansible .demo .nox .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache bench.json faults.json
+	@rm -rf .venv .ansible .demo .nox .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache bench.json bench-fleet.json faults.json
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
