@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import pathlib
+import platform
 import pty
 import subprocess
 import time
@@ -20,6 +21,7 @@ import typing as t
 
 import pyrage
 import pytest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trusting
 
 from tests.support import scene
 from tests.support.cluster import wait_until
@@ -92,6 +94,11 @@ def test_bootstrap(host: Host) -> None:
     assert not [secret for secret in secrets(host) if secret in run.output]
     log = host.root / "backup 100%.log"
     assert (log.owner(), log.group(), log.stat().st_mode & 0o777) == ("postgres", "adm", 0o640)
+    key = host.root / "etc" / "signing" / "id_ed25519"
+    assert (key.owner(), key.stat().st_mode & 0o777, key.parent.stat().st_mode & 0o777) == ("postgres", 0o600, 0o700)
+    line = trusting.signers_line(platform.node(), " ".join(key.with_suffix(".pub").read_text().split()[:2]))
+    for path in (host.gathered_signers, host.root / "etc" / "allowed_signers"):
+        assert path.read_text(encoding="utf-8").strip() == line
 
 
 def test_a_second_run_changes_nothing(host: Host) -> None:

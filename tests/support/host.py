@@ -74,6 +74,10 @@ class Host:
     def prefix(self) -> pathlib.Path:
         return self.root / "opt"
 
+    @property
+    def gathered_signers(self) -> pathlib.Path:
+        return self.root / "controller" / "allowed_signers"
+
     def controller(self) -> Controller:
         """Runs playbooks with the inventory of this host."""
         return Controller(
@@ -88,6 +92,7 @@ class Host:
                 "infrazero_s3_region": self.server.region,
                 "infrazero_s3_access_key_id": self.server.access_key,
                 "infrazero_s3_secret_access_key": self.server.secret_key,
+                "infrazero_allowed_signers_file": str(self.gathered_signers),
                 "backup_manage_packages": False,
                 "backup_log_file": str(self.root / "backup 100%.log"),
                 "backup_cron_directory": str(self.cron_table.parent),
