@@ -30,6 +30,7 @@ setup: ## install what is missing: packages of the system, and pinned libraries 
 
 setup-lint:
 	@scripts/setup requirements/dev.txt
+	@scripts/containers/collections
 
 demo: setup ## bootstrap, back up, lose and restore real databases, on this machine, in a temporary directory (INTERRUPT=1: kill it in between)
 	@echo "== demo"
