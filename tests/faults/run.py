@@ -182,7 +182,8 @@ def document(report: t.Mapping[str, t.Any]) -> None:
         "| --- | --- | --- | --- | --- |",
         "| {injected} | {silent_successes} | {lost_backups} | {damaged_databases} | {failed} |".format_map(report),
         "",
-        f"`make faults`, seed {report['seed']}, {report['at'][:10]}: {report['seconds']} s on {report['machine']}.",
+        f"`make faults`, seed {report['seed']}, {report['at'][:10]}: {len(report['cases'])} of {len(all_cases.cases())}"
+        f" cases, {report['seconds']} s on {report['machine']}.",
     ]
     groups: dict[str, list[t.Mapping[str, t.Any]]] = collections.defaultdict(list)
     for case in report["cases"]:

@@ -209,6 +209,8 @@ class Trial:
         """Send the run a signal."""
         if self.running is None:
             raise RuntimeError("there is no run to be signalled")
+        # Before: whoever waits for the run may be faster than we are.
+        self.happened()
         self.running.send(number)
 
     def ends(self, action: t.Callable[[], object]) -> None:

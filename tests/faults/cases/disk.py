@@ -70,7 +70,7 @@ def cases() -> t.Iterator[Case]:
             trial.checks.append(lambda _ended: trial.happened() if fired.exists() else f"{call} didn't come to pass")
 
         yield Case(f"backup/disk/{name}-{code}-{number}", BACKUP, f"{words} ({code})", broken, quick=number == 3)
-    yield Case("bootstrap/disk/pgdata", BOOTSTRAP, "the server's disk is full", _server(96, 6), says="full|space")
+    yield Case("bootstrap/disk/pgdata", BOOTSTRAP, "the server's disk is full", _server(96, 1), says="full|space")
     yield Case(
         "bootstrap/disk/pgdata-midway", BOOTSTRAP, "the server's disk fills up in the restore", _server(96, 24), EITHER
     )
