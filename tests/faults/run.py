@@ -173,6 +173,14 @@ def report_of(results: t.Sequence[Result], *, seed: int, seconds: float) -> dict
     }
 
 
+def _circumstances(report: t.Mapping[str, t.Any]) -> str:
+    tried, there = len(report["cases"]), len(all_cases.cases())
+    return (
+        f"`make faults`, seed {report['seed']}, {report['at'][:10]}: {tried} of {there} cases, {report['seconds']} s on"
+        f" {report['machine']}."
+    )
+
+
 def document(report: t.Mapping[str, t.Any]) -> None:
     """Write figures and table into the document, between its two marks."""
     lines = [
@@ -182,8 +190,7 @@ def document(report: t.Mapping[str, t.Any]) -> None:
         "| --- | --- | --- | --- | --- |",
         "| {injected} | {silent_successes} | {lost_backups} | {damaged_databases} | {failed} |".format_map(report),
         "",
-        f"`make faults`, seed {report['seed']}, {report['at'][:10]}: {len(report['cases'])} of {len(all_cases.cases())}"
-        f" cases, {report['seconds']} s on {report['machine']}.",
+        _circumstances(report),
     ]
     groups: dict[str, list[t.Mapping[str, t.Any]]] = collections.defaultdict(list)
     for case in report["cases"]:

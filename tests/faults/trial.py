@@ -434,6 +434,9 @@ class Trial:
         self.rows = self.world.rows(self.live.name) if self.case.stage == BACKUP else self.rows
         self._judge_store(again, repeated)
         self._judge_database(again, repeated)
+        result.silent_success |= again.silent_success
+        result.lost_backup |= again.lost_backup
+        result.damaged_database |= again.damaged_database
         result.faults += [f"run again: {fault}" for fault in again.faults]
         if self.world.leftovers():
             result.faults.append(f"run again, and still left behind: {self.world.leftovers()}")

@@ -330,7 +330,7 @@ def _lists() -> t.Iterator[Case]:
         page(contents("../../x", "db/small/20260101T000000Z.sql.gz.age")),
         says="missing",
     )
-    yield listing("html", "a page of a proxy in place of a list", b"<html><title>Sign in</title></html", says="S3")
+    yield listing("html", "a page of a proxy in place of a list", b"<html><title>Sign in</title></html", says="listed")
     yield listing("garbage", "bytes that are no XML in place of a list", b"\x00\xff\xfe<")
 
     def second_page(trial: Trial) -> None:
