@@ -195,6 +195,17 @@ EXAMPLES = r"""
   become_user: postgres
   check_mode: true
   register: plan
+
+- name: Bring in a backup of an older tool, which is not signed
+  infrazero.database.s3_manifest_restore:
+    databases: "{{ infrazero_databases }}"
+    only: [shop]
+    source: s3://old-backups/db/shop/
+    trust: unsigned
+    bucket: db-backups
+    endpoint: s3.example.com
+  become: true
+  become_user: postgres
 """
 
 RETURN = r"""

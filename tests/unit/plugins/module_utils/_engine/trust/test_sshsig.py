@@ -74,6 +74,8 @@ def flipped(text: str) -> str:
         lambda text: text * 2,
         lambda text: text.replace("\n", "\n" * 20000),
         lambda text: "\0" + text,
+        lambda text: text.replace("\n", "\n" * 7000, 1).replace("-----END", "-----end"),
+        lambda text: text.replace("U1NIU0lH", "\u00e9"),
         flipped,
     ],
 )
