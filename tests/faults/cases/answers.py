@@ -337,6 +337,7 @@ def _lists() -> t.Iterator[Case]:
         trial.at_rest(trial.live.latest, None)
         more = "<NextContinuationToken>more</NextContinuationToken>"
         trial.inject("ListObjectsV2", say(200, page(many + cut + more)), times=1)
+        trial.inject("ListObjectsV2", say(200, page(contents("db/small/20260101T000000Z.sql.gz.age"))))
 
     yield Case(
         "bootstrap/list/second-page",
