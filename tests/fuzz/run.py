@@ -46,7 +46,7 @@ def by_hypothesis(name: str, seconds: float) -> None:
 
 def by_atheris(name: str, seconds: float, corpus: str) -> None:
     """Ends the process; with a status where something broke."""
-    import atheris
+    import atheris  # type: ignore[import-not-found, import-untyped]
 
     with atheris.instrument_imports(include=["ansible_collections.infrazero"]):
         from tests.fuzz.inputs import cases
