@@ -72,8 +72,8 @@ def newer(store: Store, prefix: str, *, than: datetime.datetime | None) -> t.Ite
     moments = {
         info.key: layout.moment_of(info.key) for info in store.list(prefix) if info.key.endswith(layout.MANIFEST_SUFFIX)
     }
-    found = [(moment, key) for key, moment in moments.items() if moment is not None and "/" not in key[len(prefix) :]]
-    for moment, key in sorted(found, reverse=True):
+    dated = [(moment, key) for key, moment in moments.items() if moment is not None and "/" not in key[len(prefix) :]]
+    for moment, key in sorted(dated, reverse=True):
         if than is not None and moment <= than:
             return
         with contextlib.suppress(ManifestError, NotFound):
