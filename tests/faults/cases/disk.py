@@ -206,6 +206,8 @@ def _wal(trial: Trial) -> None:
     cluster.start()
     filler = disk / "filler"
     _fill(filler, 0)
+    # Most of the one segment that there is room for; the first database fills the rest.
+    cluster.psql("SELECT pg_logical_emit_message(false, 'fill', repeat('x', 12 * 1024 * 1024))")
 
     def room() -> None:
         filler.unlink()
