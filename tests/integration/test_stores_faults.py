@@ -393,11 +393,20 @@ def test_not_allowed_is_never_absent(store: S3Store, proxy: FaultyProxy, name: s
     assert DENIED[code] in caught.value.hint
 
 
+def test_a_clock_that_some_servers_have_another_status_for(store: S3Store, proxy: FaultyProxy) -> None:
+    words = "The difference between the request time and the server's time exceeds the maximum allowed."
+    proxy.inject("GetObject", refuse(400, "AccessDenied", words))
+    with pytest.raises(AccessDenied, match="the clock of this host"):
+        store.get(KEY, limit=10)
+
+
 OPERATIONS = {
     "PutObject": ("put", "put_if_absent", "upload"),
     "CreateMultipartUpload|UploadPart|CompleteMultipartUpload": ("upload in parts",),
     "GetObject": ("get", "open"),
-    "HeadObject": ("head", "put_if_absent", "upload", "upload in parts"),
+    "HeadObject": ("head",),
+    # Who may not look at an object looks for it in a listing.
+    "HeadObject|ListObjectsV2": ("put_if_absent", "upload", "upload in parts"),
     "ListObjectsV2": ("list",),
     "DeleteObject": ("delete",),
 }

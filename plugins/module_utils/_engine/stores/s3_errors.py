@@ -136,7 +136,9 @@ def _answered(error: aws.ClientError, message: str, stage: str) -> EngineError:
         return StoreError(message, stage=stage, cause=cause, hint=_OTHERS[code])
     if status == 412:
         return AlreadyExists(message, stage=stage, cause=cause, hint=TAKEN)
-    if status in (401, 403):
+    if status in (401, 403) or code == "AccessDenied":
+        if "server's time" in text:
+            return AccessDenied(message, stage=stage, cause=cause, hint=_CREDENTIALS["RequestTimeTooSkewed"])
         hint = f"the credentials need {_PERMISSIONS[stage]}"
         if stage in ("download", "store"):
             hint += "; without s3:ListBucket on the bucket the store answers so for an absent object too"
