@@ -362,7 +362,7 @@ class World:
         backed_up = self.rows(name)
         # What is live is something else from now on.
         self.sql("DELETE FROM public.looks_like_sql WHERE id % 7 = 0; CREATE TABLE public.later (id int)", template)
-        self.sql("INSERT INTO public.later VALUES (1)", template)
+        self.sql(f"INSERT INTO public.later VALUES (1); ALTER TABLE public.later OWNER TO {name}", template)
         if large:
             self.sql(
                 "CREATE TABLE public.noise (id int, x bytea); ALTER TABLE public.noise ALTER x SET STORAGE EXTERNAL;"

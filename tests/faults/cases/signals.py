@@ -195,7 +195,7 @@ def _of_a_restore() -> t.Iterator[Case]:
     yield case(
         "load/lock-lost",
         "the server ends the session that holds the lock",
-        sessions("application_name LIKE 'infrazero.database restore%'"),
+        lambda trial: _unclean(trial, lambda: sessions("application_name LIKE 'infrazero.database restore%'")(trial)),
         EITHER,
     )
     yield case("load/restart", "the server is restarted", lambda trial: _unclean(trial, trial.world.cluster.restart))
