@@ -22,6 +22,8 @@ _ALPHABET = string.ascii_letters + string.digits
 #: What stands around the random core of a password: everything that a shell, SQL, JSON, a template or URL escapes.
 AWKWARD = "{{ 7 * 7 }} '\"\\%s$(id)`&é;#="
 _CORE_LENGTH = 24
+#: What is longer is no text that anybody broke into lines, but the server's write-ahead log.
+_LONGEST_TEXT = 8 * 1024 * 1024
 #: White space, quotes and backslashes: what wrapping and quoting puts between the pieces of a text.
 _BETWEEN = re.compile(rb"\\r\\n|\\[nrt]|[\s\0'\"\\]+")
 
@@ -150,7 +152,10 @@ class Flock:
         if digest in self._clean:
             return []
         found: dict[str, Hit] = {}
-        for variant, content in (("", data), (", in pieces", _BETWEEN.sub(b"", data))):
+        variants = [("", data)]
+        if len(data) <= _LONGEST_TEXT:
+            variants.append((", in pieces", _BETWEEN.sub(b"", data)))
+        for variant, content in variants:
             for needle, (name, form) in self._needles.items():
                 if name not in found:
                     at = content.find(needle)
