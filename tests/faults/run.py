@@ -21,6 +21,7 @@ import queue
 import random
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -138,6 +139,9 @@ def run(
 
 
 def _work(todo: t.Any, done: t.Any, seed: int, large: bool) -> None:
+    # Whoever is ended removes servers and mounts first; an interrupt of the terminal is for the one who ends us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     by_id = {case.id: case for case in all_cases.cases()}
     directory = pathlib.Path(tempfile.mkdtemp(prefix="faults-", dir="/var/tmp"))
     directory.chmod(0o755)
