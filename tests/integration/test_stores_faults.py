@@ -225,7 +225,7 @@ def test_a_lost_answer_to_a_create_is_no_other_writer(store: S3Store, real: S3St
 
 def test_a_server_that_loses_data_is_found_out(store: S3Store, proxy: FaultyProxy, real: S3Store) -> None:
     def shorter(exchange: Exchange) -> None:
-        real.put(KEY, TWO_PARTS[:-1])
+        real.overwrite(KEY, TWO_PARTS[:-1])
         exchange.send(exchange.forward())
 
     proxy.inject("HeadObject", shorter, skip=1)

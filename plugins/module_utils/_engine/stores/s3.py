@@ -127,11 +127,15 @@ class S3Store:
     def put_if_absent(self, key: str, data: bytes) -> None:
         """Create the object."""
         self._require_absent(key)
-        self._create(key, data, secrets.token_hex(16))
+        token = secrets.token_hex(16)
+        self._create(key, data, token)
+        self._checked(key, len(data), token)
 
     def put(self, key: str, data: bytes) -> None:
         """Create or replace the object."""
-        self.overwrite(key, data)
+        token = secrets.token_hex(16)
+        self.overwrite(key, data, token=token)
+        self._checked(key, len(data), token)
 
     def upload(self, key: str, source: Readable, *, size_hint: int | None = None) -> ObjectInfo:
         """Create the object from a stream; one smaller than a part goes out in one request.
@@ -203,13 +207,18 @@ class S3Store:
             return self
         return S3Store(dataclasses.replace(self._settings, bucket=bucket), client=self._client)
 
-    def overwrite(self, key: str, data: bytes) -> str | None:
-        """Create or replace the object; returned is the version that it has now, where the bucket keeps versions."""
+    def overwrite(self, key: str, data: bytes, *, token: str = "") -> str | None:
+        """Create or replace the object; returned is the version that it has now, where the bucket keeps versions.
+
+        What the server says is believed, unlike :meth:`put`, which looks whether the object has *token* afterwards.
+        """
         check_key(key)
         version: list[str | None] = []
 
         def write(form: Form) -> None:
-            answer = self._client.put_object(Bucket=self._bucket, Key=key, Body=data, **form)
+            answer = self._client.put_object(
+                Bucket=self._bucket, Key=key, Body=data, Metadata={_TOKEN: token} if token else {}, **form
+            )
             version.append(answer.get("VersionId"))
 
         with self._translated(f"{self.url(key)!a} can't be written", "upload"):
