@@ -460,25 +460,32 @@ class World:
         self.file = self.loot / "taken"
 
     def reset(self, cleanup: str = "") -> None:
+        """Everything as it was: the attackers' database always, the other one where something has become of it."""
         if cleanup:
             with contextlib.suppress(ClusterError):
                 self.cluster.psql(cleanup, "shop")
         for path in self.loot.iterdir():
             path.unlink()
+        untouched = "SELECT datdba = 'other'::regrole FROM pg_database, s.precious WHERE datname = 'other'"
+        lost = [self.shop, self.other]
+        with contextlib.suppress(ClusterError):
+            if self.cluster.psql(untouched, "other") == "t":
+                lost = [self.shop]
+        kept = "" if self.other in lost else "other"
         self.cluster.psql(
-            r"""
+            rf"""
             ALTER ROLE postgres RESET ALL; ALTER ROLE ALL RESET ALL; ALTER SYSTEM RESET ALL;
             SELECT format('DROP DATABASE %I WITH (FORCE)', datname) FROM pg_database
-            WHERE datname NOT IN ('postgres', 'template0', 'template1') \gexec
+            WHERE datname NOT IN ('postgres', 'template0', 'template1', '{kept}') \gexec
             DROP SCHEMA IF EXISTS infrazero CASCADE;
             SELECT format('DROP ROLE %I', rolname) FROM pg_roles
-            WHERE rolname <> 'postgres' AND rolname NOT LIKE 'pg\_%' \gexec
+            WHERE rolname NOT IN ('postgres', '{kept}') AND rolname NOT LIKE 'pg\_%' \gexec
             """
             + "".join(
                 f"CREATE ROLE {entry.user} LOGIN PASSWORD '{entry.password.reveal()}';"
                 f"CREATE DATABASE {entry.name} OWNER {entry.user};\n\\connect {entry.name}\n"
                 f"SET ROLE {entry.user}; CREATE SCHEMA s; CREATE TABLE s.precious AS SELECT 1; RESET ROLE;\n"
-                for entry in (self.shop, self.other)
+                for entry in lost
             )
         )
 
@@ -709,6 +716,17 @@ def test_errors_hold_nothing_that_a_terminal_obeys(world: World) -> None:
     with pytest.raises(LoadError) as failed:
         world.restore(hostile.encode())
     assert str(failed.value).isprintable()
+
+    # Names go further than that: into warnings, and from COPY into the comparison with a manifest.
+    name = "\x1b[2J"
+    details = world.restore(
+        f'CREATE TABLE public."{name}" (); ALTER TABLE public."{name}" OWNER TO other;'
+        f'CREATE EVENT TRIGGER "{name}" ON ddl_command_end EXECUTE FUNCTION f();'
+        f'SET default_tablespace = "{name}";'.encode(),
+        options=RestoreOptions(force_target_owner=False),
+    )
+    assert len(details["warnings"]) == 3
+    assert all(warning.isprintable() for warning in [*details["warnings"], *details["skipped"]])
 
 
 # What a dump could take from the host -------------------------------------------------------------------------------
