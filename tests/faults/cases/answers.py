@@ -61,10 +61,10 @@ POINTS = (
     Point("put-dump", BACKUP, "PutObject", "PUT of the dump", DUMP),
     Point("put-manifest", BACKUP, "PutObject", "PUT of its manifest", MANIFEST, statuses=(403, 412, 500, 503)),
     Point("put-latest", BACKUP, "PutObject", "PUT of the latest manifest", LATEST),
-    Point("create-parts", BACKUP, "CreateMultipartUpload", "beginning an upload in parts", live="large"),
+    Point("create-parts", BACKUP, "CreateMultipartUpload", "beginning of an upload in parts", live="large"),
     Point("put-part", BACKUP, "UploadPart", "PUT of a part", live="large"),
-    Point("complete-parts", BACKUP, "CompleteMultipartUpload", "completing an upload in parts", live="large"),
-    Point("abort-parts", BACKUP, "AbortMultipartUpload", "aborting an upload in parts", live="large", harmless=True),
+    Point("complete-parts", BACKUP, "CompleteMultipartUpload", "completion of an upload in parts", live="large"),
+    Point("abort-parts", BACKUP, "AbortMultipartUpload", "abort of an upload in parts", live="large", harmless=True),
     Point(
         "get-manifest", RESTORE, "GetObject", "GET of the latest manifest", LATEST, statuses=(403, 404, 416, 500, 503)
     ),
