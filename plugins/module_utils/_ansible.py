@@ -39,7 +39,7 @@ class _Module(AnsibleModule):
     _options_read = False
 
     def __init__(self, **options: t.Any) -> None:
-        super().__init__(**options)
+        super().__init__(**options)  # type: ignore[no-untyped-call]
         self._options_read = True
 
     def fail_json(self, msg: str, **kwargs: t.Any) -> t.NoReturn:
@@ -54,7 +54,7 @@ class _Module(AnsibleModule):
 
     def log(self, msg: str, log_args: t.Mapping[str, t.Any] | None = None) -> None:
         """Tell the system's log; that the module was invoked, but not with what."""
-        super().log("Invoked" if log_args else msg)
+        super().log("Invoked" if log_args else msg)  # type: ignore[no-untyped-call]
 
 
 class ArgumentSpec:
