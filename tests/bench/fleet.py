@@ -170,7 +170,7 @@ def main() -> int:
         say(f"starting {options.hosts} hosts")
         stack.callback(fleet.stop)
         fleet.start()
-        first, _ = fleet.play(options.playbook, fleet.names)
+        first, _output = fleet.play(options.playbook, fleet.names)
         say(f"the first run took {first:.1f} s")
         for number in range(options.rounds + 1):
             for label, hosts in (("one", fleet.names[:1]), ("all", fleet.names)):

@@ -77,7 +77,7 @@ def of_signing_key(name: str, path: pathlib.Path) -> Canary:
 
 
 def _random() -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(_CORE_LENGTH))
+    return "".join(secrets.choice(_ALPHABET) for _number in range(_CORE_LENGTH))
 
 
 def _base64(data: bytes) -> t.Iterator[bytes]:

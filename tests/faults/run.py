@@ -30,7 +30,7 @@ import typing as t
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-import conftest  # noqa: E402, F401  (puts the collection on sys.path)
+import conftest  # noqa: E402, F401  (puts the collection on sys.path)  # pylint: disable=unused-import
 from tests.faults import cases as all_cases  # noqa: E402
 from tests.faults.trial import Case, Result, Trial  # noqa: E402
 from tests.faults.world import World  # noqa: E402

@@ -19,7 +19,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-import conftest  # noqa: F401 - makes the collection importable
+import conftest  # noqa: F401  (makes the collection importable)  # pylint: disable=unused-import
 
 
 def by_hypothesis(name: str, seconds: float) -> None:

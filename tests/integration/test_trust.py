@@ -104,7 +104,7 @@ def refused(
     look = f"SELECT oid FROM pg_database WHERE datname = '{entry.name}'"
     before = cluster.psql(look), scene.rows(cluster, entry)
     error = restored(cluster, store, entry, trusted, **rest).error
-    assert type(error) is kind, error
+    assert error.__class__ is kind, error
     assert error.hint
     assert (cluster.psql(look), scene.rows(cluster, entry)) == before
     return str(error)
@@ -212,9 +212,9 @@ def test_every_field_is_bound(cluster: Cluster, store: Store, app: Database, db1
             error = restored(cluster, store, app, trust(db1)).error
             assert isinstance(error, (TrustError, ManifestError)), (name, error)
     write(store, {**honest, "a field of tomorrow": 1})
-    assert type(restored(cluster, store, app, trust(db1)).error) is ForgedManifest
+    assert restored(cluster, store, app, trust(db1)).error.__class__ is ForgedManifest
     write(store, honest)
-    assert type(restored(cluster, store, app, trust(db1)).error) is NotFound, "the honest one is let through"
+    assert restored(cluster, store, app, trust(db1)).error.__class__ is NotFound, "the honest one is let through"
 
 
 def test_a_forgers_backup_is_refused(

@@ -32,7 +32,9 @@ def run(*command):
     """Status and output of a program that may be missing."""
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
     try:
-        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
     except FileNotFoundError:
         return 127, ""
     return done.returncode, done.stdout if done.returncode == 0 else done.stderr
@@ -81,7 +83,7 @@ def mounts():
     """Device number, source and mount point of every mount."""
     found = []
     for line in text_of("/proc/self/mountinfo").splitlines():
-        before, _, after = line.partition(" - ")
+        before, after = line.split(" - ", 1)
         fields = before.split(" ")
         point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4])
         found.append((fields[2], after.split(" ")[1], point))
@@ -105,7 +107,7 @@ def directories(root):
 def used(path):
     """Bytes that the files below *path* take."""
     total = 0
-    for directory, _, names in os.walk(path):
+    for directory, _below, names in os.walk(path):
         for name in names:
             with contextlib.suppress(FileNotFoundError):  # a running server removes files
                 total += pathlib.Path(directory, name).lstat().st_blocks * 512
@@ -176,7 +178,7 @@ def volume(path, mount):
     found.update(
         signature={key: marks[key] for key in ("TYPE", "UUID", "PTTYPE") if key in marks},
         ambivalent=ambivalent,
-        mountpoints=sorted({point for mounted, _, point in mounts() if mounted == name}),
+        mountpoints=sorted({point for mounted, _source, point in mounts() if mounted == name}),
         busy=busy(real),
     )
     found.update(entries=[], data={}, free=size, fault="")
@@ -191,7 +193,7 @@ def place(mount):
     """What is at the volume's place now."""
     lines = [line.split() for line in text_of("/etc/fstab").splitlines() if not line.lstrip().startswith("#")]
     return {
-        "mounted": next((source for _, source, point in reversed(mounts()) if point == mount), ""),
+        "mounted": next((source for _device, source, point in reversed(mounts()) if point == mount), ""),
         "fstab": next((line[0] for line in lines if len(line) > 1 and line[1].rstrip("/") == mount), ""),
         "entries": names_in(mount),
     }
@@ -200,7 +202,7 @@ def place(mount):
 def local(clusters, mount):
     """Data directories where the packages look for them."""
     found = directories(clusters)
-    points = {point for _, _, point in mounts()}
+    points = {point for _device, _source, point in mounts()}
     for major, facts in found.items():
         path = pathlib.Path(clusters, major, "main")
         twin = pathlib.Path(mount, "postgresql", major, "main")

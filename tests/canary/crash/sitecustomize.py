@@ -13,7 +13,7 @@ import os
 import sys
 import types
 
-_where, _, _function = os.environ.get("CANARY_CRASH", "").rpartition(":")
+_where, _colon, _function = os.environ.get("CANARY_CRASH", "").rpartition(":")
 
 
 def _crash(frame: types.FrameType, event: str, _argument: object) -> None:

@@ -181,6 +181,18 @@ def _remade(change: Bytes) -> t.Callable[[Trial], None]:
     return arrange
 
 
+def _changed(changes: dict[str, t.Any], *, gone: bool) -> t.Callable[[Trial], None]:
+    """The latest manifest says something else; *gone*: where it matters only for a database that has to be made."""
+
+    def arrange(trial: Trial) -> None:
+        trial.at_rest(trial.live.latest, trial.manifest(**changes))
+        if gone:
+            trial.rows = None
+            trial.world.sql(f"DROP DATABASE {trial.live.name}")
+
+    return arrange
+
+
 def _of_the_manifest() -> t.Iterator[Case]:
     for name, place in (("first", 0), ("quarter", 0.25), ("half", 0.5), ("three-quarters", 0.75), ("last", -1)):
         yield Case(
@@ -239,15 +251,7 @@ def _of_the_manifest() -> t.Iterator[Case]:
             {"extensions": [{"name": "nosuch", "version": "1"}]},
         ),
     ):
-
-        def arrange(trial: Trial, changes: dict[str, t.Any] = changes, name: str = name) -> None:
-            trial.at_rest(trial.live.latest, trial.manifest(**changes))
-            if name == "locale":
-                # It matters where the database has to be made.
-                trial.rows = None
-                trial.world.sql(f"DROP DATABASE {trial.live.name}")
-
-        yield Case(f"restore/manifest/{name}", RESTORE, words, arrange)
+        yield Case(f"restore/manifest/{name}", RESTORE, words, _changed(changes, gone=name == "locale"))
     for name, data in (("empty", b""), ("cut", b'{"key":"db/'), ("html", b"<html>")):
         yield Case(
             f"backup/manifest/{name}",

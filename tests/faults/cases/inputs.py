@@ -20,7 +20,7 @@ def cases() -> t.Iterator[Case]:
     lists: dict[str, tuple[str, t.Callable[[Entry], str]]] = {
         "none": ("no list", lambda entry: ""),
         "not-json": ("a list that is no JSON", lambda entry: "{"),
-        "object": ("an object for a list", lambda entry: json.dumps(entry)),
+        "object": ("an object for a list", json.dumps),
         "null": ("null for a list", lambda entry: "null"),
         "number": ("a number for an entry", lambda entry: "[1]"),
         "nan": ("NaN in the list", lambda entry: "[NaN]"),
@@ -98,12 +98,15 @@ def _settings() -> t.Iterator[Case]:
         ("style", "an addressing style that nobody knows", {"S3_ADDRESSING_STYLE": "sideways"}),
         ("signing", "a signing key that is none", {"DB_SIGNING_KEY": "/etc/hostname"}),
     ):
+        yield Case(f"backup/setting/{name}", BACKUP, words, _with_settings(changes))
 
-        def arrange(trial: Trial, changes: dict[str, str] = changes) -> None:
-            trial.settings.update(changes)
-            trial.happened()
 
-        yield Case(f"backup/setting/{name}", BACKUP, words, arrange)
+def _with_settings(changes: dict[str, str]) -> t.Callable[[Trial], None]:
+    def arrange(trial: Trial) -> None:
+        trial.settings.update(changes)
+        trial.happened()
+
+    return arrange
 
 
 def _keys() -> t.Iterator[Case]:
@@ -135,6 +138,14 @@ def _keys() -> t.Iterator[Case]:
     yield Case("restore/key/expected-sha256", RESTORE, "the operator expects another SHA-256", unknown)
 
 
+def _with_switches(environment: dict[str, str]) -> t.Callable[[Trial], None]:
+    def arrange(trial: Trial) -> None:
+        trial.environment.update(environment)
+        trial.happened()
+
+    return arrange
+
+
 def _sources() -> t.Iterator[Case]:
     for name, words, source in (
         ("up", "a source that leads out of the bucket", "db/../../etc/passwd"),
@@ -157,12 +168,7 @@ def _sources() -> t.Iterator[Case]:
         ("switch", "a switch that is neither true nor false", {"DB_RESTORE_SKIP_ACL": "perhaps"}),
         ("trust", "a trust that nobody knows", {"DB_RESTORE_TRUST": "blind"}),
     ):
-
-        def switch(trial: Trial, environment: dict[str, str] = environment) -> None:
-            trial.environment.update(environment)
-            trial.happened()
-
-        yield Case(f"restore/switch/{name}", RESTORE, words, switch)
+        yield Case(f"restore/switch/{name}", RESTORE, words, _with_switches(environment))
 
     def many(trial: Trial) -> None:
         other = [{**trial.live.entry(), "name": f"db{number}"} for number in range(2_000)]

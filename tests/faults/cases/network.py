@@ -221,7 +221,7 @@ def _ways() -> t.Iterator[Case]:
         ),
         "tls-unknown-ca": (
             "the certificate is of a CA that nobody vouches for",
-            lambda trial: _tls(trial),
+            lambda trial: _tls(trial),  # pylint: disable=unnecessary-lambda  # it stands below
             "CERTIFICATE_VERIFY_FAILED",
         ),
         "tls-other-ca": (

@@ -74,7 +74,7 @@ def test_names_of_hosts(host: str) -> None:
 )
 def test_each_refusal_has_its_name_and_what_to_do(reason: str, kind: type[errors.TrustError], word: str) -> None:
     found = trusting.refusal(trusting.Verdict(reason, "SHA256:x", "it has expired"), SAID, url="s3://b/k")
-    assert type(found) is kind
+    assert found.__class__ is kind
     assert word in found.message and "s3://b/k" in found.message and found.hint
     assert (found.stage, reason == trusting.ALTERED or "SHA256:x" in found.cause) == ("trust", True)
 
@@ -114,7 +114,7 @@ def test_without_signers_the_variable_and_the_file_are_named() -> None:
 )
 def test_where_a_manifest_may_lie(key: str, database: Database, kind: type[errors.TrustError] | None) -> None:
     found = trusting.misplaced(SAID, key=key, url=f"s3://b/{key}", database=database)
-    assert type(found) is (kind or type(None))
+    assert found.__class__ is (kind or type(None))
     assert found is None or "name the dump itself" in found.hint
 
 
