@@ -22,3 +22,6 @@ sys.path.insert(0, str(ROOT))
 
 # Where a run is to outlive its terminal, everything that it starts would ignore the signal, too.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # So would what a shell starts in the background ignore this one, which a test sends to itself.
+    signal.signal(signal.SIGINT, signal.default_int_handler)

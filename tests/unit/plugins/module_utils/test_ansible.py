@@ -63,7 +63,7 @@ def without_texts(options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """Options as documentation and specification both tell them."""
     told = {}
     for name, option in options.items():
-        kept = {key: value for key, value in option.items() if key not in ("description", "no_log")}
+        kept = {key: value for key, value in option.items() if key not in ("description", "no_log", "version_added")}
         for key in ("suboptions", "options"):
             if key in kept:
                 kept["options"] = without_texts(kept.pop(key))
