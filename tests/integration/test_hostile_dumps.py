@@ -742,7 +742,7 @@ FLOODS = {
 }
 
 MEASURED = """
-import resource, sys
+import pathlib, re, sys
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import dumptext
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import EngineError
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import load
@@ -761,7 +761,8 @@ try:
     )
 except EngineError as error:
     print(error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+# Not ru_maxrss: it begins with what the process had that started this one.
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]) * 1024)
 """
 
 
