@@ -117,6 +117,12 @@ def store(connections: tuple[S3Store, S3Store], proxy: FaultyProxy, bucket: str)
 
 
 @pytest.fixture
+def unspent(server: S3Server, proxy: FaultyProxy, bucket: str) -> S3Store:
+    """As store, of its own: a client of boto3 tries again only so often in all, and these tests have many faults."""
+    return S3Store(settings_for(server, bucket, proxy.endpoint))
+
+
+@pytest.fixture
 def real(connections: tuple[S3Store, S3Store], bucket: str) -> S3Store:
     """The same store past the proxy."""
     return connections[1].sibling(bucket)
@@ -194,16 +200,16 @@ def test_a_failing_part_ends_the_reading_of_the_source(store: S3Store, proxy: Fa
 
 
 def test_a_completion_that_fails_inside_a_200_is_tried_again_and_then_fails(
-    store: S3Store, real: S3Store, proxy: FaultyProxy, nothing_left: t.Callable[[], bool]
+    unspent: S3Store, real: S3Store, proxy: FaultyProxy, nothing_left: t.Callable[[], bool]
 ) -> None:
     failed = say(200, b'<?xml version="1.0"?>\n<Error><Code>InternalError</Code><Message>injected</Message></Error>')
     proxy.inject("CompleteMultipartUpload", failed, times=1)
-    store.upload(KEY, Pieces(TWO_PARTS))
+    unspent.upload(KEY, Pieces(TWO_PARTS))
     assert real.head(KEY).size == len(TWO_PARTS)
     real.delete(KEY)
     proxy.inject("CompleteMultipartUpload", failed)
     with pytest.raises(StoreError, match="InternalError"):
-        store.upload(KEY, Pieces(TWO_PARTS))
+        unspent.upload(KEY, Pieces(TWO_PARTS))
     assert nothing_left()
 
 
@@ -213,14 +219,14 @@ def test_a_lost_answer_to_a_completion_is_no_failure(store: S3Store, real: S3Sto
     assert real.get(KEY, limit=len(TWO_PARTS)) == TWO_PARTS
 
 
-def test_a_lost_answer_to_a_create_is_no_other_writer(store: S3Store, real: S3Store, proxy: FaultyProxy) -> None:
+def test_a_lost_answer_to_a_create_is_no_other_writer(unspent: S3Store, real: S3Store, proxy: FaultyProxy) -> None:
     """rclone ignores the condition of the repeated request, so the proxy answers for it as Amazon does."""
     proxy.inject("PutObject", lose_answer, times=1)
     proxy.inject("PutObject", refuse(412, "PreconditionFailed"))
-    store.put_if_absent(KEY, b"ours")
+    unspent.put_if_absent(KEY, b"ours")
     assert real.get(KEY, limit=10) == b"ours"
     with pytest.raises(AlreadyExists):
-        store.put_if_absent("other.json", b"somebody else's answer to an absent key")
+        unspent.put_if_absent("other.json", b"somebody else's answer to an absent key")
 
 
 def test_a_server_that_loses_data_is_found_out(store: S3Store, proxy: FaultyProxy, real: S3Store) -> None:
