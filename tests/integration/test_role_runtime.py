@@ -112,6 +112,11 @@ def test_check_mode_on_a_host_without_anything(host: Host) -> None:
 
 def test_refuses_before_anything_changes(host: Host) -> None:
     assert "There is no user nobody-here" in failed(host.run(infrazero_user="nobody-here"))
+    if ROOT:
+        (host.root / "closed").mkdir(mode=0o700)
+        there = str(host.root / "closed")
+        assert f"{there} is closed to it" in failed(host.run(infrazero_prefix=f"{there}/opt/infrazero"))
+        (host.root / "closed").rmdir()
     misplaced = failed(host.run(infrazero_databases=[{**DATABASES[0], "backup_age_public_key": PRIVATE}]))
     assert PRIVATE not in misplaced
     assert host.tree() == {}
