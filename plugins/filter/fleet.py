@@ -189,8 +189,9 @@ def fleet_table(summary: Plain) -> list[str]:
         rows += [(host["host"], one["database"], one["status"], _details(one)) for one in host["databases"]]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]).rstrip() for row in rows]
-    by_host = " ".join(f"{status}={len(names)}" for status, names in summary["hosts_by_status"].items() if names)
-    by_database = " ".join(f"{status}={count}" for status, count in summary["databases_by_status"].items())
+    # Not as Ansible's recap has it: Molecule takes "unchanged=2" for a change.
+    by_host = ", ".join(f"{len(names)} {status}" for status, names in summary["hosts_by_status"].items() if names)
+    by_database = ", ".join(f"{count} {status}" for status, count in summary["databases_by_status"].items())
     return [*lines, f"hosts: {by_host or 'none'}; databases: {by_database or 'none'}"]
 
 

@@ -113,7 +113,7 @@ def test_no_host_stops_another(controller: Controller) -> None:
         ["good", "shop", "planned"],
         ["good", "wiki", "planned"],
     ]
-    assert table(run)[-1] == "hosts: ok=1 failed=2 unreachable=2; databases: planned=2"
+    assert table(run)[-1] == "hosts: 1 ok, 2 failed, 2 unreachable; databases: 2 planned"
     assert PASSWORD not in run.output
 
 

@@ -212,7 +212,7 @@ def test_table() -> None:
         "db4   -         unreachable  no route to host",
         "db5   -         unreachable  Ansible has lost the host, in this play or before it: its output says where",
         "db6   -         unreachable  Ansible has lost the host, in this play or before it: its output says where",
-        "hosts: ok=1 failed=2 unreachable=3; databases: backed_up=3 failed=1",
+        "hosts: 1 ok, 2 failed, 3 unreachable; databases: 3 backed_up, 1 failed",
     ]
 
 
@@ -228,5 +228,5 @@ def test_table_of_a_host_without_databases() -> None:
     host = {"status": "ok", "error": None, "databases": []}
     assert fleet.fleet_table(summary({"db1": host}))[1:] == [
         "db1   -         ok",
-        "hosts: ok=1; databases: none",
+        "hosts: 1 ok; databases: none",
     ]
