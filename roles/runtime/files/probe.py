@@ -3,9 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Looks at a host with the host's own Python, and changes nothing: USER PREFIX, and prints JSON."""
 
+from __future__ import annotations
+
 import importlib.util
 import json
 import os
+import pathlib
 import platform
 import pwd
 import sys
@@ -22,18 +25,16 @@ if account is not None:
         os.initgroups(account.pw_name, account.pw_gid)
         os.setgid(account.pw_gid)
         os.setuid(account.pw_uid)
-    above = ""
-    for name in os.path.abspath(prefix).split(os.sep)[1:-1]:
-        above += os.sep + name
-        # As that user: what lies behind the first directory that is closed looks as if it weren't there.
-        if os.path.isdir(above) and not os.access(above, os.X_OK):
-            closed = above
+    # As that user: what lies behind the first directory that is closed looks as if it weren't there.
+    for above in reversed(pathlib.Path(prefix).parents):
+        if not os.access(above, os.X_OK) and os.access(above, os.F_OK):
+            closed = str(above)
             break
 
 print(
     json.dumps(
         {
-            "version": "%d.%d" % sys.version_info[:2],
+            "version": "{}.{}".format(*sys.version_info),
             "machine": platform.machine(),
             "venv": all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")),
             "user": account is not None,
