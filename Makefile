@@ -56,9 +56,9 @@ lint: setup-lint ## every linter: ruff, mypy, yamllint, ansible-lint, docs, lice
 	@echo "== lint"
 	@scripts/lint
 
-bench: setup ## measure backups and restores of 1 GB against the plain tools, then fleets; writes bench.json and bench-fleet.json
+bench: setup-lint ## measure backups and restores of 1 GB against the plain tools, fleets, and a first boot; writes bench*.json
 	@echo "== bench"
-	@status=0; "$(PYTHON)" tests/bench/run.py || status=$$?; "$(PYTHON)" tests/bench/fleet.py || status=$$?; exit $$status
+	@status=0; for part in run fleet first_boot; do "$(PYTHON)" "tests/bench/$$part.py" || status=$$?; done; exit $$status
 
 bench-fleet: setup ## measure a run of the playbook site that has nothing to do, on eight hosts and on one; writes bench-fleet.json
 	@echo "== bench-fleet"
@@ -75,5 +75,5 @@ lock: setup-lint ## resolve the requirements anew: versions and hashes for hosts
 clean: ## remove everything that was made here
 	@echo "== clean: .venv/, .ansible/, .demo/, caches"
 	@if [[ -L .demo ]]; then rm -rf "$$(readlink .demo)"; fi
-	@rm -rf .venv .ansible .demo .nox .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache bench.json bench-fleet.json faults.json
+	@rm -rf .venv .ansible .demo .nox .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache bench.json bench-fleet.json bench-first-boot.json faults.json
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -479,7 +479,7 @@ def test_roles_that_something_needs_are_kept_and_it_is_named(cluster, admin):
         "role 'owning' is kept: it owns 1 objects in database 'els_where'",
         "role 'allowed' is kept: it may use database els_where, it may use 1 objects in database 'els_where'",
         "role 'database_owner' is kept: it owns database els_where",
-        "role 'grp' is kept: it has 1 members",
+        "role 'grp' is kept: roles are members of it (1)",
         "role 'in_list' is kept: it is needed",
         "role 'connected' is kept: it has 1 sessions",
         "role 'root_like' is kept: it is a superuser",

@@ -22,7 +22,7 @@ while True:
         shown += os.read(terminal, 4096)
     except OSError:  # how Linux says that nobody has the terminal open any more
         break
-    if typed and b"private key" in shown:
+    if typed and b"private key (not shown): " in shown:
         os.write(terminal, typed)
         typed = b""
 sys.stdout.buffer.write(shown)

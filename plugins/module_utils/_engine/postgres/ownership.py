@@ -534,7 +534,7 @@ def _reasons_to_keep(
             (ourselves, "it is the role of this connection"),
             (predefined, "it is one of PostgreSQL's own"),
             (role in protected, "it is needed"),
-            (members, f"it has {members} members"),
+            (members, f"roles are members of it ({members})"),
             (sessions, f"it has {sessions} sessions"),
         )
         if holds
