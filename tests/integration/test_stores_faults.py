@@ -183,6 +183,19 @@ def test_lasting_trouble_with_an_upload_leaves_nothing(
     assert nothing_left()
 
 
+def test_an_answer_to_a_part_without_its_tag_is_an_error_in_plain_words(
+    store: S3Store, proxy: FaultyProxy, nothing_left: t.Callable[[], bool]
+) -> None:
+    def without(answer: Answer) -> None:
+        answer.headers = [header for header in answer.headers if header[0].lower() != "etag"]
+
+    # The part with which the form of writes is found out passes.
+    proxy.inject("UploadPart", altered(without), skip=1)
+    with pytest.raises(StoreError, match="lacks 'ETag'"):
+        store.upload(KEY, Pieces(TWO_PARTS))
+    assert nothing_left()
+
+
 def test_a_failing_part_ends_the_reading_of_the_source(store: S3Store, proxy: FaultyProxy) -> None:
     # The part with which the form of writes is found out passes.
     proxy.inject("UploadPart", refuse(403, "AccessDenied"), skip=1)
@@ -544,6 +557,26 @@ def test_a_short_object_is_an_error_and_no_end(
         assert caught.value.hint
         with pytest.raises(Unreachable):
             reader.read(1)
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_a_server_that_hands_out_next_to_nothing_each_time_is_left(
+    store: S3Store, real: S3Store, proxy: FaultyProxy, count: int
+) -> None:
+    real.put(KEY, TWO_PARTS)
+    proxy.inject("GetObject", end_after(count))
+    with pytest.raises(Unreachable, match=rf"broke off after \d+ of {len(TWO_PARTS)} bytes"):
+        store.get(KEY, limit=len(TWO_PARTS))
+    assert len(proxy.seen("GetObject")) <= s3.ATTEMPTS + 1
+
+
+def test_a_download_that_breaks_off_again_and_again_goes_on_as_long_as_there_is_progress(
+    store: S3Store, real: S3Store, proxy: FaultyProxy
+) -> None:
+    real.put(KEY, TWO_PARTS)
+    proxy.inject("GetObject", end_after(MIB))
+    assert store.get(KEY, limit=len(TWO_PARTS)) == TWO_PARTS
+    assert len(proxy.seen("GetObject")) > s3.ATTEMPTS + 1
 
 
 def test_a_download_never_goes_on_in_another_object(store: S3Store, real: S3Store, proxy: FaultyProxy) -> None:

@@ -310,6 +310,14 @@ class S3Store:
                 with s3transfer.manager.TransferManager(self._client, config) as manager, parts.closed_on_error():
                     parts.transfer = manager.upload(t.cast("t.Any", parts), self._bucket, key, extra_args=extra)
                     parts.transfer.result()
+            except KeyError as error:
+                # Of the transfer manager, which takes answers for complete.
+                raise StoreError(
+                    f"{self.url(key)!a} can't be created",
+                    stage="upload",
+                    cause=f"the store's answer lacks {error}",
+                    hint="check that the endpoint is an S3 API, and that no proxy changes its answers",
+                ) from error
             except CALL_ERRORS:
                 # The answer to the completion may have been lost, and the object be there all the same.
                 if not (parts.ended and self._is_ours(key, token, parts.total)):

@@ -22,6 +22,8 @@ if t.TYPE_CHECKING:
 
 #: Seconds before the first attempt to go on; each further wait without progress in between is twice as long.
 RESUME_SECONDS = 0.5
+#: Bytes that are progress: a server that hands out less each time would keep us for days.
+PROGRESS = 64 * 1024
 _SKIP = 1024 * 1024
 
 
@@ -29,10 +31,10 @@ class S3Reader:
     """An object being read; see :class:`.base.ObjectReader`.
 
     When the connection is lost, or an answer ends early, the rest is asked for: of that same object only, and as long
-    as there is some progress in a number of attempts.
+    as there is progress in a number of attempts.
 
     :param fetch: gets the object; takes boto3's ``Range`` and ``IfMatch``.
-    :param attempts: to go on from one and the same place.
+    :param attempts: to go on before PROGRESS bytes have come since the first of them.
     """
 
     def __init__(self, key: str, fetch: t.Callable[..., GetObjectOutputTypeDef], *, attempts: int) -> None:
@@ -42,6 +44,7 @@ class S3Reader:
         self._fetch = fetch
         self._attempts = attempts
         self._failures = 0
+        self._failed_at = 0
         self._same = {"IfMatch": answer["ETag"]} if self.info.etag else {}
         self._body = answer["Body"]
         # How much the caller has, and where the body stands: before that when a server has sent all of it again.
@@ -63,7 +66,8 @@ class S3Reader:
             self._at += len(data)
             if not behind:
                 self._position = self._at
-                self._failures = 0
+                if self._position - self._failed_at >= PROGRESS:
+                    self._failures = 0
                 return data
         return b""
 
@@ -87,6 +91,8 @@ class S3Reader:
             hint = "look into the network, and whether the store still has the whole object"
             raise Unreachable(message, stage="download", cause=cause, hint=hint)
         time.sleep(RESUME_SECONDS * 2**self._failures)
+        if not self._failures:
+            self._failed_at = self._position
         self._failures += 1
         try:
             answer = self._fetch(Range=f"bytes={self._position}-", **self._same)
