@@ -140,6 +140,9 @@ class Nursery:
         while data := self._socket.recv(1 << 16):
             told = json.loads(data)
             if "started" in told:
+                with self._changed:
+                    # Numbers are used again: what is known is of another process.
+                    self._ended.pop(told["started"], None)
                 self._started.put(told["started"])
                 continue
             with self._changed:

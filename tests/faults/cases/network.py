@@ -97,7 +97,7 @@ def _broken_bodies() -> t.Iterator[Case]:
             meets("UploadPart", reset_in_body(count), skip=1),
             live="large",
         )
-    for name, count in (("first", 1), ("header", 30), ("payload", 300), ("middle", 4000)):
+    for name, count in (("first", 1), ("header", 30), ("payload", 300), ("middle", 2000)):
         for broken, words in ((reset_after, "breaks off"), (end_after, "ends in good order")):
             yield Case(
                 f"restore/get-dump/{broken.__name__}-{name}-passes",
