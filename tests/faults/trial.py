@@ -188,6 +188,11 @@ class Trial:
         """*action* ends the fault, before the run is repeated."""
         self._healing.append(action)
 
+    def replaces(self, key: str, data: bytes) -> None:
+        """Put *data* in the place of the object *key* while the run is under way, as somebody else would."""
+        self.world.put(self.bucket, key, data)
+        self._before[key] = data
+
     def at_rest(self, key: str, data: bytes | None) -> None:
         """Damage the object *key* in the store: *data* stands in its place, or nothing."""
         original = self.good.pop(key)
