@@ -372,6 +372,7 @@ class Trial:
             result.faults.append("an upload in parts was neither completed nor aborted")
 
     def _judge_store(self, result: Result, ended: Ended) -> None:
+        self.world.proxy.settle(3)
         objects = self.objects()
         latest = self.live.latest
         for key, data in self.good.items():

@@ -283,6 +283,8 @@ class FaultyProxy:
         self._upstream = (parts.hostname or HOST, parts.port or 80)
         self._rules: list[Rule] = []
         self._lock = threading.Lock()
+        self._idle = threading.Condition()
+        self._busy = 0
         self.requests: list[Request] = []
         self._server = _Server((HOST, 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -310,6 +312,22 @@ class FaultyProxy:
         """Requests of *operation* (a regular expression) so far."""
         with self._lock:
             return [request for request in self.requests if re.fullmatch(operation, request.operation)]
+
+    def settle(self, seconds: float) -> None:
+        """Wait until all that came is answered: a server goes on with what a client that is gone has sent."""
+        with self._idle:
+            self._idle.wait_for(lambda: not self._busy, seconds)
+
+    @contextlib.contextmanager
+    def _at_work(self) -> t.Iterator[None]:
+        with self._idle:
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._busy -= 1
+                self._idle.notify_all()
 
     def __enter__(self) -> FaultyProxy:
         self._thread.start()
@@ -347,6 +365,10 @@ class FaultyProxy:
             protocol_version = "HTTP/1.1"
 
             def _handle(self) -> None:
+                with proxy._at_work():
+                    self._answer()
+
+            def _answer(self) -> None:
                 headers = dict(self.headers.items())
                 fault = proxy._fault_for(Request(self.command, self.path, headers, b""))
                 body = b"" if isinstance(fault, Early) else self.rfile.read(int(self.headers.get("content-length", 0)))
