@@ -183,7 +183,7 @@ def main() -> int:
     """Make the hosts, bring them to what is wanted, and measure runs that find nothing to do."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hosts", type=int, default=8, help="size of the fleet (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of each comparison (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of each comparison (default: %(default)s)")
     parser.add_argument("--playbook", default="site", help="what is run (default: %(default)s)")
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "bench-fleet.json")
     options = parser.parse_args()
