@@ -5,7 +5,7 @@
 
 The host is the one called `new` of the molecule scenario first_boot: a container with systemd, PostgreSQL and
 cloud-init that has nothing but user-data. Its first boot says by itself how long it took. Writes
-bench-first-boot.json and prints the table that docs/benchmarks.md quotes.
+bench-first-boot.json and prints a table as docs/first-boot.md has it.
 """
 
 from __future__ import annotations
