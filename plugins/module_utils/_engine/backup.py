@@ -33,7 +33,8 @@ from .reporting import Reporter, Silent
 from .stores.base import Store
 from .streams import age, pipeline
 from .streams.compression import Compression
-from .streams.process import Process, child_environment, run
+from .streams.flow import CHUNK
+from .streams.process import Process, child_environment, run, work_as_batch
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -371,10 +372,9 @@ class _DumpText:
 
     def read(self, size: int) -> bytes:
         """Up to *size* bytes; ``b""`` is the proven end."""
-        if self._first:
-            chunk, self._first = self._first, b""
-        else:
-            chunk = self._source.read(size)
+        # Our line and what follows it in one: every later chunk then comes as the stages ask for it, and is never cut.
+        first, self._first = self._first, b""
+        chunk = first + self._source.read(size - len(first))
         if not chunk:
             self.tables = self._tally.finish()
             return b""
@@ -399,9 +399,10 @@ def _upload(
     program = client_program("pg_dump", server_version_num=plan.cluster.server_version_num)
     version = dump.version_of(run([program, "--version"], stage="dump", environment=child_environment()))
     arguments = dump.arguments(program, settings, plan.database, lock_wait_seconds=options.lock_wait_seconds)
+    work_as_batch()
     with client_credentials(settings) as (extra, pass_fds):
         environment = child_environment(extra)
-        with Process(arguments, stage="dump", environment=environment, pass_fds=pass_fds) as process:
+        with Process(arguments, stage="dump", environment=environment, pass_fds=pass_fds, gather=CHUNK) as process:
             text = _DumpText(process, advance=lambda count: reporter.advance(plan.database, count))
             with contextlib.closing(
                 pipeline.encode(text, compression=options.compression, recipients=recipients)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.streams
     child_environment,
     end_all,
     run,
+    work_as_batch,
 )
 
 from tests.support.streams import Endless, Pieces, SourceBroke, Stuck, drain
@@ -116,6 +118,46 @@ def test_a_program_that_cannot_be_run_names_its_package(program: str, package: s
 def test_too_many_arguments_are_another_failure() -> None:
     with pytest.raises(ProcessFailed, match="could not be started"):
         run(["true", "x" * 10_000_000], stage="dump", environment=child_environment())
+
+
+@pytest.mark.skipif(shutil.which("stdbuf") is None, reason="no stdbuf")
+def test_a_child_can_be_had_to_write_much_at_once() -> None:
+    with Process(["env"], stage="dump", environment=child_environment(), gather=4321) as process:
+        assert b"_STDBUF_O=4321\n" in drain(process)
+    with Process(["env"], stage="dump", environment=child_environment()) as process:
+        assert b"_STDBUF_O" not in drain(process)
+    with Process([str(shutil.which("env"))], stage="dump", environment={"PATH": "/nowhere"}, gather=4321) as process:
+        assert b"_STDBUF_O" not in drain(process), "it only saves time"
+
+
+def test_a_child_that_writes_much_at_once_goes_by_its_own_name() -> None:
+    with (
+        Process(["false"], stage="dump", environment=child_environment(), gather=4321) as process,
+        pytest.raises(ProcessFailed, match=r"^dump: false ended with exit status 1"),
+    ):
+        process.read(1)
+    with pytest.raises(LibraryMissing, match="no-such-program"):
+        Process(["no-such-program"], stage="dump", environment=child_environment(), gather=4321)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux only")
+def test_batch_work_is_for_the_thread_that_asks_and_what_it_starts() -> None:
+    def policy_of_a_child() -> int:
+        stat = run(["cat", "/proc/self/stat"], stage="dump", environment=child_environment())
+        return int(stat.rpartition(b")")[2].split()[38])
+
+    def work(chosen: int) -> None:
+        os.sched_setscheduler(0, chosen, os.sched_param(0))
+        work_as_batch()
+        seen.append((os.sched_getscheduler(0), policy_of_a_child()))
+
+    seen: list[tuple[int, int]] = []
+    for chosen in (os.SCHED_OTHER, os.SCHED_IDLE):
+        thread = threading.Thread(target=work, args=(chosen,))
+        thread.start()
+        thread.join()
+    assert seen == [(os.SCHED_BATCH, os.SCHED_BATCH), (os.SCHED_IDLE, os.SCHED_IDLE)]
+    assert policy_of_a_child() == os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def test_leaving_ends_the_child_and_all_it_started() -> None:
