@@ -34,7 +34,7 @@ from .stores.base import Store
 from .streams import age, pipeline
 from .streams.compression import Compression
 from .streams.flow import CHUNK
-from .streams.process import Process, child_environment, run, work_as_batch
+from .streams.process import Process, batch_work, child_environment, run
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -399,8 +399,7 @@ def _upload(
     program = client_program("pg_dump", server_version_num=plan.cluster.server_version_num)
     version = dump.version_of(run([program, "--version"], stage="dump", environment=child_environment()))
     arguments = dump.arguments(program, settings, plan.database, lock_wait_seconds=options.lock_wait_seconds)
-    work_as_batch()
-    with client_credentials(settings) as (extra, pass_fds):
+    with batch_work(), client_credentials(settings) as (extra, pass_fds):
         environment = child_environment(extra)
         with Process(arguments, stage="dump", environment=environment, pass_fds=pass_fds, gather=CHUNK) as process:
             text = _DumpText(process, advance=lambda count: reporter.advance(plan.database, count))

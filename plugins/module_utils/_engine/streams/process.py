@@ -301,16 +301,24 @@ class Process:
                 stdin.close()
 
 
-def work_as_batch() -> None:
-    """Have Linux run the calling thread, and whatever it starts from now on, as batch work.
+@contextlib.contextmanager
+def batch_work() -> t.Iterator[None]:
+    """Have Linux run the calling thread, and whatever it starts meanwhile, as batch work.
 
     A batch process that is woken does not push another one off its processor.  pg_dump is woken for every 8 KiB that
     the server has for it; that it then waits until the server has more saves both of them thousands of changes a
     second.  A policy that somebody has chosen for us stays.
     """
+    ours = False
     with contextlib.suppress(AttributeError, OSError):  # elsewhere, or not allowed: it only saves time
         if os.sched_getscheduler(0) == os.SCHED_OTHER:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            ours = True
+    try:
+        yield
+    finally:
+        if ours:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def run(

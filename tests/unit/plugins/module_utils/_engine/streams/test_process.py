@@ -19,10 +19,10 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams.process import (
     Process,
+    batch_work,
     child_environment,
     end_all,
     run,
-    work_as_batch,
 )
 
 from tests.support.streams import Endless, Pieces, SourceBroke, Stuck, drain
@@ -142,22 +142,26 @@ def test_a_child_that_writes_much_at_once_goes_by_its_own_name() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux only")
 def test_batch_work_is_for_the_thread_that_asks_and_what_it_starts() -> None:
-    def policy_of_a_child() -> int:
+    def policies() -> tuple[int, int]:
         stat = run(["cat", "/proc/self/stat"], stage="dump", environment=child_environment())
-        return int(stat.rpartition(b")")[2].split()[38])
+        return os.sched_getscheduler(0), int(stat.rpartition(b")")[2].split()[38])
 
     def work(chosen: int) -> None:
         os.sched_setscheduler(0, chosen, os.sched_param(0))
-        work_as_batch()
-        seen.append((os.sched_getscheduler(0), policy_of_a_child()))
+        with batch_work():
+            within.append(policies())
+        after.append(policies())
 
-    seen: list[tuple[int, int]] = []
+    before = policies()
+    within: list[tuple[int, int]] = []
+    after: list[tuple[int, int]] = []
     for chosen in (os.SCHED_OTHER, os.SCHED_IDLE):
         thread = threading.Thread(target=work, args=(chosen,))
         thread.start()
         thread.join()
-    assert seen == [(os.SCHED_BATCH, os.SCHED_BATCH), (os.SCHED_IDLE, os.SCHED_IDLE)]
-    assert policy_of_a_child() == os.sched_getscheduler(0) == os.SCHED_OTHER
+    assert within == [(os.SCHED_BATCH, os.SCHED_BATCH), (os.SCHED_IDLE, os.SCHED_IDLE)]
+    assert after == [(os.SCHED_OTHER, os.SCHED_OTHER), (os.SCHED_IDLE, os.SCHED_IDLE)]
+    assert policies() == before
 
 
 def test_leaving_ends_the_child_and_all_it_started() -> None:
