@@ -37,16 +37,15 @@ def main() -> int:
         sys.exit("the log of the scenario first_boot doesn't say how long it took")
     packages, total = int(running[1]), int(done[1])
     seconds = total - packages
-    goal = {"id": "first_boot_after_packages_seconds", "value": seconds, "limit": LIMIT, "met": seconds <= LIMIT}
+    goal = {"id": "first_boot_after_packages_seconds", "value": seconds, "limit": LIMIT, "met": seconds < LIMIT}
     machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
     report = {"machine": machine, "seconds": {"packages": packages, "total": total}, "goals": [goal]}
     options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(f"\n{machine}\n")
     print("| first boot, two databases | seconds | limit | met |\n|---|---|---|---|")
     print(f"| ansible-core and the collection installed | {packages} | - | - |")
-    print(
-        f"| from there to restored, scrubbed and scheduled | {seconds} | {LIMIT} | {'yes' if goal['met'] else 'no'} |"
-    )
+    met = "yes" if goal["met"] else "no"
+    print(f"| from there to restored, scrubbed and scheduled | {seconds} | below {LIMIT} | {met} |")
     return 0 if goal["met"] else 1
 
 

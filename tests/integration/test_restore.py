@@ -425,6 +425,25 @@ def test_one_that_fails_stays_outstanding_and_is_resumed(fresh_cluster: Cluster,
     assert cluster.psql("SELECT id FROM t", "one") == "1"
 
 
+def test_what_a_restore_left_that_was_killed_after_its_swap_is_removed_by_the_next_run(
+    fresh_cluster: Cluster, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, one = fresh_cluster, scene.entry("one")
+    scene.make(cluster, one, "CREATE TABLE t AS SELECT 1 AS id")
+    back_up(cluster, store, one)
+    cluster.destroy()
+    cluster.start()
+    begin(cluster, one)
+    with monkeypatch.context() as patch:
+        patch.setattr(restore, "_remove", lambda *_given, **_named: None)  # as far as a killed run comes
+        restored(cluster, store, one, outstanding_only=True)
+    assert "infrazero_restore" in traces(cluster)[1] and traces(cluster)[2] == "1"
+    summary = restored(cluster, store, one, outstanding_only=True)
+    assert summary.line(*restore.STATUSES) == "restored=0 empty=0 skipped=1 failed=0"
+    assert "infrazero_restore" not in traces(cluster)[1] and traces(cluster)[2] == "0"
+    assert cluster.psql("SELECT id FROM t", "one") == "1"
+
+
 SCRIPT = """
 import json, sys
 sys.path.insert(0, {collections!r})

@@ -433,9 +433,7 @@ class _Restore:
             self._remove(left.stage, left.role, left.id)
 
     def _remove(self, stage: str, role: str, restore_id: str) -> None:
-        databases.drop_stage(self.admin, stage, settings=self.settings)
-        databases.drop_loader_role(self.admin, role)
-        state.end_restore(self.admin, restore_id)
+        _remove(self.admin, stage, role, restore_id, settings=self.settings)
 
     def _creation(self) -> databases.Creation:
         """How the new database is made: like the one it replaces if that holds anything, else as the backup says."""
@@ -621,6 +619,8 @@ def restore_all(
         entry = by_name[name]
         text = source or default_source(entry)
         if name not in wanted:
+            if records:
+                _remove_leftovers(name, settings=settings)
             return outcome.Outcome(name, SKIPPED, {"reason": "no restore is outstanding"})
         if text is None:
             if records:
@@ -655,6 +655,23 @@ def restore_all(
 def default_source(entry: Database) -> str | None:
     """What the entry says it is to be restored from; ``None``: nothing."""
     return layout.latest_key(entry.prefix) if entry.restore_latest else entry.restore_dump_path or None
+
+
+def _remove(admin: Connection, stage: str, role: str, restore_id: str, *, settings: ConnectionSettings) -> None:
+    """Remove what a restore made for itself, and then the record of it."""
+    databases.drop_stage(admin, stage, settings=settings)
+    databases.drop_loader_role(admin, role)
+    state.end_restore(admin, restore_id)
+
+
+def _remove_leftovers(name: str, *, settings: ConnectionSettings) -> None:
+    """Remove what is left of a restore that was killed when its database was in place already."""
+    with contextlib.closing(connect(settings)) as admin:
+        if not state.restores(admin, database=name):
+            return
+    with lock.locked_session(settings, name, doing="restore") as (admin, _held):
+        for left in state.restores(admin, database=name):
+            _remove(admin, left.stage, left.role, left.id, settings=settings)
 
 
 def _record(name: str, restore: str, *, settings: ConnectionSettings) -> None:
