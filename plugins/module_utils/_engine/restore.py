@@ -364,7 +364,7 @@ class _Restore:
     def run(self) -> outcome.Outcome:
         """Do all of it, or nothing."""
         started = time.monotonic()
-        self._remove_leftovers()
+        _remove_leftovers(self.admin, self.name, settings=self.settings)
         record = state.database_record(self.admin, self.name)
         if record is not None and record.dropped is not None:
             self.before = databases.DatabaseSettings.from_dict(record.dropped)
@@ -379,14 +379,14 @@ class _Restore:
         except BaseException as exc:
             # What can't be removed now is on record: the next restore of this database removes it.
             with contextlib.suppress(PostgresError):
-                self._remove(self.stage, self.role, self.restore_id)
+                _remove(self.admin, self.stage, self.role, self.restore_id, settings=self.settings)
             if self.before is not None and isinstance(exc, EngineError):
                 exc.hint = "; ".join(filter(None, [exc.hint, _DROPPED]))
             raise
         # The restore has succeeded: what fails from here on is told, and left to later runs.
         self.warnings += swapped.warnings
         with self._warned():
-            self._remove(self.stage, self.role, self.restore_id)
+            _remove(self.admin, self.stage, self.role, self.restore_id, settings=self.settings)
         kept = swapped.kept
         with self._warned():
             if kept is not None and self._is_disposable(kept):
@@ -426,14 +426,6 @@ class _Restore:
         # Somebody may have begun to use it while the backup was loaded.
         with contextlib.closing(connect(self.settings, database=kept)) as conn:
             return facts.is_empty(conn)
-
-    def _remove_leftovers(self) -> None:
-        # Under the lock nobody else works on this database, so whatever is recorded was left by a killed run.
-        for left in state.restores(self.admin, database=self.name):
-            self._remove(left.stage, left.role, left.id)
-
-    def _remove(self, stage: str, role: str, restore_id: str) -> None:
-        _remove(self.admin, stage, role, restore_id, settings=self.settings)
 
     def _creation(self) -> databases.Creation:
         """How the new database is made: like the one it replaces if that holds anything, else as the backup says."""
@@ -620,7 +612,7 @@ def restore_all(
         text = source or default_source(entry)
         if name not in wanted:
             if records:
-                _remove_leftovers(name, settings=settings)
+                _clean_up(name, settings=settings)
             return outcome.Outcome(name, SKIPPED, {"reason": "no restore is outstanding"})
         if text is None:
             if records:
@@ -664,14 +656,19 @@ def _remove(admin: Connection, stage: str, role: str, restore_id: str, *, settin
     state.end_restore(admin, restore_id)
 
 
-def _remove_leftovers(name: str, *, settings: ConnectionSettings) -> None:
-    """Remove what is left of a restore that was killed when its database was in place already."""
+def _remove_leftovers(admin: Connection, name: str, *, settings: ConnectionSettings) -> None:
+    """Remove what killed restores have left: under the lock nobody else works on this database."""
+    for left in state.restores(admin, database=name):
+        _remove(admin, left.stage, left.role, left.id, settings=settings)
+
+
+def _clean_up(name: str, *, settings: ConnectionSettings) -> None:
+    """Remove what a restore has left that was killed when its database was in place already."""
     with contextlib.closing(connect(settings)) as admin:
         if not state.restores(admin, database=name):
             return
     with lock.locked_session(settings, name, doing="restore") as (admin, _held):
-        for left in state.restores(admin, database=name):
-            _remove(admin, left.stage, left.role, left.id, settings=settings)
+        _remove_leftovers(admin, name, settings=settings)
 
 
 def _record(name: str, restore: str, *, settings: ConnectionSettings) -> None:
