@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import gc
 import getpass
 import json
 import os
@@ -51,6 +52,8 @@ exit status:
 
 def main(arguments: t.Sequence[str] | None = None) -> int:
     """Run the command; the exit status comes back."""
+    # What was imported stays until the end: the collector need not look at it, here and once more at the exit.
+    gc.freeze()
     options = _parser().parse_args(arguments)
     reporter = _reporter(sys.stderr, options)
     received = _end_on_signals()
