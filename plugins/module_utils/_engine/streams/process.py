@@ -80,8 +80,8 @@ class Process:
     :param stage: the stage its failure is reported under.
     :param environment: the child's whole environment, see :func:`child_environment`.
     :param pass_fds: descriptors it inherits beside 0, 1, 2.
-    :param gather: bytes that it is to write at once, where it leaves that to the C library.  It only saves time: a page
-        at a time, as it is by default, costs a fifth of what pg_dump itself does.
+    :param gather: bytes that it is to write at once, where it leaves that to the C library, whose own choice is a page.
+        It only saves time.
     :param stdin: what it reads, fed by a thread up to its proven end; an error there ends the child, and is the one
         that :meth:`read` raises.  Closed with the process.  Without it, nothing: ``/dev/null``.
     :raises LibraryMissing: the program is not installed.
@@ -109,7 +109,7 @@ class Process:
         self._reaping = threading.Lock()
         try:
             # Not AnsibleModule.run_command: it holds the whole output in memory, and needs Ansible.
-            self._child = subprocess.Popen(  # pylint: disable=consider-using-with
+            self._child = subprocess.Popen(  # pylint: disable=consider-using-with,ansible-bad-function
                 [*([] if gather is None else _gathering(gather, argv[0], environment)), *argv],
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
                 stdout=subprocess.PIPE,

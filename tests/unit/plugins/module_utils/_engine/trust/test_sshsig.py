@@ -36,9 +36,24 @@ def signature(hosts: tuple[SigningHost, SigningHost]) -> str:
     return sshsig.sign(MESSAGE, path=str(hosts[0].path), run=RUN)
 
 
-def verify(signature: str, **changes: t.Any) -> trusting.Verdict:
-    values: dict[str, t.Any] = {"message": MESSAGE, "signer": "db1", "moment": MOMENT, "revoked_keys": "", **changes}
-    return sshsig.verify(values.pop("message"), signature, run=RUN, **values)
+def verify(
+    signature: str,
+    *,
+    allowed_signers: str,
+    message: bytes = MESSAGE,
+    signer: str = "db1",
+    moment: datetime.datetime = MOMENT,
+    revoked_keys: str = "",
+) -> trusting.Verdict:
+    return sshsig.verify(
+        message,
+        signature,
+        signer=signer,
+        moment=moment,
+        allowed_signers=allowed_signers,
+        revoked_keys=revoked_keys,
+        run=RUN,
+    )
 
 
 def test_a_trusted_hosts_signature_is_good(hosts: tuple[SigningHost, SigningHost], signature: str) -> None:
