@@ -32,6 +32,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.postgre
 from conftest import COLLECTIONS
 from tests.support import scene, signing
 from tests.support.cluster import Cluster, wait_until
+from tests.support.processes import is_running
 from tests.support.s3server import S3Server
 
 MODULE = "ansible_collections.infrazero.database.plugins.module_utils._engine.cli"
@@ -506,7 +507,7 @@ def test_a_signal_while_dumps_wait_for_locks(host: Host, jobs: int, number: sign
         ended = host.checked(Ended(process.returncode, out, err))
     assert ended.status == 128 + number, ended
     assert f"ended by {number.name}" in ended.err
-    assert not [pid for pid in below if pathlib.Path(f"/proc/{pid}").exists()]
+    assert not [pid for pid in below if is_running(pid)]
     wait_until(lambda: dumps(host.cluster) == "0")
     assert host.keys() == []
 
@@ -549,7 +550,7 @@ def test_a_signal_in_the_middle_of_an_upload(host: Host, server: S3Server, numbe
     assert "Contents" not in client.list_objects_v2(Bucket=bucket)
     if number == signal.SIGTERM:
         assert sizes() == []
-    wait_until(lambda: not [pid for pid in below if pathlib.Path(f"/proc/{pid}").exists()])
+    wait_until(lambda: not [pid for pid in below if is_running(pid)])
     # The next run is none the worse for it.
     assert host.run("backup").status == 0
 

@@ -86,6 +86,7 @@ class Attack:
     :param tenant: what the database's user does in the end.
     :param options: of psql.
     :param cleanup: so that the database can be dropped.
+    :param mended: the minor release of each major one since which psql withstands it.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Attack:
     tenant: str = ""
     options: tuple[str, ...] = ()
     cleanup: str = ""
+    mended: t.Mapping[int, int] = dataclasses.field(default_factory=dict)
 
 
 META = "psql meta-command"
@@ -126,6 +128,8 @@ ATTACKS = [
         f"COPY public.missing FROM stdin;\n\\! touch {FILE}\n\\.\n",
         A_FILE,
         "COPY public.missing failed",
+        # In August 2026 psql learned to pass over the rows of a COPY that failed.
+        mended={14: 24, 15: 19, 16: 15, 17: 11, 18: 5},
     ),
     Attack(
         "hidden: what looks like rows is between two strings",
@@ -489,6 +493,13 @@ class World:
             )
         )
 
+    @property
+    def psql_version(self) -> tuple[int, int]:
+        """Major and minor release of the psql that is attacked."""
+        said = subprocess.run([str(self.cluster.bindir / "psql"), "--version"], stdout=subprocess.PIPE, check=True)
+        major, minor = re.findall(rb"[0-9]+", said.stdout)[:2]
+        return int(major), int(minor)
+
     def text(self, attack: Attack) -> str:
         text = attack.dump.replace(FILE, str(self.file)).replace(HOST, self.cluster.host)
         return text.replace(PORT, str(self.cluster.port))
@@ -547,6 +558,14 @@ def world(hostile_cluster: Cluster, tmp_path: pathlib.Path) -> World:
     return made
 
 
+def is_mended(attack: Attack, psql: tuple[int, int]) -> bool:
+    """Whether *psql*, a major and a minor release, withstands the attack by itself."""
+    major, minor = psql
+    if not attack.mended or major < min(attack.mended):
+        return False
+    return major > max(attack.mended) or minor >= attack.mended[major]
+
+
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_works_against_psql_and_not_against_us(world: World, attack: Attack) -> None:
     text = world.text(attack)
@@ -558,7 +577,7 @@ def test_works_against_psql_and_not_against_us(world: World, attack: Attack) -> 
         world.psql(f"{attack.after};")
     if attack.tenant:
         world.psql(f"SET SESSION AUTHORIZATION shop; {attack.tenant};")
-    assert world.worked(attack.effect), "it should work against psql"
+    assert world.worked(attack.effect) != is_mended(attack, world.psql_version), "it should work against an old psql"
     other.close()
 
     world.reset(attack.cleanup)

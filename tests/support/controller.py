@@ -60,6 +60,10 @@ class Controller:
         :param variables: besides, or instead of, those of every run.
         """
         self.directory.mkdir(exist_ok=True)
+        # Modules use it as root and as postgres, where neither the checkout nor a home is open to that one.
+        remote = self.directory / "remote"
+        remote.mkdir(exist_ok=True)
+        remote.chmod(0o1777)
         inventory = self.directory / "inventory.json"
         common = {"ansible_connection": "local", "ansible_python_interpreter": interpreter()}
         groups = {"all": {"hosts": dict.fromkeys(hosts), "vars": {**common, **self.variables, **variables}}}
@@ -79,7 +83,7 @@ class Controller:
                 "LC_ALL": "C.UTF-8",
                 "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
                 "ANSIBLE_LOCAL_TEMP": str(self.directory / "local"),
-                "ANSIBLE_REMOTE_TEMP": str(self.directory / "remote"),
+                "ANSIBLE_REMOTE_TEMP": str(remote),
                 "ANSIBLE_NOCOLOR": "1",
                 "ANSIBLE_PIPELINING": "1",
                 **{name: os.environ[name] for name in ("PIP_INDEX_URL", "PIP_CONFIG_FILE") if name in os.environ},

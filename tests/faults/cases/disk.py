@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Disks that are full, read-only, gone or broken: of a store in a directory, and of the server.
 
-Small file systems in memory stand for disks; only root may mount them.
+Small file systems in memory stand for disks; only root may mount them, and in a container only with CAP_SYS_ADMIN.
 """
 
 from __future__ import annotations
@@ -75,6 +75,12 @@ def cases() -> t.Iterator[Case]:
         "bootstrap/disk/pgdata-midway", BOOTSTRAP, "the server's disk fills up in the restore", _server(96, 24), EITHER
     )
     yield Case("bootstrap/disk/pg_wal", BOOTSTRAP, "the disk of pg_wal is full, the server stops", _wal)
+
+
+def mounts() -> bool:
+    """Whether this process may mount file systems; tried where nobody else sees it."""
+    command = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _mounted(trial: Trial, name: str, *options: str) -> pathlib.Path:

@@ -25,19 +25,12 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.streams
     run,
 )
 
+from tests.support.processes import is_running
 from tests.support.streams import Endless, Pieces, SourceBroke, Stuck, drain
 
 
 def shell(script: str, **options: object) -> Process:
     return Process(["sh", "-c", script], stage="dump", environment=child_environment(), **options)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def ends(pid: int) -> bool:
