@@ -414,7 +414,8 @@ def test_iterations_are_those_that_the_server_is_set_to(cluster, admin):
 def test_no_secret_in_the_servers_log(fresh_cluster):
     fresh_cluster.psql(
         "ALTER SYSTEM SET log_statement = 'all'; ALTER SYSTEM SET log_min_duration_statement = 0;"
-        "ALTER SYSTEM SET log_min_error_statement = 'debug5'; SELECT pg_reload_conf()"
+        "ALTER SYSTEM SET log_min_error_statement = 'debug5'; ALTER SYSTEM SET debug_print_parse = on;"
+        "ALTER SYSTEM SET debug_print_rewritten = on; ALTER SYSTEM SET debug_print_plan = on; SELECT pg_reload_conf()"
     )
     with contextlib.closing(connect(fresh_cluster.settings)) as conn:
         roles.converge(conn, WISH)

@@ -59,7 +59,8 @@ SELECT
 """
 
 # A verifier is no password, but somebody could try passwords on it: it must not stand in the server's log,
-# nor in pg_stat_statements, which monitoring may read.
+# nor in pg_stat_statements, which monitoring may read.  From PostgreSQL 16 on the trees of debug_print_parse and its
+# kind hold it, too; which of them there are differs.
 _QUIET = """
 BEGIN;
 SET LOCAL log_statement = 'none';
@@ -68,6 +69,7 @@ SET LOCAL log_min_duration_sample = -1;
 SET LOCAL log_transaction_sample_rate = 0;
 SET LOCAL log_min_error_statement = 'panic';
 SET LOCAL pg_stat_statements.track = 'none';
+SELECT pg_catalog.set_config(name, 'off', true) FROM pg_catalog.pg_settings WHERE name LIKE 'debug\\_print\\_%';
 """
 
 # Somebody else was faster: the role or database is there now, or its row was changed under our hands.
