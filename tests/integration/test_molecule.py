@@ -40,7 +40,7 @@ def engine() -> t.Iterator[None]:
                 status, said_then = script(name, *arguments)
                 said += said_then
         if status:
-            reason = f"NO HOST WAS TRIED, the scenario quick was not run: {said.strip().splitlines()[-3:]}"
+            reason = f"NO HOST WAS TRIED, the scenario quick was not run: {said.strip().splitlines()[-1]}"
             warnings.warn(reason, stacklevel=1)
             pytest.skip(reason)
         yield
