@@ -74,6 +74,6 @@ lock: setup-lint ## resolve the requirements anew: versions and hashes for hosts
 
 clean: ## remove everything that was made here
 	@echo "== clean: .venv/, .ansible/, .demo/, caches"
-	@if [[ -L .demo ]]; then rm -rf "$$(readlink .demo)"; fi
+	@if [[ -L .demo ]]; then place=$$(readlink .demo); if [[ -O $$place ]]; then rm -rf "$$place"; elif [[ -e $$place ]]; then sudo rm -rf "$$place"; fi; fi
 	@rm -rf .venv .ansible .demo .nox .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache bench.json bench-fleet.json bench-first-boot.json faults.json
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -102,8 +102,7 @@ class Demo:
         except S3ServerError as error:
             store = self.directory / "store"
             store.mkdir()
-            if os.geteuid() == 0:
-                shutil.chown(store, "postgres", "postgres")
+            shutil.chown(store, "postgres", "postgres")
             self.store_variables = {"infrazero_backup_directory": str(store)}
             return f"no S3 server here ({error}): the directory {store} stands in for the bucket"
         server.create_bucket(BUCKET)
@@ -152,7 +151,8 @@ class Demo:
                 env={
                     **os.environ,
                     "ANSIBLE_COLLECTIONS_PATH": str(conftest.COLLECTIONS),
-                    "ANSIBLE_HOME": str(ROOT / ".ansible"),
+                    "ANSIBLE_HOME": str(self.directory / "ansible"),
+                    **({"PYTHONPYCACHEPREFIX": sys.pycache_prefix} if sys.pycache_prefix else {}),
                     "ANSIBLE_NOCOLOR": "1",
                     # As on a first boot: the private list comes once, in this variable.
                     "DATABASES_JSON_PRIVATE_B64": private,
@@ -370,11 +370,23 @@ def _quietly_destroy(cluster: Cluster) -> None:
         cluster.destroy()
 
 
+def _begin_again_as_root() -> t.NoReturn:
+    """By sudo, which takes this process's place.  All that is made then lies in one directory, bytecode too."""
+    if shutil.which("sudo") is None:
+        sys.exit("the demo's host is this machine, and roles take root there: run it as root, or install sudo")
+    print("The demo's host is this machine, and roles take root there: going on with sudo.", flush=True)
+    kept = [name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")]
+    sudo = ["sudo", *([f"--preserve-env={','.join(kept)}"] if kept else [])]
+    os.execvp("sudo", [*sudo, sys.executable, "-X", f"pycache_prefix={DIRECTORY / 'bytecode'}", *sys.argv])
+
+
 def main() -> int:
     """Run the demo; what an earlier one left is removed first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--interrupt", action="store_true", help="kill the second bootstrap between two restores")
     options = parser.parse_args()
+    if os.geteuid() != 0:
+        _begin_again_as_root()
     if DIRECTORY.exists():
         shutil.rmtree(DIRECTORY)
     print(__doc__.partition("\n\n")[0] + f"\nEverything lies in {DIRECTORY}\n")
