@@ -18,7 +18,7 @@ export PATH := $(BIN):$(PATH)
 # A few workers: each of them starts PostgreSQL and S3 servers of its own.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 
-.PHONY: help setup setup-lint demo test molecule faults fuzz lint bench bench-fleet docs lock clean
+.PHONY: help setup setup-lint demo unit test molecule faults fuzz lint bench bench-fleet docs lock clean
 
 help: ## what there is to make
 	@echo "infrazero.database: make TARGET"
@@ -35,6 +35,10 @@ setup-lint:
 demo: setup ## bootstrap, back up, lose and restore real databases, on this machine, in a temporary directory (INTERRUPT=1: kill it in between)
 	@echo "== demo"
 	@"$(PYTHON)" demo/run.py $(if $(INTERRUPT),--interrupt)
+
+unit: setup ## the unit tests alone: they need no server, and take under two minutes
+	@echo "== unit tests"
+	@"$(PYTHON)" -m pytest -q -n $(WORKERS) tests/unit
 
 test: setup-lint lint ## lint, then unit, integration, canary and fuzz tests, with real PostgreSQL and S3 servers
 	@echo "== unit, integration, canary and fuzz tests"
