@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The infrazero.database contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters: how a text travels."""
+"""Filters: how a text travels, and how it is shown."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import base64
 import gzip
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.infrazero.database.plugins.module_utils._engine import printing
 
 
 def gzip_b64(value: object) -> str:
@@ -18,9 +19,14 @@ def gzip_b64(value: object) -> str:
     return base64.b64encode(gzip.compress(value.encode(), mtime=0)).decode()
 
 
+def printable(value: object) -> str:
+    """A text in one line that no terminal obeys: each character that is not for reading as its escape."""
+    return printing.printable(str(value))
+
+
 class FilterModule:
     """Filters of infrazero.database."""
 
     def filters(self) -> dict[str, object]:
         """By name."""
-        return {"gzip_b64": gzip_b64}
+        return {"gzip_b64": gzip_b64, "printable": printable}

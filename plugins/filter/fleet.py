@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.infrazero.database.plugins.module_utils._engine.printing import printable
 
 Plain = t.Mapping[str, t.Any]
 
@@ -127,7 +128,7 @@ def _message(task: Plain, result: Plain) -> str:
     # In a rescue Ansible hands out also what it doesn't show.
     if task.get("no_log") or result.get("_ansible_no_log"):
         return "it failed, and its output may hold secrets"
-    return " ".join(str(result.get("msg") or "it failed").split())
+    return printable(" ".join(str(result.get("msg") or "it failed").split()))
 
 
 # The fleet ------------------------------------------------------------------------------------------------------------
@@ -187,6 +188,8 @@ def fleet_table(summary: Plain) -> list[str]:
             error = host["error"] or {"task": "", "message": ""}
             rows.append((host["host"], "-", host["status"], ": ".join(filter(None, (error["task"], error["message"])))))
         rows += [(host["host"], one["database"], one["status"], _details(one)) for one in host["databases"]]
+    # A host chooses what its modules answer, and whoever writes to the store chooses keys.
+    rows = [(printable(host), printable(name), printable(status), printable(told)) for host, name, status, told in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]).rstrip() for row in rows]
     # Not as Ansible's recap has it: Molecule takes "unchanged=2" for a change.

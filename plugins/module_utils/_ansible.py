@@ -18,6 +18,7 @@ from ._engine.domain.databases import Database, Databases
 from ._engine.domain.secret import Secret
 from ._engine.errors import EngineError
 from ._engine.postgres.connection import ConnectionSettings
+from ._engine.printing import printable, printable_name
 from ._engine.streams import age
 
 if t.TYPE_CHECKING:
@@ -51,6 +52,10 @@ class _Module(AnsibleModule):
             if "databases" in self.params and not (given and all(isinstance(entry, t.Mapping) for entry in given)):
                 msg = "databases is no list of dictionaries. From JSON text it comes by the filter from_json"
         super().fail_json(msg=msg, **kwargs)
+
+    def warn(self, warning: str, *args: t.Any, **kwargs: t.Any) -> None:
+        """Warn, whoever wrote what is warned of."""
+        super().warn(printable(warning), *args, **kwargs)  # type: ignore[no-untyped-call]
 
     def log(self, msg: str, log_args: t.Mapping[str, t.Any] | None = None) -> None:
         """Tell the system's log; that the module was invoked, but not with what."""
@@ -265,7 +270,7 @@ def summed_up(summary: outcome.Summary, *statuses: str) -> dict[str, t.Any]:
     if summary.warnings:
         result["warnings"] = list(summary.warnings)
     if summary.failed:
-        texts = [f"{one.database}: {one.error}" for one in summary.failed]
+        texts = [f"{printable_name(one.database)}: {one.error}" for one in summary.failed]
         result["failed"] = True
         result["msg"] = f"{len(texts)} of {len(summary.outcomes)} databases failed: " + "; ".join(texts)
     return result

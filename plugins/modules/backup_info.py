@@ -12,6 +12,8 @@ version_added: 0.1.0
 description:
   - Lists every backup of the databases in an S3 bucket or a directory, with its age, size and state.
   - Reads one listing and the latest manifest of each database.  Needs no connection to a server and no private key.
+  - A key of a backup can be shown on a terminal as it is. Objects whose keys hold control characters, or others that a
+    terminal obeys or hides, were not written by a backup. They are left out, and a warning says how many there are.
 author:
   - The infrazero.database contributors (@infrazero)
 extends_documentation_fragment:
@@ -66,7 +68,7 @@ databases:
           type: str
           sample: shop
         key:
-          description: Key of the dump.
+          description: Key of the dump, exactly as the store has it.
           type: str
           sample: db/shop/20260131T032000Z.sql.gz.age
         created_at:
@@ -119,6 +121,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
 from ..module_utils._engine import catalogue
+from ..module_utils._engine.domain import layout
+from ..module_utils._engine.printing import printable, printable_name
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
@@ -127,9 +131,23 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     now = datetime.datetime.now(datetime.timezone.utc)
     databases = {}
     for name in module.params["names"]:
-        backups = [backup.as_dict(now) for backup in catalogue.catalogue(store, name)]
+        found = catalogue.catalogue(store, name)
+        # The name is the operator's own. What follows it in the keys of backups is ASCII.
+        ours = [backup for backup in found if is_printable(backup.key, prefix=layout.prefix(name))]
+        if len(ours) < len(found):
+            module.warn(
+                f"{len(found) - len(ours)} objects under {printable_name(layout.prefix(name))} are left out: their "
+                "keys hold characters that no backup writes and that a terminal obeys or hides"
+            )
+        backups = [backup.as_dict(now) for backup in ours]
         databases[name] = {"latest": next((b for b in backups if b["latest"]), None), "backups": backups}
     return {"changed": False, "databases": databases}
+
+
+def is_printable(key: str, *, prefix: str) -> bool:
+    """Whether *key*, but for *prefix*, can be shown as it is."""
+    rest = key[len(prefix) :] if key.startswith(prefix) else key
+    return printable(rest) == rest
 
 
 def main() -> t.NoReturn:

@@ -80,6 +80,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
+from ..module_utils._engine.printing import printable
 from ..module_utils._scrub import CantScrub, Scrubber
 
 
@@ -102,7 +103,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
                     replace(module, path, scrubbed)
                 changed.append(str(path))
         except (CantScrub, OSError) as exc:
-            faults.append(f"{path}: {exc}")
+            faults.append(printable(f"{path}: {exc}"))
     result: dict[str, t.Any] = {"changed": bool(changed), "files": changed}
     if faults:
         module.fail_json(msg="private keys may be left in files: " + "; ".join(faults), **result)

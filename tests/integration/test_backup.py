@@ -11,6 +11,7 @@ import datetime
 import hashlib
 import json
 import pathlib
+import shlex
 import subprocess
 import threading
 import typing as t
@@ -30,6 +31,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.streams
 
 from tests.support import scene
 from tests.support.cluster import Cluster, wait_until
+from tests.support.foreign import COMMANDS
 
 
 @pytest.fixture
@@ -176,8 +178,22 @@ def test_an_outstanding_restore_is_never_backed_up(cluster: Cluster, store: Stor
     scene.make(cluster, app)
     with contextlib.closing(connect(cluster.settings)) as conn:
         state.begin_bootstrap(conn, {"app": True}, host="here")
-    assert "outstanding" in error(back_up(cluster, store, app))
+    told = error(back_up(cluster, store, app))
+    assert "outstanding" in told and "restore it with restore.sh app db/app/" in told
     assert keys(store) == []
+
+
+@pytest.mark.parametrize("name", [*(text for text in COMMANDS.values() if "/" not in text), "a\x1bb"])
+def test_a_command_in_a_hint_is_quoted_or_left_out(cluster: Cluster, store: Store, name: str) -> None:
+    app = scene.entry(name, user="app")
+    scene.make(cluster, app)
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        state.begin_bootstrap(conn, {name: True}, host="here")
+    told = error(back_up(cluster, store, app))
+    assert told.isprintable()
+    _before, _command, arguments = told.partition("restore it with restore.sh")
+    can_be_copied = name.isprintable() and not name.startswith("-")
+    assert shlex.split(arguments) == ([name, f"db/{name}/"] if can_be_copied else [])
 
 
 def test_a_prefix_of_another_cluster_is_refused_until_told(cluster: Cluster, store: Store) -> None:

@@ -28,10 +28,12 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import lock
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base, factory
 
 from conftest import COLLECTIONS
 from tests.support import scene, signing
 from tests.support.cluster import Cluster, wait_until
+from tests.support.foreign import COMMANDS, FOREIGN, obeyed
 from tests.support.processes import is_running
 from tests.support.s3server import S3Server
 
@@ -245,6 +247,33 @@ def test_from_one_end_to_the_other_over_s3(host: Host, server: S3Server) -> None
     host.configure(one, two, **{**host.values, "S3_CA_BUNDLE": ""})
     refused = host.run("backup")
     assert refused.status == 1 and "certificate" in refused.err.lower()
+
+
+def test_a_list_shows_foreign_keys_and_obeys_none(host: Host) -> None:
+    """Whoever writes to the store chooses keys: no row is forged, and no terminal is written to."""
+    app = scene.entry("app")
+    make(host.cluster, app)
+    host.configure(app)
+    assert host.run("backup").status == 0
+    store = factory.open_store(base.DirectorySettings(str(host.store)))
+    stamp = "20290101T000000Z.sql.gz.age"
+    keys = [f"db/app/{text}/{stamp}" for text in {**FOREIGN, **COMMANDS}.values()]
+    for key in keys:
+        store.put(key, b"x")
+    own = json.loads(store.get("db/app/latest-dump.json", limit=1 << 20))["key"]
+
+    shown = host.run("list")
+    assert shown.status == 0
+    assert not obeyed(shown.out.replace("\t", ""))
+    rows = [line.split("\t") for line in shown.out.splitlines()]
+    assert len(rows) == len(keys) + 1 and {len(row) for row in rows} == {6}
+    assert len({row[4] for row in rows}) == len(rows), "two keys look alike"
+    assert [(row[3], row[4]) for row in rows if row[5] == "latest"] == [("complete", own)]
+    assert {row[3] for row in rows if row[4] != own} == {"unproven"}
+
+    listed = host.run("list", "--json")
+    assert not obeyed(listed.out) and listed.out.isascii()
+    assert {backup["key"] for backup in listed.document["backups"]} == {own, *keys}
 
 
 def test_exit_statuses_of_a_backup(host: Host) -> None:

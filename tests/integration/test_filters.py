@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 
 import pyrage
+import yaml
 
+from conftest import ROOT
+from tests.support.foreign import FOREIGN, obeyed
 from tests.support.playbook import Task, Template, play
 
 IDENTITY = pyrage.x25519.Identity.generate()
@@ -48,3 +51,30 @@ def test_views_in_templates() -> None:
         assert text in broken["msg"]
     assert "must not be present here" in for_host["msg"]
     assert str(IDENTITY) not in broken["msg"] + for_host["msg"]
+
+
+def test_the_plan_of_a_restore_shows_nothing_that_a_terminal_obeys() -> None:
+    """The task of the playbook itself: Ansible escapes only some characters of what it shows."""
+    tasks = yaml.safe_load((ROOT / "playbooks" / "tasks" / "restore_plan.yml").read_text(encoding="utf-8"))
+    (task,) = (task for task in tasks if task["name"] == "Show the plan")
+    foreign = "".join(FOREIGN.values())
+    plan = {
+        **dict.fromkeys(("database", "owner", "source", "created_at", "backup_server_version"), foreign),
+        "server_version": "15",
+        "size": 1,
+        "rows": 1,
+        "age_seconds": 1,
+        "strategy": "swap",
+        "warnings": [foreign],
+        "replaces": {"owner": foreign, "size": 1, "sessions": 0},
+    }
+    templates = {
+        name: [Template(line) for line in value] if isinstance(value, list) else Template(value)
+        for name, value in task["vars"].items()
+    }
+    message = Template(task["ansible.builtin.debug"]["msg"])
+    played = play(Task("ansible.builtin.debug", {"msg": message}), variables={**templates, "__restore_plan": plan})
+    (shown,) = played.results
+    assert [line.split(":")[0] for line in shown["msg"]] == [line.split(":")[0] for line in task["vars"]["lines"]]
+    assert all(line.isprintable() for line in shown["msg"])
+    assert not obeyed(played.output)

@@ -15,10 +15,12 @@ import yaml
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import state
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base, factory
 
 from conftest import ROOT
 from tests.support import scene
 from tests.support.cluster import Cluster
+from tests.support.foreign import FOREIGN
 from tests.support.playbook import Played, Task, play
 from tests.support.s3server import S3Server
 
@@ -118,6 +120,21 @@ def oids(cluster: Cluster) -> str:
 
 def files(path: str) -> list[str]:
     return sorted(str(file) for file in pathlib.Path(path).rglob("*") if file.is_file())
+
+
+def test_keys_that_no_backup_has_are_left_out_and_counted(directory: Scene) -> None:
+    """What Ansible prints of a result is JSON, in which it escapes only some of what a terminal obeys."""
+    app = scene.entry("app\u200d")  # a joiner, as names in some languages have it
+    make(directory.cluster, app)
+    store = factory.open_store(base.DirectorySettings(directory.store["directory"]))
+    for text in FOREIGN.values():
+        store.put(f"{app.prefix}{text}/20290101T000000Z.sql.gz.age", b"x")
+    made, info = directory.play(directory.backup(app), directory.info(app.name))
+    (backup,) = info["databases"][app.name]["backups"]
+    assert backup["key"] == made["databases"][0]["key"] and backup["state"] == "complete"
+    assert info["databases"][app.name]["latest"] == backup
+    (warning,) = info["warnings"]
+    assert warning.startswith(f"{len(FOREIGN)} objects under db/app\\u200d/ are left out") and warning.isprintable()
 
 
 def test_from_one_end_to_the_other_over_s3(bucket: Scene) -> None:

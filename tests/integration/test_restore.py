@@ -279,7 +279,19 @@ def test_a_missing_object_is_no_missing_backup(cluster: Cluster, store: Store, a
 def test_a_deleted_latest_manifest_is_no_missing_backup(cluster: Cluster, store: Store, app: Database) -> None:
     back_up(cluster, store, app)
     store.delete("db/app/latest-dump.json")
-    assert "was it deleted" in error(restored(cluster, store, app))
+    told = error(restored(cluster, store, app))
+    assert "latest-dump.json is missing" in told and "it was deleted, or never written" in told
+
+
+def test_nothing_unsigned_is_suggested_in_place_of_a_latest_that_is_missing(
+    cluster: Cluster, store: Store, app: Database
+) -> None:
+    """Whoever deleted it may have left the newest object, too, under a name that a shell obeys."""
+    for name in ("20290101T000000Z", "$(touch x)/20290102T000000Z", "\x1b[2J/20290103T000000Z"):
+        store.put(f"db/app/{name}.sql.gz.age", b"x")
+    told = error(restored(cluster, store, app))
+    assert "3 objects of backups are there" in told
+    assert "2029" not in told and "touch" not in told and told.isprintable()
 
 
 def test_a_delete_marker_is_no_missing_backup(

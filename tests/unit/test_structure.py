@@ -23,6 +23,7 @@ FILES = sorted(ENGINE.rglob("*.py"))
 
 #: Rooms from the inside out. Each may know those before it; of those in one line, none knows another.
 LAYERS: tuple[frozenset[str], ...] = (
+    frozenset({"printing"}),
     frozenset({"errors", "reporting"}),
     frozenset({"domain"}),
     frozenset({"postgres", "stores", "streams", "trust"}),

@@ -29,6 +29,7 @@ from .errors import (
 from .postgres import databases, dump, facts, lock, state
 from .postgres.connection import ConnectionSettings, client_credentials, client_program, connect
 from .postgres.facts import ClusterFacts, DatabaseFacts
+from .printing import printable_name, shell_word
 from .reporting import Reporter, Silent
 from .stores.base import Store
 from .streams import age, pipeline
@@ -116,7 +117,8 @@ def plan_backup(
     if record is not None and record.restore == state.OUTSTANDING:
         raise BackupRefused(
             f"the restore of {database.name!r} is outstanding, so its backup would be an empty one",
-            hint="run the bootstrap again until every restore has succeeded, or restore it with restore.sh",
+            hint="run the bootstrap again until every restore has succeeded, or restore it with restore.sh"
+            + _arguments(database.name, database.prefix),
         )
     with contextlib.closing(connect(settings, database=database.name)) as conn:
         found = facts.database_facts(conn, database.name)
@@ -150,7 +152,8 @@ def plan_backup(
         warnings.append("the store doesn't let us list backups, so one that never became the latest would go unnoticed")
     if stray is not None:
         previous = stray
-        warnings.append(f"the backup {stray.manifest.key} never became the latest one, or latest was moved back")
+        stray_key = printable_name(stray.manifest.key)
+        warnings.append(f"the backup {stray_key} never became the latest one, or latest was moved back")
     if previous is not None and previous.manifest.created_at > moment:
         warnings.append(
             f"the clock reads {moment:%Y-%m-%dT%H:%M:%SZ}, before the latest backup of "
@@ -166,6 +169,12 @@ def plan_backup(
         latest_sha256=None if latest is None else latest.sha256,
         warnings=tuple(warnings),
     )
+
+
+def _arguments(*values: str) -> str:
+    """The arguments of a command that an operator may copy; nothing where one of them can't be shown as it is."""
+    words = [shell_word(value) for value in values]
+    return "".join(f" {word}" for word in words) if None not in words else ""
 
 
 def _unfinished(
@@ -292,7 +301,8 @@ def _require_unmoved(plan: BackupPlan, database: Database, *, store: Store) -> N
         return
     raise BackupRefused(
         f"{store.url(now.key)} was moved by somebody else while this backup was made",
-        cause=f"it names {now.manifest.key}, made on {now.manifest.host or 'an unknown host'}",
+        cause=f"it names {printable_name(now.manifest.key)}, made on "
+        + printable_name(now.manifest.host or "an unknown host"),
         hint="see that only one host backs up to a prefix, then run again; this backup is there with its own manifest",
     )
 

@@ -13,6 +13,7 @@ import typing as t
 
 from .domain import layout, manifest
 from .errors import ManifestError, NotFound
+from .printing import printable_name
 from .stores.base import Store
 
 
@@ -49,7 +50,9 @@ def read_manifest(store: Store, key: str) -> Found:
     try:
         parsed = manifest.parse(data)
     except ManifestError as exc:
-        raise ManifestError(f"{store.url(key)}: {exc.message}", cause=exc.cause, hint=exc.hint) from None
+        raise ManifestError(
+            f"{printable_name(store.url(key))}: {exc.message}", cause=exc.cause, hint=exc.hint
+        ) from None
     return Found(store, key, parsed, data)
 
 

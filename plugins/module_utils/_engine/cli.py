@@ -15,7 +15,6 @@ import dataclasses
 import datetime
 import gc
 import getpass
-import json
 import os
 import pathlib
 import platform
@@ -31,6 +30,7 @@ from .domain import databases, envfile, restoring, trusting
 from .domain.secret import Secret
 from .errors import ConfigurationError, EngineError, IdentityMissing, LockHeld
 from .postgres import connection
+from .printing import printable, printable_json, printable_name
 from .progress import LogReporter, TerminalReporter
 from .reporting import Reporter
 from .stores import base, factory
@@ -282,7 +282,8 @@ def _list(options: argparse.Namespace, _reporter: Reporter) -> int:
     for b in backups:
         size = "-" if b.size is None else str(b.size)
         mark = "latest" if b.latest else ""
-        sys.stdout.write(f"{b.created_at:%Y-%m-%dT%H:%M:%SZ}\t{b.database}\t{size}\t{b.state}\t{b.key}\t{mark}\n")
+        cells = (f"{b.created_at:%Y-%m-%dT%H:%M:%SZ}", b.database, size, b.state, b.key, mark)
+        sys.stdout.write("\t".join(map(printable_name, cells)) + "\n")
     return OK
 
 
@@ -293,13 +294,14 @@ def _finish(options: argparse.Namespace, summary: outcome.Summary, status: str) 
         for warning in summary.warnings:
             sys.stderr.write(f"warning: {warning}\n")
         for o in summary.outcomes:
+            name = printable_name(o.database)
             for warning in o.details.get("warnings", ()):
-                sys.stderr.write(f"warning: {o.database}: {warning}\n")
+                sys.stderr.write(f"warning: {name}: {printable(warning)}\n")
             if o.error is not None:
-                sys.stderr.write(f"error: {o.database}: {o.error}\n")
+                sys.stderr.write(f"error: {name}: {o.error}\n")
             else:
-                facts = " ".join(f"{key}={value}" for key, value in o.details.items() if key != "warnings")
-                sys.stdout.write(f"{o.database}: {o.status} {facts}\n")
+                facts = " ".join(f"{key}={printable(str(v))}" for key, v in o.details.items() if key != "warnings")
+                sys.stdout.write(f"{name}: {o.status} {facts}\n")
         sys.stdout.write(summary.line(status) + "\n")
     if not summary.failed:
         return OK
@@ -309,7 +311,7 @@ def _finish(options: argparse.Namespace, summary: outcome.Summary, status: str) 
 
 
 def _write_json(document: t.Mapping[str, t.Any]) -> None:
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(printable_json(document) + "\n")
 
 
 # The private key ----------------------------------------------------------------------------------------------------

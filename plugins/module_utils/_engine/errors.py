@@ -5,12 +5,20 @@
 """The engine's one tree of errors.
 
 Every error says in which stage it happened, what the cause was and what the operator can do about it.  None of the
-three texts may hold a secret: they go to logs, to return values and to terminals as they are.
+three texts may hold a secret: they go to logs, to return values and to terminals.
+
+They may hold what others wrote, such as an object's key or a server's message.  Whoever builds a message shows that by
+:mod:`.printing`; what an error gives out went through it in any case.
 """
 
 from __future__ import annotations
 
 import typing as t
+
+from .printing import printable
+
+#: Characters of each text that are shown: the faults of a list of 10,000 databases fit.
+_MAX_SHOWN = 1024 * 1024
 
 
 class EngineError(Exception):
@@ -38,17 +46,21 @@ class EngineError(Exception):
             parts.append(f"cause: {self.cause}")
         if self.hint:
             parts.append(f"hint: {self.hint}")
-        return "; ".join(part.rstrip(".; ") for part in parts)
+        return "; ".join(_shown(part).rstrip(".; ") for part in parts)
 
     def as_dict(self) -> dict[str, t.Any]:
         """The error as plain data, for ``--json`` and for a module's return value."""
         return {
             "type": type(self).__name__,
             "stage": self.stage,
-            "message": self.message,
-            "cause": self.cause,
-            "hint": self.hint,
+            "message": _shown(self.message),
+            "cause": _shown(self.cause),
+            "hint": _shown(self.hint),
         }
+
+
+def _shown(text: str) -> str:
+    return printable(text, limit=_MAX_SHOWN)
 
 
 # Configuration ------------------------------------------------------------------------------------------------------

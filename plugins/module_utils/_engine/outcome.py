@@ -12,9 +12,13 @@ import traceback
 import typing as t
 
 from .errors import EngineError
+from .printing import printable, printable_name
 
 #: Status of a database whose work failed; every other status is the use case's own word for success.
 FAILED = "failed"
+
+#: Details that are sentences for people.  All others are data, which programs go on working with: they stay exact.
+_SENTENCES = ("reason", "skipped", "warnings")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +35,9 @@ class Outcome:
     error: EngineError | None = None
 
     def as_dict(self) -> dict[str, t.Any]:
-        """As plain data; ``error`` stands there only after a failure."""
+        """As plain data, its sentences printable; ``error`` is there only after a failure."""
         data: dict[str, t.Any] = {"database": self.database, "status": self.status, **self.details}
+        data.update((name, _printable(data[name])) for name in _SENTENCES if data.get(name))
         if self.error is not None:
             data["error"] = self.error.as_dict()
         return data
@@ -42,11 +47,14 @@ class Outcome:
 class Summary:
     """The outcomes of a run, in the order of the list.
 
-    :param warnings: of the run, beside those of its databases.
+    :param warnings: of the run, beside those of its databases; printable.
     """
 
     outcomes: tuple[Outcome, ...]
     warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "warnings", tuple(map(printable, self.warnings)))
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
@@ -56,8 +64,12 @@ class Summary:
     def line(self, *statuses: str) -> str:
         """``restored=2 skipped=0 failed=1 (app)``: a count for each of *statuses*, then the failures by name."""
         counts = [f"{status}={sum(o.status == status for o in self.outcomes)}" for status in (*statuses, FAILED)]
-        names = ", ".join(outcome.database for outcome in self.failed)
+        names = ", ".join(printable_name(outcome.database) for outcome in self.failed)
         return " ".join(counts) + (f" ({names})" if names else "")
+
+
+def _printable(value: t.Any) -> t.Any:
+    return printable(value) if isinstance(value, str) else [printable(str(one)) for one in value]
 
 
 def unexpected(exception: Exception) -> EngineError:

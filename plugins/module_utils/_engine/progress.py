@@ -10,6 +10,8 @@ import datetime
 import threading
 import typing as t
 
+from .printing import printable, printable_name
+
 try:
     import tqdm
 except ImportError:  # a log will do
@@ -30,7 +32,8 @@ class LogReporter:
         """Write a line."""
         now = datetime.datetime.now(datetime.timezone.utc)
         with self._lock:
-            self._stream.write(f"{now:%Y-%m-%dT%H:%M:%SZ} {database} {stage}: {message}\n")
+            name, text = printable_name(database), printable(message)
+            self._stream.write(f"{now:%Y-%m-%dT%H:%M:%SZ} {name} {stage}: {text}\n")
             self._stream.flush()
 
     def advance(self, database: str, count: int) -> None:
@@ -62,11 +65,12 @@ class TerminalReporter:
             shown = self._bars.pop(database, None)
             if shown is not None:
                 shown.close()
-            tqdm.tqdm.write(f"{database}: {message}", file=self._stream)
+            name = printable_name(database)
+            tqdm.tqdm.write(f"{name}: {printable(message)}", file=self._stream)
             if total is not None:
                 self._bars[database] = tqdm.tqdm(
                     total=total,
-                    desc=f"{database} {stage}",
+                    desc=f"{name} {stage}",
                     unit="B",
                     unit_scale=True,
                     unit_divisor=1024,

@@ -33,6 +33,7 @@ from .errors import (
 )
 from .postgres import databases, extensions, facts, load, lock, ownership, state
 from .postgres.connection import ConnectionSettings, connect
+from .printing import printable_name
 from .reporting import Reporter, Silent
 from .stores.base import Store
 from .streams import age, pipeline
@@ -678,12 +679,13 @@ def _record(name: str, restore: str, *, settings: ConnectionSettings) -> None:
 
 def _no_backup(entry: Database, store: Store) -> str:
     """The store says that there is no latest backup.  Believed only where there is no other one either."""
-    others = [info.key for info in store.list(entry.prefix) if layout.moment_of(info.key) is not None]
+    others = sum(layout.moment_of(info.key) is not None for info in store.list(entry.prefix))
     if others:
         raise RestoreRefused(
-            f"{store.url(layout.latest_key(entry.prefix))} is missing, but {len(others)} objects of backups are there",
-            cause="the newest is " + max(others),
-            hint="was it deleted? name the backup in restore_dump_path, with restore_latest false",
+            f"{store.url(layout.latest_key(entry.prefix))} is missing, but {others} objects of backups are there",
+            cause="it was deleted, or never written; who made the other objects is not known",
+            hint="find out who deletes from the store; a backup named in restore_dump_path, with restore_latest false, "
+            "is restored if a host that you trust has signed it",
         )
     return f"{store.location} holds no backup of it"
 
@@ -692,10 +694,11 @@ def difference(result: outcome.Outcome) -> dict[str, t.Any]:
     """What a restore changed, or would, as Ansible's diff shows it."""
     details = result.details
     replaced = details.get("replaces")
-    before = "absent" if replaced is None else f"{replaced['size']} bytes, owner {replaced['owner']}"
+    before = "absent" if replaced is None else f"{replaced['size']} bytes, owner {printable_name(replaced['owner'])}"
+    source, owner = printable_name(str(details.get("source"))), printable_name(str(details.get("owner")))
     return {
         "before_header": result.database,
         "after_header": result.database,
         "before": f"{before}\n",
-        "after": f"{details.get('source')} of {details.get('created_at')}, owner {details.get('owner')}\n",
+        "after": f"{source} of {details.get('created_at')}, owner {owner}\n",
     }

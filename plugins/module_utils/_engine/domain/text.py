@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import typing as t
 
+# The engine's errors need it, too, so it is not defined here.
+from ..printing import printable as printable
+
 
 class NotJson(ValueError):
     """The text is no JSON; its own text says why and where, and quotes nothing of the contents but a field's name."""
@@ -47,16 +50,11 @@ def utf8_size(text: str) -> int | None:
         return None
 
 
-def printable(text: str) -> str:
-    """*text* with a ``?`` for each character that is not for reading: a terminal, or a log's reader, might obey it."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 def _unique(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
     result: dict[str, t.Any] = {}
     for key, value in pairs:
         if key in result:
-            raise NotJson(f"the field {key!r} stands twice in one object")
+            raise NotJson(f"the field {key[:100]!r} stands twice in one object")
         result[key] = value
     return result
 

@@ -16,6 +16,7 @@ import dataclasses
 import typing as t
 
 from ..errors import LoadError
+from ..printing import printable_name
 from .connection import translated
 from .databases import transaction
 
@@ -186,8 +187,8 @@ def _package_hint(name: str, major: int) -> str:
 
 def _allow_hint(name: str) -> str:
     return (
-        f"making it takes a superuser, and it may reach beyond the database; if you trust the dump with it, add {name}"
-        " to the allowed extensions"
+        "making it takes a superuser, and it may reach beyond the database; if you trust the dump with it, add"
+        f" {printable_name(name)} to the allowed extensions"
     )
 
 

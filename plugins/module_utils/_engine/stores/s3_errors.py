@@ -20,6 +20,7 @@ from ..errors import (
     StoreError,
     Unreachable,
 )
+from ..printing import printable
 from .base import ABSENT, TAKEN
 
 try:
@@ -123,8 +124,13 @@ def translated(error: Exception, message: str, *, stage: str, endpoint: str) -> 
 
 def _answered(error: aws.ClientError, message: str, stage: str) -> EngineError:
     code, status = code_of(error), status_of(error)
+    # Whoever answers in the server's place chooses them.
     text = str(error.response.get("Error", {}).get("Message", "")).strip()
-    cause = " ".join(part for part in (f"HTTP {status}", code, f"({text})" if text else "") if part)
+    cause = " ".join(
+        part
+        for part in (f"HTTP {status}", printable(code, limit=100), f"({printable(text, limit=1000)})" if text else "")
+        if part
+    )
     if code == "NoSuchKey" and status == 404:
         if error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-delete-marker") == "true":
             cause += "; it was deleted, a delete marker stands in its place"
@@ -192,4 +198,4 @@ def _is_name_resolution(error: Exception) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0], limit=300)

@@ -23,6 +23,7 @@ import time
 import typing as t
 
 from ..errors import LibraryMissing, ProcessFailed, StreamError
+from ..printing import printable
 from .flow import CHUNK, Readable
 
 # fcntl has the name from Python 3.10 on.
@@ -353,5 +354,4 @@ def _last_lines(stderr: bytes) -> str:
     lines = stderr.decode("utf-8", "replace").splitlines()
     if len(stderr) == _STDERR_BYTES and len(lines) > 1:
         del lines[0]  # cut
-    text = "; ".join(line.strip() for line in lines if line.strip())
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return printable("; ".join(line.strip() for line in lines if line.strip()))

@@ -230,3 +230,17 @@ def test_table_of_a_host_without_databases() -> None:
         "db1   -         ok",
         "hosts: 1 ok; databases: none",
     ]
+
+
+def test_table_forges_no_row_and_holds_nothing_that_a_terminal_obeys() -> None:
+    key = "db/shop/\x1b[2J\u202e\x9b\ndb9   shop      backed_up    db/shop/2.sql.gz.age"
+    host = {"status": "ok", "error": None, "databases": [{**BACKED_UP, "key": key, "warnings": ["\x1b[31m"]}]}
+    lines = fleet.fleet_table(summary({"db1": host}))
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+    assert r"db/shop/\x1b[2J\u202e\x9b\x0adb9" in lines[1]
+
+
+def test_a_failed_task_s_message_is_printable() -> None:
+    report = fleet.host_report({}, failed_task={"name": "Restore"}, failed_result={"msg": "no \x1b[2J\n\u202e"})
+    assert report["error"]["message"] == r"no \x1b[2J \u202e"

@@ -8,6 +8,8 @@ import inspect
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine import errors
 
+from tests.support.foreign import FOREIGN, obeyed
+
 EVERY_KIND = [
     kind for _name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.EngineError)
 ]
@@ -24,6 +26,24 @@ def test_every_error_says_where_it_happened(kind: type[errors.EngineError]) -> N
         "cause": "disk full",
         "hint": "make room",
     }
+
+
+@pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN)
+def test_what_others_wrote_is_shown_and_not_obeyed(foreign: str) -> None:
+    error = errors.StoreError(f"no {foreign}", cause=f"it is {foreign}")
+    error.hint = f"look at {foreign}"  # as some are given later
+    assert not obeyed(str(error)) and "\n" not in str(error)
+    told = error.as_dict()
+    assert not any(obeyed(text) or "\n" in text for text in told.values())
+    assert all(len(told[name]) > len(foreign) for name in ("message", "cause", "hint"))
+    # It stays what it was for whoever handles the error.
+    assert error.message == f"no {foreign}"
+
+
+def test_the_longest_list_of_faults_is_told_whole() -> None:
+    text = "; ".join(f"entry {number} (name_of_a_database): is missing (give one)" for number in range(10_000))
+    assert errors.ConfigurationError(text).as_dict()["message"] == text
+    assert len(str(errors.ConfigurationError("x" * 10**8))) < 2 * 10**6
 
 
 def test_the_raiser_may_name_the_stage() -> None:

@@ -9,6 +9,8 @@ import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import NotFound
 from ansible_collections.infrazero.database.plugins.module_utils._engine.outcome import FAILED, Outcome, run_each
 
+from tests.support.foreign import FOREIGN, obeyed
+
 
 def work(name: str) -> Outcome:
     if name == "bad":
@@ -53,3 +55,18 @@ def test_warnings_of_the_run_stand_in_its_summary(jobs: int) -> None:
     summary = run_each(["one"], work, jobs=jobs, warnings=["look out"])
     assert summary.warnings == ("look out",)
     assert not summary.failed
+
+
+@pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN)
+def test_sentences_are_printable_and_data_stay_exact(foreign: str) -> None:
+    details = {"key": foreign, "warnings": [foreign], "skipped": [foreign], "reason": foreign}
+    told = Outcome("one", "restored", details).as_dict()
+    assert told["key"] == foreign
+    for text in (*told["warnings"], *told["skipped"], told["reason"]):
+        assert not obeyed(text) and "\n" not in text
+
+
+def test_the_warnings_and_names_of_a_run_are_printable() -> None:
+    assert run_each(["one"], work, warnings=["of \x1b\n"]).warnings == ("of \\x1b\\x0a",)
+    failing = run_each(["a\x1b"], lambda name: Outcome(name, FAILED, error=NotFound("no")))
+    assert failing.line("restored") == "restored=0 failed=1 (a\\x1b)"

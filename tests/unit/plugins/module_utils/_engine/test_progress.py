@@ -29,6 +29,13 @@ def test_a_log_has_one_line_for_each_stage() -> None:
     )
 
 
+def test_what_others_wrote_forges_no_line() -> None:
+    stream = io.StringIO()
+    LogReporter(stream).stage("app\x1b[2J", "load", "loading db/x\n2030-01-01T00:00:00Z app done: restored")
+    (line,) = stream.getvalue().splitlines()
+    assert line.endswith(r" app\x1b[2J load: loading db/x\x0a2030-01-01T00:00:00Z app done: restored")
+
+
 def test_lines_of_several_databases_do_not_mix() -> None:
     class Slow(io.StringIO):
         """Writes letter by letter, so that writers without a lock would get in each other's way."""

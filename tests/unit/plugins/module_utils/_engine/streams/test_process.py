@@ -83,7 +83,7 @@ def test_much_standard_error_neither_blocks_nor_fills_the_memory() -> None:
     with shell(script) as process, pytest.raises(ProcessFailed) as caught:
         drain(process)
     assert len(caught.value.cause) <= 2048
-    assert caught.value.cause == "near the end; ?[31mlast line"
+    assert caught.value.cause == "near the end; \\x1b[31mlast line"
 
 
 def test_an_ignored_sigchld_loses_the_status_and_is_never_a_success() -> None:
