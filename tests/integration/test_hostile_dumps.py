@@ -38,6 +38,7 @@ from conftest import COLLECTIONS
 from tests.support import scene
 from tests.support.cluster import Cluster, ClusterError, wait_until
 from tests.support.dumps import dump
+from tests.support.processes import titles
 
 FILE, HOST, PORT = "@FILE@", "@HOST@", "@PORT@"
 
@@ -698,6 +699,38 @@ def test_no_script_of_a_superuser_runs_beside_an_accomplice(world: World) -> Non
         ended.set()
         helper.join()
     world.assert_clean()
+
+
+@pytest.mark.parametrize("function", ["autoprewarm_start_worker", "autoprewarm_dump_now"])
+def test_no_worker_outlives_the_restore_that_a_dump_started_it_in(world: World, function: str) -> None:
+    """It would outlive the database, too, and write into the data directory as long as the server runs."""
+    workers = [title for title in titles() if "autoprewarm" in title]
+    hostile = f"CREATE EXTENSION pg_prewarm WITH SCHEMA public; SELECT public.{function}();"
+    with pytest.raises(LoadError, match=f"permission denied for function {function}"):
+        world.restore(hostile.encode())
+    assert [title for title in titles() if "autoprewarm" in title] == workers
+    assert world.cluster.psql("SELECT (pg_stat_file('autoprewarm.blocks', true)).size") == ""
+    world.assert_clean()
+
+
+def test_what_is_revoked_of_an_extension_survives_the_next_backup(world: World) -> None:
+    """pg_dump then writes the REVOKE, which a throwaway role can't execute."""
+    kept = RestoreOptions(skip_acl=False)
+    world.restore(b"CREATE EXTENSION pg_prewarm WITH SCHEMA public; CREATE TABLE public.t AS SELECT 1;")
+    for _round in range(2):
+        world.psql("SELECT public.autoprewarm_start_worker()", user="shop")
+        assert world.cluster.psql("SELECT public.pg_prewarm('public.t')", "shop") == "1"
+        dumped = subprocess.run(
+            [
+                *(str(world.cluster.bindir / "pg_dump"), f"--host={world.cluster.host}"),
+                *(f"--port={world.cluster.port}", "--username=postgres", "shop"),
+            ],
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        assert b"REVOKE ALL ON FUNCTION public.autoprewarm_start_worker() FROM PUBLIC" in dumped
+        world.restore(dumped, options=kept)
+    assert not [title for title in titles() if "autoprewarm" in title]
 
 
 def test_owners_that_the_dump_names_are_no_way_to_another_tenant(world: World) -> None:

@@ -44,20 +44,45 @@ if t.TYPE_CHECKING:
 #: - ``timescaledb``, ``citus``, ``pg_repack``, ``set_user``, ``periods``, ``pgaudit``: functions or event triggers of
 #:   theirs act with a superuser's rights, or in a superuser's session;
 #: - ``refint``, ``xml2``: outdated, with a history of holes.
+#:
+#: Each is here because nothing that PUBLIC may execute of it leaves a process, a file or a connection behind, or shows
+#: rows that the caller may not read. To add one, look through its functions and say why it may be here.
 DEFAULT_ALLOWED = frozenset(
     {
         # PostgreSQL's own
-        *("amcheck", "autoinc", "bloom", "dict_xsyn", "earthdistance", "insert_username", "intagg", "moddatetime"),
-        *("pg_buffercache", "pg_freespacemap", "pg_prewarm", "pg_stat_statements", "pgrowlocks", "pgstattuple"),
-        "sslinfo",
-        # Geography
+        "amcheck",  # reads tables and indexes to check them; not for PUBLIC
+        "autoinc",  # a trigger that takes numbers from a sequence, as the caller
+        "bloom",  # an index method
+        "dict_xsyn",  # reads files of synonyms in tsearch_data alone, as the dictionaries of the server itself do
+        "earthdistance",  # computes
+        "insert_username",  # a trigger that sets a column to the caller's name
+        "intagg",  # computes
+        "moddatetime",  # a trigger that sets a column to the time
+        "pg_buffercache",  # shows all databases' pages in memory, evicts them; not for PUBLIC
+        "pg_freespacemap",  # not for PUBLIC
+        "pg_prewarm",  # reads what the caller may read; for what starts a worker see _NOT_FOR_PUBLIC
+        "pg_stat_statements",  # numbers of all statements, texts of the caller's own; resetting it is not for PUBLIC
+        "pgrowlocks",  # of tables that the caller may read
+        "pgstattuple",  # not for PUBLIC
+        "sslinfo",  # of the caller's own connection
+        # Geography. They compute; address_standardizer and pgrouting read tables that are named to them, as the caller.
+        # PROJ opens grid files that a coordinate system names. It fetches none unless the host's own proj.ini says so.
         *("address_standardizer", "address_standardizer_data_us", "h3", "pgrouting", "postgis", "postgis_sfcgal"),
         "postgis_topology",
-        # Types, and how to search them
+        # Types, and how to search them. They compute; hll keeps settings and hypopg imagined indexes in the session.
+        # unit_load() reads two files of its own, for those who may read files of the server. Processes in which
+        # rum and vector build an index end with the statement.
         *("debversion", "hll", "hypopg", "icu_ext", "ip4r", "jsquery", "numeral", "pg_rational"),
         *("pg_sphere", "prefix", "q3c", "rum", "semver", "tdigest", "unit", "vector"),
     }
 )
+
+#: Functions that PUBLIC could execute, and that do more than the above. When an extension is created, execution is
+#: revoked from PUBLIC, so only superusers are left.
+#:
+#: - ``pg_prewarm``: the worker outlives the session, the restore and the extension, and writes a file into the data
+#:   directory every five minutes; the other function writes that file.
+_NOT_FOR_PUBLIC = {"pg_prewarm": ("autoprewarm_start_worker", "autoprewarm_dump_now")}
 
 # Of the harmless ones those whose configuration tables hold data and no commands, so that a dump may add its rows.
 _DATA_ROWS = frozenset({"address_standardizer", "address_standardizer_data_us", "postgis", "postgis_topology"})
@@ -242,8 +267,29 @@ class StageAdministrator:
             cursor.execute(statement)
             if found.by_anyone:
                 cursor.execute("RESET ROLE")
+            self._revoke_from_public(name, _NOT_FOR_PUBLIC.get(name, ()))
             if name in _DATA_ROWS or name in self._allowed:
                 self._open_configuration(name)
+
+    def _revoke_from_public(self, name: str, functions: t.Sequence[str]) -> None:
+        """Leave *functions* of the extension *name* to superusers; older versions may lack some."""
+        with self._conn.cursor() as cursor:
+            cursor.execute(
+                "SELECT n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid)"
+                " FROM pg_catalog.pg_extension e"
+                " JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_extension'::regclass"
+                " AND d.refobjid = e.oid AND d.deptype = 'e' AND d.classid = 'pg_catalog.pg_proc'::regclass"
+                " JOIN pg_catalog.pg_proc p ON p.oid = d.objid"
+                " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+                " WHERE e.extname = %s AND p.proname::text = ANY (%s)",
+                (name, list(functions)),
+            )
+            for schema, function, arguments in cursor.fetchall():
+                cursor.execute(
+                    sql.SQL("REVOKE EXECUTE ON FUNCTION {}({}) FROM PUBLIC").format(
+                        sql.Identifier(schema, function), sql.SQL(arguments)
+                    )
+                )
 
     def publish_all_tables(self, publication: str, parameters: t.Sequence[tuple[str, str]]) -> None:
         """Make a publication of all tables, with its parameters (name, value)."""
