@@ -4,8 +4,8 @@
 
 """Takes private keys out of files that brought them to a host: scripts, and cloud-init's copies of user-data.
 
-The keys may lie in there as they are, or in base64 and gzip layers around each other, as cloud-init's ``write_files``
-and MIME messages have them.  Everything else in a file stays as it is.
+The keys may be in there as they are, or in base64 and gzip layers around each other, as cloud-init's ``write_files``,
+MIME messages and Azure's ``ovf-env.xml`` have them.  Everything else in a file stays as it is.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ _AGE_IDENTITY = rb"(?i:AGE-SECRET-KEY-(?:PQ-)?1[0-9A-Z]{40,})"
 _BASE64 = re.compile(
     rb"(?:[A-Za-z0-9+/]{40,}[ \t]*\r?\n[ \t]*)*[A-Za-z0-9+/]{40,}(?:\s+[A-Za-z0-9+/]+(?![A-Za-z0-9+/:._-]))?={0,2}"
 )
+#: base64 as the whole text of an XML element: broken anywhere, and any character may be a reference.
+_XML_TEXT = re.compile(rb"(?<=>)(?:[A-Za-z0-9+/=\s]|&#(?:[0-9]{1,7}|x[0-9A-Fa-f]{1,6});){40,}(?=<)")
+_XML_REFERENCE = re.compile(rb"&#(?:([0-9]+)|x([0-9A-Fa-f]+));")
 _GZIP = b"\x1f\x8b\x08"
 _MAX_LAYERS = 6
 _MAX_PLAIN_BYTES = 64 * 1024 * 1024
@@ -84,6 +87,7 @@ class Scrubber:
 
         data = self._assignment.sub(assigned, data)
         data = self._secret.sub(emptied, data)
+        data = _XML_TEXT.sub(lambda match: self._xml(match[0], keep_length=keep_length, depth=depth), data)
         data = _BASE64.sub(lambda match: self._base64(match[0], keep_length=keep_length, depth=depth), data)
         start = data.find(_GZIP)
         while start >= 0:
@@ -92,6 +96,18 @@ class Scrubber:
                 data = data[:start] + parts[0] + parts[1]
             start = data.find(_GZIP, start + 1)
         return packed + data
+
+    def _xml(self, text: bytes, *, keep_length: bool, depth: int) -> bytes:
+        plain = _XML_REFERENCE.sub(_referred_to, text)
+        try:
+            inner = base64.b64decode(b"".join(plain.split()), validate=True)
+        except binascii.Error:
+            return text
+        scrubbed = self._layer(inner, keep_length=keep_length, depth=depth + 1)
+        if scrubbed == inner:
+            return text
+        packed = _laid_out(base64.b64encode(scrubbed), like=plain)
+        return packed.ljust(len(text)) if keep_length else packed
 
     def _base64(self, text: bytes, *, keep_length: bool, depth: int) -> bytes:
         # The last of several lines may be a word that only looks as if it belonged to it.
@@ -127,6 +143,12 @@ class Scrubber:
             raise CantScrub("a secret in gzip data inside a file whose length must not change")
         # Readers of gzip pass over zeros at the end.
         return (packed.ljust(old, b"\0") if keep_length else packed), rest
+
+
+def _referred_to(match: re.Match[bytes]) -> bytes:
+    """The character that an XML reference means; one that base64 doesn't have stays a reference, and ends it."""
+    number = int(match[1]) if match[1] else int(match[2], 16)
+    return bytes([number]) if number < 128 else match[0]
 
 
 def _laid_out(text: bytes, *, like: bytes) -> bytes:

@@ -12,7 +12,8 @@ version_added: 0.1.0
 description:
   - Rewrites scripts and cloud-init's copies of user-data so that they hold no private key any more. Everything else in
     them, their owner and their mode stay as they are.
-  - Finds the keys also in base64 and gzip layers, as C(write_files) and MIME messages of cloud-init have them.
+  - Finds the keys also in base64 and gzip layers, as C(write_files) and MIME messages of cloud-init and C(ovf-env.xml)
+    of Azure have them.
   - Takes out age identities wherever they stand, what is assigned to O(variables), and O(secrets).
   - A file is replaced as a whole, so a script that is running is not disturbed. The blocks of the disk that held the
     old file are not overwritten.

@@ -10,13 +10,18 @@ import gzip
 import json
 import os
 import pathlib
+import pickle
+import re
+import shutil
 import stat
 import subprocess
+import sys
 import typing as t
 
 import pytest
 import yaml
 
+from conftest import ROOT
 from tests.support import scene
 from tests.support.controller import Controller, Run
 from tests.support.host import as_json, b64
@@ -108,6 +113,43 @@ def show(directory: pathlib.Path) -> pathlib.Path:
     play = {"hosts": "db1", "gather_facts": False, "vars": {"names": names}, "tasks": [{"ansible.builtin.copy": copy}]}
     path.write_text(json.dumps([play]), encoding="utf-8")
     return path
+
+
+def test_every_copy_of_user_data_that_a_cloud_keeps_is_scrubbed(tmp_path: pathlib.Path) -> None:
+    """Below a folder, as a first boot does it: the files that cloud-init, an installer and Azure's agent leave."""
+    good(render(tmp_path))
+    user_data = (tmp_path / "user-data").read_bytes()
+    encoded = base64.b64encode(user_data).decode()
+    copies = {
+        "var/lib/cloud/instances/i-1/user-data.txt": user_data,
+        "var/lib/cloud/instances/i-1/user-data.txt.i": user_data,
+        "var/lib/cloud/instances/i-1/cloud-config.txt": user_data,
+        "var/lib/cloud/instances/i-1/obj.pkl": pickle.dumps({"userdata_raw": user_data}),
+        "var/lib/cloud/seed/nocloud-net/user-data": user_data,
+        "run/cloud-init/instance-data-sensitive.json": json.dumps({"ds": {"user_data": f"ci-b64:{encoded}"}}).encode(),
+        "etc/cloud/cloud.cfg.d/99-installer.cfg": f'datasource: {{None: {{userdata_raw: "{encoded}"}}}}\n'.encode(),
+        "var/lib/waagent/ovf-env.xml": f"<a:CustomData>{encoded}</a:CustomData>".encode(),
+        "var/lib/waagent/CustomData": encoded.encode(),
+    }
+    host, program = tmp_path / "host", tmp_path / "program"
+    for name, content in copies.items():
+        (host / name).parent.mkdir(parents=True, exist_ok=True)
+        (host / name).write_bytes(content)
+    program.mkdir()
+    shutil.copy(ROOT / "roles" / "cloud_init" / "files" / "scrub.py", program)
+    shutil.copy(ROOT / "plugins" / "module_utils" / "_scrub.py", program)
+    defaults = yaml.safe_load((ROOT / "roles" / "bootstrap" / "defaults" / "main.yml").read_text(encoding="utf-8"))
+    variables = "DATABASES_JSON_PRIVATE_B64,INFISICAL_DB_BACKUP_AGE_PRIVATE_KEY,INFRAZERO_INVENTORY_B64"
+    patterns = [f"{host}{pattern}" for pattern in defaults["bootstrap_scrub_paths"]]
+    subprocess.run([sys.executable, str(program / "scrub.py"), variables, *patterns], input=b"", check=True)
+    scrubbed = {name: (host / name).read_bytes() for name in copies}
+    assert [name for name, content in copies.items() if scrubbed[name] == content] == []
+    secret = assigned(files(tmp_path)["run.sh"], "DATABASES_JSON_PRIVATE_B64").encode()[:100]
+    assert secret in user_data
+    for name, content in scrubbed.items():
+        runs = re.findall(rb"[A-Za-z0-9+/]{40,}={0,2}", content)
+        inner = b"".join(base64.b64decode(run + b"=" * (-len(run) % 4)) for run in runs)
+        assert secret not in content + inner, name
 
 
 def test_over_the_limit_nothing_is_written(tmp_path: pathlib.Path) -> None:

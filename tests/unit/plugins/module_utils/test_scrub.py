@@ -10,6 +10,8 @@ import gzip
 import json
 import pickle
 import textwrap
+import typing as t
+import xml.etree.ElementTree
 
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._scrub import CantScrub, Scrubber
@@ -98,6 +100,100 @@ def test_keys_in_layers(layers: list) -> None:
         scrubbed = gzip.decompress(scrubbed) if layer is gzip.compress else base64.b64decode(b"".join(scrubbed.split()))
     assert scrubbed.decode() == f'#!/bin/sh\nexport {NAME}=""\n/opt/infrazero/bootstrap/next.sh\n'
     assert scrub(document) == scrub(scrub(document))
+
+
+#: As Azure hands it to a host, and its agent and cloud-init keep it.
+OVF_ENV = """\
+<?xml version="1.0" encoding="utf-8"?>
+<ns0:Environment xmlns:ns0="http://schemas.dmtf.org/ovf/environment/1"
+    xmlns:ns1="http://schemas.microsoft.com/windowsazure" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">
+  <ns1:ProvisioningSection>
+    <ns1:Version>1.0</ns1:Version>
+    <ns1:LinuxProvisioningConfigurationSet>
+      <ns1:ConfigurationSetType>LinuxProvisioningConfiguration</ns1:ConfigurationSetType>
+      <ns1:HostName>db1</ns1:HostName>
+      <ns1:UserName>azureuser</ns1:UserName>
+      <ns1:UserPassword>REDACTED</ns1:UserPassword>
+      <ns1:DisableSshPasswordAuthentication>true</ns1:DisableSshPasswordAuthentication>
+      <ns1:CustomData>{custom_data}</ns1:CustomData>
+      <ns1:SSH><ns1:PublicKeys><ns1:PublicKey>
+        <ns1:Fingerprint>6BE7A7C3C8A8F4B123CCA5D0C2F1BE4CA7B63ED7</ns1:Fingerprint>
+        <ns1:Path>/home/azureuser/.ssh/authorized_keys</ns1:Path>
+        <ns1:Value>ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQC7vbqajDw4o6gJy8Ul2oYF2w4QpkwFxEyOPvBcVh4j= u@h</ns1:Value>
+      </ns1:PublicKey></ns1:PublicKeys></ns1:SSH>
+    </ns1:LinuxProvisioningConfigurationSet>
+  </ns1:ProvisioningSection>
+  <ns1:PlatformSettingsSection><ns1:Version>1.0</ns1:Version><ns1:PlatformSettings>
+    <ns1:KmsServerHostname>kms.core.windows.net</ns1:KmsServerHostname><ns1:ProvisionGuestAgent>true</ns1:ProvisionGuestAgent>
+  </ns1:PlatformSettings></ns1:PlatformSettingsSection>
+</ns0:Environment>
+"""
+_PACKED = base64.b64encode(gzip.compress(SCRIPT)).decode()
+USER_DATA = f"""\
+#cloud-config
+write_files:
+- path: /opt/infrazero/bootstrap/run.sh
+  encoding: gz+b64
+  content: {_PACKED}
+- path: /opt/infrazero/bootstrap/plain.sh
+  content: |
+    export {NAME}="{LIST_B64}"
+runcmd: [/opt/infrazero/bootstrap/run.sh]
+""".encode()
+
+
+def as_references(text: str) -> str:
+    return text.replace("+", "&#43;").replace("/", "&#x2F;").replace("=", "&#61;")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        str,
+        lambda text: f"\n        {text}\n      ",
+        lambda text: "\n".join(textwrap.wrap(text, 76)),
+        lambda text: "\r\n".join(textwrap.wrap(text, 31)),
+        lambda text: f"{text[:9]}\n   {text[9:]}",
+        as_references,
+        lambda text: "&#10;".join(map(as_references, textwrap.wrap(text, 76))),
+        lambda text: f"<![CDATA[{text}]]>",
+    ],
+    ids=["one line", "indented", "wrapped", "wrapped short", "broken", "references", "wrapped references", "CDATA"],
+)
+@pytest.mark.parametrize("packed", [lambda data: data, gzip.compress], ids=["plain", "gzip"])
+def test_custom_data_of_azure(written: t.Callable[[str], str], packed: t.Callable[[bytes], bytes]) -> None:
+    encoded = base64.b64encode(packed(USER_DATA)).decode()
+    document = OVF_ENV.format(custom_data=written(encoded)).encode()
+    scrubbed = scrub(document)
+    before, after = (xml.etree.ElementTree.fromstring(text) for text in (document, scrubbed))
+    assert [node.tag for node in before.iter()] == [node.tag for node in after.iter()]
+    custom_data = ""
+    for old, new in zip(before.iter(), after.iter()):
+        if new.tag.endswith("CustomData"):
+            custom_data = new.text or ""
+        else:
+            assert (old.text, old.attrib) == (new.text, new.attrib)
+    inner = base64.b64decode("".join(custom_data.split()), validate=True)
+    text = (gzip.decompress(inner) if packed is gzip.compress else inner).decode()
+    assert f'    export {NAME}=""\n' in text and text.endswith("runcmd: [/opt/infrazero/bootstrap/run.sh]\n")
+    (script,) = (line for line in text.splitlines() if line.startswith("  content: H4sI"))
+    assert gzip.decompress(base64.b64decode(script.split()[1])) == SCRIPT.replace(LIST_B64.encode(), b"")
+    assert scrub(scrubbed) == scrubbed
+
+
+def test_custom_data_without_a_secret_stays() -> None:
+    encoded = as_references(base64.b64encode(b"#!/bin/sh\n# " + b"nothing to see " * 20).decode())
+    document = OVF_ENV.format(custom_data=encoded).encode()
+    assert scrub(document) == document
+
+
+def test_xml_among_bytes_that_are_counted_keeps_its_length() -> None:
+    encoded = as_references(base64.b64encode(USER_DATA).decode())
+    document = b"\0" + OVF_ENV.format(custom_data=encoded).encode()
+    scrubbed = scrub(document)
+    assert len(scrubbed) == len(document)
+    custom_data = xml.etree.ElementTree.fromstring(scrubbed[1:]).findtext(".//{*}CustomData") or ""
+    assert LIST_B64.encode() not in base64.b64decode("".join(custom_data.split()), validate=True)
 
 
 def test_a_list_under_another_name_loses_its_keys() -> None:
