@@ -96,6 +96,9 @@ LONG: dict[str, tuple[str, t.Callable[[], bytes]]] = {
     "a long name of a file": ("file_names", lambda: _repeated(b"%+/")),
     "base64 that is none": ("scrubbed", lambda: _repeated(b"A" * 41, b" ")),
     "base64 in lines": ("scrubbed", lambda: _repeated(b"A" * 76, b"\n")),
+    "text in XML": ("scrubbed", lambda: _repeated(b">" + b"A" * 41)),
+    "XML text that doesn't end": ("scrubbed", lambda: b">" + _repeated(b"A ")),
+    "references in XML": ("scrubbed", lambda: _repeated(b">" + b"&#65;" * 41)),
     "assignments": ("scrubbed", lambda: _repeated(b"NAME='", b"a\n")),
 }
 

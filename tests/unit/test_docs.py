@@ -1,0 +1,108 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests that the documentation names exist: nothing shows a promise whose test was renamed or removed."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import pathlib
+import re
+import typing as t
+
+import pytest
+
+from conftest import ROOT
+
+TESTS = ROOT / "tests"
+ATTACK_TREE = ROOT / "docs" / "attack-tree.md"
+SECURITY = ROOT / "docs" / "security.md"
+
+#: Code in the text that may be a test: ``integration/test_x.py``, ``test_x.py``, either with ``::test_y``, or
+#: ``test_y`` alone, which is one of the files in the same row.
+_FILE = re.compile(r"(?:tests/)?((?:[\w]+/)*\w+\.py)(?:::(\w+))?\Z")
+_TEST = re.compile(r"test_\w+\Z")
+_CODE = re.compile(r"`([^`]+)`")
+
+
+@functools.cache
+def defined(path: pathlib.Path) -> frozenset[str]:
+    """Names of the functions in a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+
+
+def found(name: str) -> list[pathlib.Path]:
+    """The files that *name* means: a path below tests/, or the name of a file anywhere in there."""
+    path = TESTS / name
+    return [path] if path.is_file() else [] if "/" in name else sorted(TESTS.rglob(name))
+
+
+def is_of_the_tests(name: str) -> bool:
+    """Whether a name of a file is meant to be one of the tests': the engine's are named, too."""
+    folder, _slash, base = name.rpartition("/")
+    return base.startswith("test_") or (bool(folder) and (TESTS / folder.partition("/")[0]).is_dir())
+
+
+def missing(text: str) -> t.Iterator[str]:
+    """The tests that a row, or a paragraph, names and that do not exist."""
+    files: list[pathlib.Path] = []
+    for code in _CODE.findall(text):
+        match = _FILE.match(code)
+        if match and is_of_the_tests(match[1]):
+            paths = found(match[1])
+            files += paths
+            if len(paths) != 1 or (match[2] and match[2] not in defined(paths[0])):
+                yield code
+        elif _TEST.match(code) and not any(code in defined(path) for path in files or TESTS.rglob("test_*.py")):
+            yield code
+
+
+def rows(path: pathlib.Path) -> list[str]:
+    """The rows of a document's tables."""
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+
+
+def test_every_test_of_the_attack_tree_exists() -> None:
+    text = ATTACK_TREE.read_text(encoding="utf-8")
+    assert list(missing(text)) == []
+    assert text.count("::test_") > 30
+
+
+def test_every_test_of_the_tables_of_promises_exists() -> None:
+    found_missing = [name for row in rows(SECURITY) for name in missing(row)]
+    assert found_missing == []
+    assert sum("test_" in row for row in rows(SECURITY)) > 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`integration/test_trust.py`",
+        "`test_trust.py` has it: `test_every_field_is_bound`",
+        "`tests/unit/test_docs.py::test_what_is_named_is_looked_for`",
+        "`fuzz/targets.py`: `manifests`",
+        "`unit/test_docs.py`, `unit/test_structure.py`: `test_finds_the_engine`, `test_what_is_named_is_looked_for`",
+        "`test_finds_the_engine`",
+        "by `printing.py` and `/etc/infrazero/db.env`",
+    ],
+)
+def test_what_is_named_is_looked_for(text: str) -> None:
+    assert list(missing(text)) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`integration/test_no_such.py`",
+        "`test_no_such.py`",
+        "`fuzz/no_such.py`",
+        "`integration/test_trust.py::test_no_such`",
+        "`integration/test_trust.py`: `test_finds_the_engine`",
+        "`test_no_such`",
+        "`__init__.py`, `unit/../test_trust.py`, `test_no_such`",
+    ],
+)
+def test_what_is_not_there_is_told(text: str) -> None:
+    assert len(list(missing(text))) == 1
