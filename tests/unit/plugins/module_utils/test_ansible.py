@@ -20,6 +20,8 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base, factory
 
+from tests.support.foreign import FOREIGN, obeyed
+
 PASSWORD = "canary-of-a-password"
 IDENTITY = pyrage.x25519.Identity.generate()
 ENTRY = {
@@ -314,6 +316,28 @@ def test_a_result_ends_the_module(capsys: pytest.CaptureFixture[str]) -> None:
     result = ended(capsys, lambda: _ansible.run(module, lambda _module: {"changed": True, "outstanding": ["app"]}))
     assert (result["changed"], result["outstanding"]) == (True, ["app"])
     assert "failed" not in result
+
+
+@pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN)
+def test_warnings_and_messages_hold_nothing_that_a_terminal_obeys(
+    foreign: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ansible escapes only some of it; data are what they are, as programs go on working with them."""
+
+    def work(module: AnsibleModule) -> dict[str, t.Any]:
+        module.warn(f"now {foreign}")
+        outcomes = (
+            outcome.Outcome("app", "restored", {"source": foreign, "warnings": [foreign]}),
+            outcome.Outcome("wiki", outcome.FAILED, error=errors.StoreError(foreign)),
+        )
+        return _ansible.summed_up(outcome.Summary(outcomes, (f"of the run {foreign}",)), "restored")
+
+    result = ended(capsys, lambda: _ansible.run(made(MODULE, databases=[ENTRY]), work))
+    assert result["databases"][0]["source"] == foreign
+    shown = [result["msg"], *result["databases"][0]["warnings"], *result["databases"][1]["error"].values()]
+    shown += [str(warning) for warning in result["warnings"]]
+    assert sum("of the run" in text or "now" in text for text in shown) >= 2  # Ansible keeps those of tests before
+    assert not any(obeyed(text) or "\n" in text for text in shown)
 
 
 def test_an_error_of_the_engine_is_told_whole(capsys: pytest.CaptureFixture[str]) -> None:

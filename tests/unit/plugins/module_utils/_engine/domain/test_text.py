@@ -51,6 +51,13 @@ def test_says_why_it_is_no_json(source: str | bytes, reason: str) -> None:
         text.strict_json(source)
 
 
+def test_a_long_name_that_is_there_twice_is_not_repeated_whole() -> None:
+    name = "x" * 10**6
+    with pytest.raises(text.NotJson) as caught:
+        text.strict_json(f'{{"{name}": 1, "{name}": 2}}')
+    assert len(str(caught.value)) < 200
+
+
 @given(st.binary())
 def test_bytes_are_json_or_the_one_error(data: bytes) -> None:
     with contextlib.suppress(text.NotJson):

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import typing as t
 
+import botocore.exceptions
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
     ConfigurationError,
     LibraryMissing,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import s3
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import s3, s3_errors
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import (
     DirectorySettings,
     S3Settings,
@@ -164,3 +165,11 @@ def test_the_factory_knows_both(tmp_path: pathlib.Path) -> None:
 def test_settings_show_no_secret() -> None:
     settings = S3Settings("b", access_key_id="AKIA", secret_access_key=Secret("hush"), session_token=Secret("hush"))
     assert "hush" not in repr(settings)
+
+
+def test_what_answers_in_the_servers_place_chooses_no_more_than_a_line() -> None:
+    said = {"Error": {"Code": "E\x1b[2J" * 1000, "Message": "\n2030-01-01 app done: restored\x9b" * 10_000}}
+    error = s3_errors.translated(
+        botocore.exceptions.ClientError(said, "GetObject"), "no", stage="download", endpoint="https://s3.invalid"
+    )
+    assert error.cause.isprintable() and len(error.cause) < 5000
