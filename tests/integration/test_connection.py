@@ -135,11 +135,13 @@ def test_a_verifier_that_the_server_made_is_recognised(admin, password):
     assert not scram.matches(stored, Secret(password + "x"))
 
 
-def test_a_role_falls_back_to_the_socket_where_nothing_listens(cluster, admin):
+def test_a_role_comes_in_the_way_that_was_chosen(cluster, admin):
     admin.cursor().execute("CREATE ROLE tony LOGIN")
     settings = dataclasses.replace(cluster.settings, login_host="127.255.255.254")
-    with pytest.raises(ConnectionFailed, match="Peer authentication failed"):
+    with pytest.raises(ConnectionFailed, match="Connection refused"):
         connect(settings, user="tony", password=Secret("x"))
+    with pytest.raises(ConnectionFailed, match="Peer authentication failed"):
+        connect(settings, user="tony", password=Secret("x"), through_socket=True)
 
 
 @pytest.mark.parametrize(

@@ -67,30 +67,80 @@ def which(cluster, name):
 # The throwaway role -------------------------------------------------------------------------------------------------
 
 
-def test_the_throwaway_role_may_log_in_and_nothing_else(cluster, admin):
-    databases.create_loader_role(admin, LOADER, days=3)
-    assert rows(
-        admin,
-        "SELECT rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls,"
-        " rolvaliduntil BETWEEN now() + interval '2 days' AND now() + interval '4 days'"
-        " FROM pg_roles WHERE rolname = %s",
-        LOADER,
-    ) == [(True, False, False, False, False, False, True)]
+ATTRIBUTES = (
+    "SELECT rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls FROM pg_roles"
+    " WHERE rolname = %s"
+)
+
+
+def test_the_throwaway_role_may_do_nothing_and_log_in_only_while_we_do(cluster, admin, monkeypatch):
+    databases.create_loader_role(admin, LOADER, temp_file_limit=10 << 20)
+    assert rows(admin, ATTRIBUTES, LOADER) == [(False,) * 6]
     assert (
         rows(admin, "SELECT 1 FROM pg_auth_members WHERE member = %s::regrole OR roleid = %s::regrole", LOADER, LOADER)
         == []
     )
-    stored = rows(admin, "SELECT rolpassword FROM pg_authid WHERE rolname = %s", LOADER)[0][0]
-    assert stored.startswith("SCRAM-SHA-256$")
+    seen = []
+
+    def look(*arguments, **options):
+        seen.append(rows(admin, ATTRIBUTES, LOADER)[0][0])
+        seen.append(
+            rows(
+                admin,
+                "SELECT rolpassword LIKE 'SCRAM-SHA-256$%%',"
+                " rolvaliduntil BETWEEN now() + interval '4 minutes' AND now() + interval '5 minutes'"
+                " FROM pg_authid WHERE rolname = %s",
+                LOADER,
+            )[0]
+        )
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr(databases, "connect", look)
+    with contextlib.closing(
+        databases.connect_loader(cluster.settings, admin, database="postgres", role=LOADER)
+    ) as loader:
+        assert seen == [True, (True, True)]
+        assert rows(admin, ATTRIBUTES, LOADER) == [(False,) * 6]
+        assert rows(loader, "SHOW temp_file_limit") == [("10MB",)]
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            run(loader, "SET temp_file_limit = -1")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER ROLE CURRENT_USER LOGIN",
+        "ALTER ROLE CURRENT_USER VALID UNTIL 'infinity'",
+        "ALTER ROLE CURRENT_USER CONNECTION LIMIT -1",
+        "ALTER ROLE CURRENT_USER LOGIN PASSWORD 'known'",
+    ],
+)
+def test_the_throwaway_role_can_not_let_itself_in(cluster, admin, statement):
+    databases.create_loader_role(admin, LOADER)
+    with contextlib.closing(
+        databases.connect_loader(cluster.settings, admin, database="postgres", role=LOADER)
+    ) as loader:
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            run(loader, statement)
+        run(loader, "ALTER ROLE CURRENT_USER PASSWORD 'known'")
+    with pytest.raises(ConnectionFailed, match="not permitted to log in"):
+        connect(cluster.settings, user=LOADER, password=Secret("known"))
+
+
+def test_the_role_is_shut_out_where_its_login_fails(cluster, admin):
+    databases.create_loader_role(admin, LOADER)
+    with pytest.raises(ConnectionFailed, match="can't log in"):
+        databases.connect_loader(cluster.settings, admin, database="absent", role=LOADER)
+    assert rows(admin, ATTRIBUTES, LOADER) == [(False,) * 6]
 
 
 def test_the_throwaway_role_fills_its_stage_over_tcp_and_is_gone_afterwards(cluster, admin):
-    password = databases.create_loader_role(admin, LOADER)
+    databases.create_loader_role(admin, LOADER)
     databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=Creation())
     inside = connect(cluster.settings, database="shop__restore_t1")
     databases.open_stage(inside, LOADER)
     inside.close()
-    loader = databases.connect_loader(cluster.settings, database="shop__restore_t1", role=LOADER, password=password)
+    loader = databases.connect_loader(cluster.settings, admin, database="shop__restore_t1", role=LOADER)
     assert rows(loader, "SELECT inet_server_addr() IS NOT NULL") == [(True,)]
     run(loader, "CREATE TABLE public.t (); DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE SCHEMA s")
     for statement in (
@@ -111,9 +161,9 @@ def test_the_throwaway_role_fills_its_stage_over_tcp_and_is_gone_afterwards(clus
 
 
 def test_dropping_the_role_ends_its_sessions_and_takes_its_privileges(cluster, admin):
-    password = databases.create_loader_role(admin, LOADER)
+    databases.create_loader_role(admin, LOADER)
     run(admin, f"GRANT CONNECT ON DATABASE postgres TO {LOADER}")
-    session = databases.connect_loader(cluster.settings, database="postgres", role=LOADER, password=password)
+    session = databases.connect_loader(cluster.settings, admin, database="postgres", role=LOADER)
     databases.drop_loader_role(admin, LOADER)
     # The signal may still be on its way: the backend gets the time to see it.
     with pytest.raises(psycopg2.OperationalError):
@@ -129,13 +179,11 @@ def test_a_role_that_still_owns_a_stage_is_not_dropped(admin):
 
 def test_a_server_that_lets_the_role_not_in_is_told_with_what_to_do(cluster, admin):
     databases.create_loader_role(admin, LOADER)
-    with pytest.raises(ConnectionFailed, match="can't log in") as caught:
-        databases.connect_loader(cluster.settings, database="postgres", role=LOADER, password=Secret("wrong"))
-    assert 'pg_hba.conf needs a line such as "host all all 127.0.0.1/32 scram-sha-256"' in caught.value.hint
     # Nothing listens there, and through the socket only peers get in.
     settings = dataclasses.replace(cluster.settings, login_host="127.0.0.2")
     with pytest.raises(ConnectionFailed, match="can't log in") as caught:
-        databases.connect_loader(settings, database="postgres", role=LOADER, password=Secret("wrong"))
+        databases.connect_loader(settings, admin, database="postgres", role=LOADER)
+    assert 'pg_hba.conf needs a line such as "host all all 127.0.0.2/32 scram-sha-256"' in caught.value.hint
     assert "listen on 127.0.0.2" in caught.value.hint
 
 

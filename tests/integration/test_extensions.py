@@ -27,12 +27,12 @@ def stage(cluster, admin):
     """An empty stage: a superuser's session in it, and the throwaway role's."""
     with admin.cursor() as cursor:
         cursor.execute("CREATE ROLE shop LOGIN")
-    password = databases.create_loader_role(admin, LOADER)
+    databases.create_loader_role(admin, LOADER)
     databases.create_stage(admin, STAGE, loader=LOADER, like=databases.Creation())
     with contextlib.closing(connect(cluster.settings, database=STAGE)) as conn:
         databases.open_stage(conn, LOADER)
         with contextlib.closing(
-            databases.connect_loader(cluster.settings, database=STAGE, role=LOADER, password=password)
+            databases.connect_loader(cluster.settings, admin, database=STAGE, role=LOADER)
         ) as loader:
             yield types.SimpleNamespace(admin=conn, loader=loader)
 

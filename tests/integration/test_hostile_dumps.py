@@ -664,7 +664,7 @@ def test_the_dump_can_not_let_others_in_as_its_role(world: World) -> None:
         wait_until(lambda: world.cluster.psql(role) != "")
         user = world.cluster.psql(role)
         stage = world.cluster.psql(role.replace("usename", "datname", 1))
-        with pytest.raises(ConnectionFailed, match="too many connections for role"):
+        with pytest.raises(ConnectionFailed, match="not permitted to log in"):
             connect(world.cluster.settings, database=stage, user=user, password=Secret("known"))
     finally:
         loading.join()

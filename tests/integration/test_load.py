@@ -437,3 +437,12 @@ def test_statistics_are_gathered(stage):
     stage.load("CREATE TABLE t (a int); INSERT INTO t SELECT 1; CREATE TABLE u (a int) PARTITION BY LIST (a);")
     load.analyze(stage.loader)
     assert stage.query("SELECT attname FROM pg_stats WHERE tablename = 't'") == [("a",)]
+
+
+def test_an_index_is_built_in_parallel_by_a_role_that_may_not_log_in(cluster, stage):
+    cluster.psql(f"ALTER ROLE {LOADER} NOLOGIN")
+    stage.load(
+        "SET min_parallel_table_scan_size = 0; CREATE TABLE t WITH (parallel_workers = 2) AS"
+        " SELECT i FROM generate_series(1, 50000) i; CREATE INDEX ON t (i);"
+    )
+    assert stage.query("SELECT count(*) FROM pg_indexes WHERE tablename = 't'") == [(1,)]

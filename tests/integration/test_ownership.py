@@ -63,12 +63,12 @@ GRANT SELECT ON main.customer TO reader;
 def stage(cluster, admin):
     """A stage that a throwaway role has filled with one of everything; a superuser's session in it."""
     run(admin, "CREATE ROLE shop LOGIN; CREATE ROLE reader; CREATE ROLE stranger")
-    password = databases.create_loader_role(admin, LOADER)
+    databases.create_loader_role(admin, LOADER)
     databases.create_stage(admin, STAGE, loader=LOADER, like=databases.Creation())
     with contextlib.closing(connect(cluster.settings, database=STAGE)) as conn:
         databases.open_stage(conn, LOADER)
         with contextlib.closing(
-            databases.connect_loader(cluster.settings, database=STAGE, role=LOADER, password=password)
+            databases.connect_loader(cluster.settings, admin, database=STAGE, role=LOADER)
         ) as loader:
             run(loader, OBJECTS)
         yield conn
@@ -235,13 +235,13 @@ def test_many_tables_do_not_need_a_lock_each(shared_cluster):
     with Cluster(shared_cluster.major, configuration=configuration) as cluster:
         with contextlib.closing(connect(cluster.settings)) as admin:
             run(admin, "CREATE ROLE shop LOGIN")
-            password = databases.create_loader_role(admin, LOADER)
+            databases.create_loader_role(admin, LOADER)
             databases.create_stage(admin, STAGE, loader=LOADER, like=databases.Creation())
         with contextlib.closing(connect(cluster.settings, database=STAGE)) as conn:
             databases.open_stage(conn, LOADER)
             with (
                 contextlib.closing(
-                    databases.connect_loader(cluster.settings, database=STAGE, role=LOADER, password=password)
+                    databases.connect_loader(cluster.settings, conn, database=STAGE, role=LOADER)
                 ) as loader,
                 loader.cursor() as cursor,
             ):

@@ -476,13 +476,13 @@ class _Restore:
 
     def _fill(self, like: databases.Creation) -> load.LoadResult:
         self.reporter.stage(self.name, "load", f"loading {self.choice.url}", total=self.plan.size)
-        password = databases.create_loader_role(self.admin, self.role)
+        databases.create_loader_role(self.admin, self.role)
         databases.create_stage(self.admin, self.stage, loader=self.role, like=like)
         with contextlib.closing(connect(self.settings, database=self.stage)) as stage_admin:
             databases.open_stage(stage_admin, self.role)
             helper = extensions.StageAdministrator(stage_admin, loader=self.role, allowed=self.options.extensions)
             with contextlib.closing(
-                databases.connect_loader(self.settings, database=self.stage, role=self.role, password=password)
+                databases.connect_loader(self.settings, self.admin, database=self.stage, role=self.role)
             ) as loader:
                 with contextlib.ExitStack() as stack:
                     loaded = load.load(

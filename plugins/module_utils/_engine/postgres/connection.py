@@ -16,6 +16,7 @@ import typing as t
 from ..domain.secret import Secret
 from ..domain.text import printable
 from ..errors import ConfigurationError, ConnectionFailed, LibraryMissing, PostgresError
+from . import authentication
 
 try:
     import psycopg2
@@ -33,17 +34,35 @@ APPLICATION = "infrazero.database"
 #: Where Debian and its relatives keep each major version's programs.
 INSTALLATIONS = "/usr/lib/postgresql"
 
-# What a role or a database may have been told by ALTER ... SET must not change what our statements do.  Settings of
-# the start-up packet win over those.  The empty search_path leaves pg_catalog alone in it: an object made by a tenant
-# is never called by a session of the superuser (CVE-2018-1058).
+# What ALTER ... SET says for a role or a database must not change what our statements do.  Settings of the start-up
+# packet win over those.  The empty search_path leaves pg_catalog alone in it: a session of the superuser never calls an
+# object that a tenant made (CVE-2018-1058).
 _SESSION = {
-    "search_path": "",
-    "statement_timeout": "0",
-    "lock_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    "standard_conforming_strings": "on",
+    "client_encoding": "UTF8",
     "default_transaction_read_only": "off",
+    "idle_in_transaction_session_timeout": "0",
+    "local_preload_libraries": "",
+    "lock_timeout": "0",
+    "role": "none",
+    "search_path": "",
+    "standard_conforming_strings": "on",
+    "statement_timeout": "0",
 }
+# The same, and the version that introduced the setting: an older server would refuse the connection for it.
+_SESSION_SINCE = {
+    "idle_session_timeout": ("0", 140000),
+    "transaction_timeout": ("0", 170000),
+}
+
+# Of a transaction or a connection, not of the database: no start-up packet may, or need, fix them.
+_NOT_PINNED = ("application_name", "transaction_deferrable", "transaction_isolation", "transaction_read_only")
+
+_USER_SETTINGS = """
+SELECT name, setting FROM pg_catalog.pg_settings WHERE context = 'user' AND name <> ALL (%s) ORDER BY name
+"""
+
+# Needs libpq 16; an older one knows no way to refuse a server that asks for less.
+_REQUIRE_AUTH_SINCE = 160000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,49 +100,133 @@ def connect(
     database: str | None = None,
     user: str | None = None,
     password: Secret | None = None,
+    through_socket: bool = False,
     autocommit: bool = True,
     application_name: str = APPLICATION,
 ) -> Connection:
     """A new session.
 
+    Through a socket the server's process must belong to a user that may be the server
+    (:func:`.authentication.trusted_users`); nothing is sent to another one.
+
     :param database: the maintenance database when not given.
     :param user: another role than the administrator, together with its *password*.  Where the administrator comes in
-        through a socket, this role is let in at :attr:`ConnectionSettings.login_host`, or through the socket where
-        the server doesn't listen there.
+        through a socket, this role is let in at :attr:`ConnectionSettings.login_host`.
+    :param through_socket: *user* comes in through the administrator's socket as well.
     :param application_name: ``infrazero.database`` and what the session does: others read it in ``pg_stat_activity``
         and in the text of a lock that is held.
     :raises ConnectionFailed: with the server's reason and what to do about it.
     """
     if psycopg2 is None:
         raise LibraryMissing("the Python library psycopg2 is not installed", hint="pip install psycopg2-binary")
-    host, port, sslmode = settings.host, str(settings.port), settings.sslmode
-    if user is not None and settings.over_socket:
-        host, port = f"{settings.login_host},{settings.host}", f"{settings.port},{settings.port}"
+    maintenance = database in (None, settings.maintenance_database)
+    # The settings of the maintenance database are the superuser's own; those of any other one may be a tenant's.
+    options = _as_options(_SESSION) if maintenance else pinned_options(settings)
+    host, sslmode = settings.host, settings.sslmode
+    optional: dict[str, t.Any] = {}
+    if settings.over_socket and user is not None and not through_socket:
         # On the loopback TLS would only cost time; "allow" still uses it where pg_hba.conf insists.
-        sslmode = sslmode or "allow"
+        host, sslmode = settings.login_host, sslmode or "allow"
+    elif settings.over_socket:
+        optional["requirepeer"] = server_account(settings)
     secret = password if user is not None else settings.password
-    optional: dict[str, t.Any] = {"password": secret.reveal() if secret else None, "sslmode": sslmode}
+    over_tcp = "requirepeer" not in optional
+    if over_tcp and secret is not None and psycopg2.extensions.libpq_version() >= _REQUIRE_AUTH_SINCE:
+        optional["require_auth"] = _SCRAM if user is not None else _required_authentication(settings)
+    optional.update(password=secret.reveal() if secret else None, sslmode=sslmode)
     try:
         connection: Connection = psycopg2.connect(
             host=host,
-            port=port,
+            port=settings.port,
             user=user if user is not None else settings.user,
             dbname=database if database is not None else settings.maintenance_database,
             connect_timeout=settings.connect_timeout,
             application_name=application_name,
             client_encoding="UTF8",
-            options=" ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
+            options=options,
             keepalives=1,
             keepalives_idle=30,
             keepalives_interval=10,
             keepalives_count=3,
             **{name: value for name, value in optional.items() if value is not None},
         )
+        connection.autocommit = True
+        if maintenance:
+            _set_newer(connection)
     except psycopg2.Error as error:
         who = user if user is not None else settings.user
-        raise _connection_failed(error, where=f"{settings.host}, port {settings.port}", who=who) from None
+        raise _connection_failed(str(error), where=f"{host}, port {settings.port}", who=who) from None
     connection.autocommit = autocommit
     return connection
+
+
+def _set_newer(connection: Connection) -> None:
+    with connection.cursor() as cursor:
+        for name, (value, since) in _SESSION_SINCE.items():
+            if connection.info.server_version >= since:
+                cursor.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+
+
+def pinned_options(settings: ConnectionSettings) -> str:
+    """Start-up options that override whatever the owner of a database may have set for it with ``ALTER DATABASE``.
+
+    That is every setting that a user may change, as this very server lists them, with the value that a session of the
+    administrator has in the maintenance database.  So nobody can lock backup and restore out of a database, or change
+    what a dump of it says, by its settings; ``ALTER ROLE ... IN DATABASE`` is covered as well.
+    """
+    with (
+        contextlib.closing(connect(settings)) as session,
+        translated("the server's settings can't be listed"),
+        session.cursor() as cursor,
+    ):
+        cursor.execute(_USER_SETTINGS, (list(_NOT_PINNED),))
+        pinned = dict(cursor.fetchall())
+    # "role" is in no list of settings.
+    return _as_options({**_SESSION, **pinned})
+
+
+def _as_options(values: t.Mapping[str, str]) -> str:
+    escaped = {name: value.replace("\\", r"\\").replace(" ", r"\ ") for name, value in values.items()}
+    return " ".join(f"-c {name}={value}" for name, value in escaped.items())
+
+
+_SCRAM = "scram-sha-256"
+
+
+def _required_authentication(settings: ConnectionSettings) -> str | None:
+    """How the server may ask for the administrator's password over TCP, in the words of libpq's ``require_auth``."""
+    # A server whose certificate was checked may be given it in clear: LDAP and PAM need that.
+    return None if settings.sslmode in ("verify-ca", "verify-full") else "!password"
+
+
+def server_account(settings: ConnectionSettings) -> str:
+    """The account whose process listens on the server's socket, for libpq's ``requirepeer``.
+
+    :raises ConnectionFailed: nobody listens there, or somebody who can't be the server.
+    """
+    where = f"{settings.host}, port {settings.port}"
+    try:
+        uid = authentication.socket_listener(settings.host, settings.port, timeout=settings.connect_timeout)
+        trusted = authentication.trusted_users(settings.host, settings.user)
+    except OSError as error:
+        cause = "timeout expired" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        raise _connection_failed(cause, where=where, who=settings.user) from None
+    name = authentication.account(uid)
+    if uid not in trusted:
+        raise ConnectionFailed(
+            f"the process that listens on {where} is not the server",
+            cause=f"it belongs to uid {uid} ({name or 'no account of this host'}), not to root, {settings.user}, "
+            f"{authentication.ACCOUNT}, ourselves or the owner of the directory",
+            hint="nothing was sent to it: find out who runs it (ss -lxp), and start PostgreSQL again; keep the socket "
+            "in a directory that belongs to the server's account",
+        )
+    if name is None:
+        raise ConnectionFailed(
+            f"the process that listens on {where} has no name",
+            cause=f"uid {uid} has no account on this host, and libpq checks the server by the name of its account",
+            hint=f"add an account with the uid {uid}",
+        )
+    return name
 
 
 # Errors -------------------------------------------------------------------------------------------------------------
@@ -135,6 +238,10 @@ _CONNECTION_HINTS = (
         "run as the operating system user of that role (postgres), or give a host name and a password",
     ),
     ("password authentication failed", "check the role's password, and that the role may log in"),
+    (
+        "authentication method requirement",
+        "the server asks for more than a proof of the password: is it the server? use scram-sha-256 in pg_hba.conf",
+    ),
     ("no password supplied", "the server asks for a password: give one, or use the socket as the user postgres"),
     ("no pg_hba.conf entry", "add a line for this role, database and address to pg_hba.conf and reload the server"),
     ("too many clients", "close idle sessions, or raise max_connections"),
@@ -238,8 +345,7 @@ def _known(state: str) -> bool:
     return True
 
 
-def _connection_failed(error: psycopg2.Error, *, where: str, who: str) -> ConnectionFailed:
-    text = str(error)
+def _connection_failed(text: str, *, where: str, who: str) -> ConnectionFailed:
     hint = next((hint for needle, hint in _CONNECTION_HINTS if needle in text), "")
     return ConnectionFailed(f"no session as {who!r} on {where}", cause=_one_line(text), hint=hint)
 
@@ -266,6 +372,8 @@ def client_arguments(settings: ConnectionSettings, database: str) -> list[str]:
     }
     if settings.sslmode is not None:
         parts["sslmode"] = settings.sslmode
+    if settings.over_socket:
+        parts["requirepeer"] = server_account(settings)
     return ["--dbname=" + psycopg2.extensions.make_dsn(**parts)]
 
 
@@ -294,7 +402,12 @@ def client_credentials(settings: ConnectionSettings) -> t.Iterator[tuple[dict[st
         content = f"*:*:*:*:{escaped}\n".encode()
         if os.write(descriptor, content) != len(content):
             raise ConfigurationError("the password file in memory could not be written", hint="is memory exhausted?")
-        yield {"PGPASSFILE": f"/proc/self/fd/{descriptor}"}, (descriptor,)
+        environment = {"PGPASSFILE": f"/proc/self/fd/{descriptor}"}
+        required = None if settings.over_socket else _required_authentication(settings)
+        if required is not None:
+            # Not in the connection string: a libpq before 16 would refuse that, and passes over a variable.
+            environment["PGREQUIREAUTH"] = required
+        yield environment, (descriptor,)
     finally:
         os.close(descriptor)
 

@@ -18,11 +18,11 @@ import secrets
 import threading
 import typing as t
 
-from ..domain import names
+from ..domain import names, peers
 from ..domain.secret import Secret
 from ..errors import ConnectionFailed, PostgresError, RestoreRefused
-from . import scram
-from .connection import ConnectionSettings, connect, translate, translated
+from . import authentication, scram
+from .connection import APPLICATION, ConnectionSettings, connect, translate, translated
 
 try:
     import psycopg2
@@ -85,41 +85,157 @@ def transaction(conn: Connection) -> t.Iterator[None]:
 # The throwaway role -------------------------------------------------------------------------------------------------
 
 
-def create_loader_role(conn: Connection, role: str, *, days: int = 7) -> Secret:
-    """Make the role that a dump is loaded as, and return its password.
+#: How long the throwaway role may log in, should a restore be killed in that moment.
+LOGIN_WINDOW = "5 minutes"
 
-    It may log in, once at a time, and nothing else: it is a member of nothing, and what it may do in the stage is
-    granted by :func:`create_stage`.  The server gets a verifier, never the password, which is random: nobody finds it
-    by trying.  The dump, which acts as this role, can give it another one, but while it is loaded nobody else gets in.
-    A role that a killed restore left behind can't log in any more after *days*.
+
+def create_loader_role(conn: Connection, role: str, *, temp_file_limit: int | None = None) -> None:
+    """Make the role that a dump is loaded as.
+
+    It is a member of nothing, and what it may do in the stage is granted by :func:`create_stage`.  Nobody can log in
+    as it before :func:`connect_loader`, nor after.
+
+    :param temp_file_limit: bytes that a process of it may take for temporary files; not even the role can raise it.
     """
-    password = Secret(secrets.token_urlsafe(32))
     with translated(f"the throwaway role {role} can't be made", stage="role"), conn.cursor() as cursor:
-        cursor.execute("SELECT (pg_catalog.now() + pg_catalog.make_interval(days => %s))::text", (days,))
-        valid_until = cursor.fetchall()[0][0]
         cursor.execute(
             sql.SQL(
-                "CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
-                " CONNECTION LIMIT 1 PASSWORD {} VALID UNTIL {}"
-            ).format(sql.Identifier(role), sql.Literal(scram.verifier(password)), sql.Literal(valid_until))
+                "CREATE ROLE {} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+                " CONNECTION LIMIT 1"
+            ).format(sql.Identifier(role))
         )
-    return password
+        if temp_file_limit is not None:
+            # A whole number of KiB, of which the server takes up to 2^31 - 1.
+            kib = min(max(temp_file_limit // 1024, 1), 2**31 - 1)
+            cursor.execute(
+                sql.SQL("ALTER ROLE {} SET temp_file_limit = {}").format(sql.Identifier(role), sql.Literal(kib))
+            )
 
 
-def connect_loader(settings: ConnectionSettings, *, database: str, role: str, password: Secret) -> Connection:
-    """A session of the throwaway *role* in *database*, over TCP where the administrator comes through a socket."""
-    try:
+def connect_loader(settings: ConnectionSettings, admin: Connection, *, database: str, role: str) -> Connection:
+    """The only session that the throwaway *role* will ever have, in *database*.
+
+    The role may log in for this moment only, with a random password of which the server gets a verifier.  Nobody can
+    log in as it afterwards, whatever the dump does to its password: only a superuser, or a role with CREATEROLE, can
+    allow it again.
+
+    Where the administrator comes through a socket, the session is the authenticated server's own: it comes through the
+    same socket, or over TCP and is compared with what that server and the kernel know of it before anything is sent.
+
+    :param admin: an autocommit session in the maintenance database.
+    :raises ConnectionFailed: it could not log in, or another server answered.
+    """
+    password = Secret(secrets.token_urlsafe(32))
+    with translated(f"the throwaway role {role} can't be let in", stage="role"), admin.cursor() as cursor:
+        cursor.execute("SELECT (pg_catalog.now() + %s::pg_catalog.interval)::text", (LOGIN_WINDOW,))
+        valid_until = cursor.fetchall()[0][0]
+        cursor.execute(
+            sql.SQL("ALTER ROLE {} LOGIN PASSWORD {} VALID UNTIL {}").format(
+                sql.Identifier(role), sql.Literal(scram.verifier(password)), sql.Literal(valid_until)
+            )
+        )
+    with contextlib.ExitStack() as failing:
+        try:
+            loader = _log_in(settings, admin, database=database, role=role, password=password)
+            failing.callback(loader.close)
+        finally:
+            with translated(f"the throwaway role {role} can't be shut out", stage="role"), admin.cursor() as cursor:
+                cursor.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
+        _require_same_server(loader, admin, settings=settings, database=database, role=role)
+        failing.pop_all()
+    return loader
+
+
+_RULES = """
+SELECT type, database, user_name, auth_method, error FROM pg_catalog.pg_hba_file_rules ORDER BY {}
+"""
+
+
+def _log_in(
+    settings: ConnectionSettings, admin: Connection, *, database: str, role: str, password: Secret
+) -> Connection:
+    def log_in(*, through_socket: bool) -> Connection:
         return connect(
-            settings, database=database, user=role, password=password, application_name="infrazero.database load"
+            settings,
+            database=database,
+            user=role,
+            password=password,
+            through_socket=through_socket,
+            application_name=f"{APPLICATION} load",
         )
+
+    if settings.over_socket:
+        order = "rule_number" if admin.info.server_version >= 160000 else "line_number"
+        with translated("pg_hba.conf can't be looked into", stage="role"), admin.cursor() as cursor:
+            cursor.execute(_RULES.format(order))
+            rules = [peers.Rule(*row) for row in cursor.fetchall()]
+        if peers.socket_admits(rules, database=database, role=role):
+            # The file is not always what the server has loaded.
+            with contextlib.suppress(ConnectionFailed):
+                return log_in(through_socket=True)
+    try:
+        return log_in(through_socket=False)
     except ConnectionFailed as exc:
-        address = settings.login_host if settings.over_socket else "this host's address"
         raise ConnectionFailed(
             f"the throwaway role {role}, which loads the dump, can't log in",
             cause=exc.cause,
-            hint=f"the server has to listen on {settings.login_host if settings.over_socket else settings.host}, and"
-            f' pg_hba.conf needs a line such as "host all all {address}/32 scram-sha-256", as Debian has it',
+            hint=_login_hint(settings),
         ) from None
+
+
+def _login_hint(settings: ConnectionSettings) -> str:
+    if not settings.over_socket:
+        return (
+            f"the server has to listen on {settings.host}, and pg_hba.conf needs a line such as"
+            ' "host all all ADDRESS/32 scram-sha-256" for this host\'s address'
+        )
+    return (
+        f"the server has to listen on {settings.login_host}, and pg_hba.conf needs a line such as"
+        f' "host all all {settings.login_host}/32 scram-sha-256", as Debian has it; or its first line for sockets,'
+        ' after the administrator\'s, has to be "local all all scram-sha-256"'
+    )
+
+
+def _require_same_server(
+    loader: Connection, admin: Connection, *, settings: ConnectionSettings, database: str, role: str
+) -> None:
+    """Raise unless the throwaway role's session is one of the server that the administrator is connected to.
+
+    Before this nothing but the login was sent.  Whoever relays a session to the real server comes from a port of its
+    own; and the process that holds the other end of ours is not the server's.
+    """
+    with translated("the throwaway role's session can't be looked up", stage="connect"), admin.cursor() as cursor:
+        cursor.execute(
+            "SELECT datname, pg_catalog.host(client_addr), client_port FROM pg_catalog.pg_stat_activity"
+            " WHERE usename = %s AND backend_type = 'client backend'",
+            (role,),
+        )
+        sessions = cursor.fetchall()
+    ends = authentication.endpoints(loader)
+    cause = ""
+    if [session[0] for session in sessions] != [database]:
+        cause = (
+            f"the administrator sees {len(sessions)} sessions of the throwaway role, not exactly one in {database!r}"
+        )
+    elif settings.over_socket and ends is not None:
+        _database, address, port = sessions[0]
+        seen = None if address is None else peers.endpoint(address, port)
+        server, holder = authentication.peer_user(admin), authentication.tcp_peer_user(loader)
+        if seen != ends[0]:
+            cause = f"the administrator sees the session come from {address or 'a socket'}, port {port}, not from ours"
+        elif holder != server:
+            cause = (
+                "no process of this host is seen at the other end"
+                if holder is None
+                else f"the process at the other end belongs to uid {holder}, the server to uid {server}"
+            )
+    if cause:
+        host = settings.login_host if settings.over_socket else settings.host
+        raise ConnectionFailed(
+            f"the server that answers on {host}, port {settings.port}, is not the one behind {settings.host}",
+            cause=cause,
+            hint="no rows were sent to it, and nothing was replaced: find out who listens there (ss -ltnp)",
+        )
 
 
 def shut_out(conn: Connection, role: str) -> None:

@@ -165,6 +165,15 @@ _HINTS = {
 }
 
 
+# The role that loads may not log in any more.  Before these minor releases the server applied that to the parallel
+# workers of its session, too, and the statement failed.
+_WORKERS_SINCE = {13: 130019, 14: 140016, 15: 150011, 16: 160007, 17: 170003}
+
+
+def _starts_workers(server_version: int) -> bool:
+    return server_version >= _WORKERS_SINCE.get(server_version // 10000, 0)
+
+
 class _Loader:
     def __init__(
         self, connection: Connection, cursor: Cursor, admin: AdminActions, options: LoadOptions, watch: _Watch
@@ -219,6 +228,10 @@ class _Loader:
                 " WHERE name = 'maintenance_work_mem' AND setting::bigint < %s",
                 (str(MAINTENANCE_WORK_MEM), MAINTENANCE_WORK_MEM),
             )
+            if not _starts_workers(self._connection.info.server_version):
+                self._cursor.execute(
+                    "SET max_parallel_maintenance_workers = 0; SET max_parallel_workers_per_gather = 0"
+                )
 
     def _take(self, statement: Statement) -> None:
         found = statements.classify(statement, encoding=self._encoding)
