@@ -408,9 +408,15 @@ def _upload(
 ) -> tuple[pipeline.Encoded, t.Sequence[dumptext.TableTally], str]:
     program = client_program("pg_dump", server_version_num=plan.cluster.server_version_num)
     version = dump.version_of(run([program, "--version"], stage="dump", environment=child_environment()))
-    arguments = dump.arguments(program, settings, plan.database, lock_wait_seconds=options.lock_wait_seconds)
+    arguments = dump.arguments(
+        program,
+        settings,
+        plan.database,
+        encoding=plan.facts.encoding,
+        lock_wait_seconds=options.lock_wait_seconds,
+    )
     with batch_work(), client_credentials(settings) as (extra, pass_fds):
-        environment = child_environment(extra)
+        environment = child_environment({**extra, **dump.environment(settings)})
         with Process(arguments, stage="dump", environment=environment, pass_fds=pass_fds, gather=CHUNK) as process:
             text = _DumpText(process, advance=lambda count: reporter.advance(plan.database, count))
             with contextlib.closing(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from .connection import ConnectionSettings, client_arguments
+from .connection import ConnectionSettings, client_arguments, pinned_options
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -31,14 +31,26 @@ LIMIT 5
 """
 
 
-def arguments(program: str, settings: ConnectionSettings, database: str, *, lock_wait_seconds: int) -> list[str]:
-    """The command line of a dump of *database* as plain SQL; it holds no secret."""
+def arguments(
+    program: str, settings: ConnectionSettings, database: str, *, encoding: str, lock_wait_seconds: int
+) -> list[str]:
+    """The command line of a dump of *database* as plain SQL; it holds no secret.
+
+    :param encoding: the database's own.
+    """
     return [
         program,
         "--no-password",  # never prompt: nobody answers
+        # Otherwise the dump is in the client_encoding that the owner has set for the database.
+        f"--encoding={encoding}",
         f"--lock-wait-timeout={lock_wait_seconds * 1000}",
         *client_arguments(settings, database),
     ]
+
+
+def environment(settings: ConnectionSettings) -> dict[str, str]:
+    """What is added to the environment of pg_dump: its session obeys no setting of the database."""
+    return {"PGOPTIONS": pinned_options(settings)}
 
 
 def version_of(output: bytes) -> str:
