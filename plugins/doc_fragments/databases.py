@@ -61,6 +61,13 @@ options:
           - Where the backups of this database lie instead of C(db/<name>/). Ends with V(/).
         type: str
         version_added: 0.2.0
+      backup_signers:
+        description:
+          - Names of hosts, as in C(allowed_signers), whose backups of this database are accepted besides this host's
+            own. A database that is restored from another host's backup names that host here.
+        type: list
+        elements: str
+        version_added: 0.2.0
 requirements:
   - python >= 3.9
   - pyrage

@@ -8,12 +8,14 @@
 
 from __future__ import annotations
 
+import platform
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ._engine import outcome
+from ._engine import authenticity, outcome
 from ._engine.domain import databases as databases_json
+from ._engine.domain import trusting
 from ._engine.domain.databases import Database, Databases
 from ._engine.domain.secret import Secret
 from ._engine.errors import EngineError
@@ -160,8 +162,20 @@ DATABASES = ArgumentSpec(
             "restore_latest": {"type": "bool", "default": True},
             "restore_dump_path": {"type": "str"},
             "backup_prefix": {"type": "str"},
+            "backup_signers": {"type": "list", "elements": "str"},
         },
     },
+)
+
+#: Fragment ``trust``.
+TRUST = ArgumentSpec(
+    signing_name={"type": "str"},
+    signing_key={"type": "path", "default": authenticity.SIGNING_KEY, "no_log": False},
+    allowed_signers={"type": "raw"},
+    allowed_signers_file={"type": "path", "default": authenticity.ALLOWED_SIGNERS},
+    revoked_keys={"type": "raw", "no_log": False},
+    revoked_keys_file={"type": "path", "default": authenticity.REVOKED_KEYS, "no_log": False},
+    signers={"type": "dict", "default": {}},
 )
 
 
@@ -238,6 +252,28 @@ def databases(module: AnsibleModule, *, private: bool) -> Databases:
     for warning in found.warnings:
         module.warn(warning)
     return found
+
+
+def signing_name(module: AnsibleModule) -> str:
+    """The name that this host signs under, by the options of :data:`TRUST`."""
+    return module.params["signing_name"] or platform.node()
+
+
+def trust(module: AnsibleModule) -> trusting.Trust:
+    """Whose backups are accepted, by the options of :data:`TRUST`."""
+    params = module.params
+
+    def keys(name: str) -> str:
+        given = params[name]
+        return authenticity.read_keys(params[f"{name}_file"]) if given is None else trusting.key_lines(given, name=name)
+
+    return trusting.Trust(
+        allowed_signers=keys("allowed_signers"),
+        revoked_keys=keys("revoked_keys"),
+        name=signing_name(module),
+        own_key=authenticity.own_public_key(params["signing_key"]),
+        signers=trusting.signers(params["signers"], name="signers"),
+    )
 
 
 def selected(found: Databases, names: t.Sequence[str] | None) -> tuple[Database, ...]:

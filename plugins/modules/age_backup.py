@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - infrazero.database.connection
   - infrazero.database.store
   - infrazero.database.databases
+  - infrazero.database.trust
 attributes:
   check_mode:
     support: full
@@ -66,13 +67,6 @@ options:
       - How many seconds a dump waits for a table that somebody holds exclusively.
     type: int
     default: 60
-  signing_key:
-    description:
-      - The host's private key, an Ed25519 key of OpenSSH without passphrase, which the manifests are signed with.
-      - Where there is no such file they are not signed, with a warning.
-    type: path
-    default: /etc/infrazero/signing/id_ed25519
-    version_added: 0.2.0
 seealso:
   - module: infrazero.database.backup_info
   - module: infrazero.database.s3_manifest_restore
@@ -174,7 +168,6 @@ summary:
   sample: backed_up=3 failed=0
 """
 
-import platform
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -197,7 +190,8 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
             jobs=module.params["jobs"],
             take_over=module.params["take_over"],
             lock_wait_seconds=module.params["lock_wait"],
-            signer=authenticity.Signer.at(module.params["signing_key"], host=platform.node()),
+            signer=authenticity.Signer.at(module.params["signing_key"], host=_ansible.signing_name(module)),
+            trust=_ansible.trust(module),
         ),
     )
     return _ansible.summed_up(summary, backup.PLANNED if module.check_mode else backup.BACKED_UP)
@@ -209,12 +203,12 @@ def main() -> t.NoReturn:
         _ansible.CONNECTION,
         _ansible.STORE,
         _ansible.DATABASES,
+        _ansible.TRUST,
         only={"type": "list", "elements": "str"},
         jobs={"type": "int", "default": 1},
         compression={"type": "str", "choices": ["gzip", "zstd"], "default": "gzip"},
         take_over={"type": "bool", "default": False},
         lock_wait={"type": "int", "default": 60},
-        signing_key={"type": "path", "default": authenticity.SIGNING_KEY, "no_log": False},
     )
     _ansible.run(spec.module(supports_check_mode=True), run)
 

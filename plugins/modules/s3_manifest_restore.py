@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - infrazero.database.connection
   - infrazero.database.store
   - infrazero.database.databases
+  - infrazero.database.trust
 attributes:
   check_mode:
     support: full
@@ -128,39 +129,14 @@ options:
     default: []
   trust:
     description:
-      - With V(signed) only a backup is restored whose manifest a trusted host has signed, and that is found out before
-        anything of the backup is read.
+      - With V(signed) only a backup is restored whose manifest was signed by this host, or by one that O(signers) or
+        the database's C(backup_signers) names. The signature is verified before anything of the backup is read.
       - With V(unsigned) any backup is, with a warning for one that V(signed) would refuse.  That is how backups of
         older tools come in.
       - A manifest that lies where the backups of another database do is refused with both.
     type: str
     choices: [signed, unsigned]
     default: signed
-    version_added: 0.2.0
-  allowed_signers:
-    description:
-      - Who may sign backups, as the text or as a list of the lines of an C(allowed_signers) file of OpenSSH.  The name
-        in front of a line is the host that the manifest names.
-      - When not given, O(allowed_signers_file) is read.
-    type: raw
-    version_added: 0.2.0
-  allowed_signers_file:
-    description:
-      - The C(allowed_signers) file on the host.
-    type: path
-    default: /etc/infrazero/allowed_signers
-    version_added: 0.2.0
-  revoked_keys:
-    description:
-      - Public keys that are not trusted any more, as a text or as a list of lines.
-      - When not given, O(revoked_keys_file) is read.
-    type: raw
-    version_added: 0.2.0
-  revoked_keys_file:
-    description:
-      - The file of revoked keys on the host, if there is one.
-    type: path
-    default: /etc/infrazero/revoked_keys
     version_added: 0.2.0
   max_age:
     description:
@@ -195,6 +171,18 @@ EXAMPLES = r"""
   become_user: postgres
   check_mode: true
   register: plan
+
+- name: Restore staging from production's backup, which another host signs
+  infrazero.database.s3_manifest_restore:
+    databases: "{{ infrazero_databases }}"
+    only: [staging]
+    source: db/production/
+    signers:
+      staging: [db1]
+    bucket: db-backups
+    endpoint: s3.example.com
+  become: true
+  become_user: postgres
 
 - name: Bring in a backup of an older tool, which is not signed
   infrazero.database.s3_manifest_restore:
@@ -233,6 +221,22 @@ databases:
       description: SHA-256 of the encrypted object, null where nothing says it.
       type: str
       sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+    signed_by:
+      description:
+        - The host that signed the backup, as its signature proves, and the fingerprint of its key.
+        - Null where that is not proven, which O(trust=unsigned) allows.
+      type: dict
+      version_added: 0.2.0
+      contains:
+        name:
+          description: Name of the host.
+          type: str
+        key:
+          description: Fingerprint of the key.
+          type: str
+      sample:
+        name: db1
+        key: SHA256:2l8Gd3nXmPqoXwEvnM0sZ0m2Ck4YV1d5Ykq3Yx1V2mE
     created_at:
       description: When the backup was made.
       type: str
@@ -332,12 +336,13 @@ summary:
   sample: restored=3 empty=0 skipped=0 failed=0
 """
 
+import dataclasses
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
-from ..module_utils._engine import authenticity, restore
+from ..module_utils._engine import restore
 from ..module_utils._engine.domain import restoring, trusting
 from ..module_utils._engine.domain.secret import Secret
 
@@ -360,10 +365,9 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         on_connections=params["on_connections"],
         extensions=frozenset(params["extensions"]),
         protected_roles=frozenset(database.user for database in listed.entries),
-        trust=trusting.Trust(
+        trust=dataclasses.replace(
+            _ansible.trust(module),
             mode=params["trust"],
-            allowed_signers=_keys(params, "allowed_signers"),
-            revoked_keys=_keys(params, "revoked_keys"),
             max_age=trusting.max_age(params["max_age"], name="max_age"),
         ),
     )
@@ -388,17 +392,13 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     return result
 
 
-def _keys(params: dict[str, t.Any], name: str) -> str:
-    given = params[name]
-    return authenticity.read_keys(params[f"{name}_file"]) if given is None else trusting.key_lines(given, name=name)
-
-
 def main() -> t.NoReturn:
     """Entry point."""
     spec = _ansible.ArgumentSpec(
         _ansible.CONNECTION,
         _ansible.STORE,
         _ansible.DATABASES,
+        _ansible.TRUST,
         only={"type": "list", "elements": "str"},
         source={"type": "str"},
         outstanding_only={"type": "bool", "default": False},
@@ -420,10 +420,6 @@ def main() -> t.NoReturn:
         },
         extensions={"type": "list", "elements": "str", "default": []},
         trust={"type": "str", "choices": [trusting.SIGNED, trusting.UNSIGNED], "default": trusting.Trust.mode},
-        allowed_signers={"type": "raw"},
-        allowed_signers_file={"type": "path", "default": authenticity.ALLOWED_SIGNERS},
-        revoked_keys={"type": "raw", "no_log": False},
-        revoked_keys_file={"type": "path", "default": authenticity.REVOKED_KEYS, "no_log": False},
         max_age={"type": "float", "default": 48},
         mutually_exclusive=[("source", "outstanding_only")],
     )

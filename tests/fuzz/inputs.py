@@ -80,6 +80,7 @@ _ENTRIES = st.fixed_dictionaries(
         "restore_dump_path": _SCALARS,
         "prefix": _SCALARS,
         "backup_prefix": _SCALARS,
+        "backup_signers": st.lists(_SCALARS | st.just("db1"), max_size=2) | _SCALARS,
     },
 )
 _SHA = st.sampled_from(["0" * 64, "F" * 64, "f" * 63]) | _SCALARS

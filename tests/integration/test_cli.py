@@ -433,6 +433,7 @@ def test_whom_a_restore_trusts(host: Host, backed_up: Database) -> None:
     assert revoked.status == 1 and revoked.document["error"]["type"] == "RevokedSigner"
     (host.config / "revoked_keys").unlink()
     (host.config / "allowed_signers").unlink()
+    (host.config / "signing" / "id_ed25519.pub").unlink()
     nobody = host.run("restore", "app", "db/app/", **key)
     assert nobody.status == 1 and "infrazero_allowed_signers" in nobody.err
     # The command line comes before the environment.
@@ -440,6 +441,34 @@ def test_whom_a_restore_trusts(host: Host, backed_up: Database) -> None:
     for said in (["--trust", "unsigned"], []):
         dry = host.run("restore", "app", "db/app/", "--dry-run", *said, **key, DB_RESTORE_TRUST="unsigned")
         assert dry.status == 0 and "restored on trust" in dry.err
+
+
+def test_another_hosts_backup_is_restored_where_it_is_named(host: Host, backed_up: Database) -> None:
+    key = {"DB_RESTORE_AGE_PRIVATE_KEY": key_of(backed_up)}
+    # The host that signed it is another one now, with a key of its own.
+    config = host.config
+    host.config = config.with_name("other")
+    host.configure(backed_up, DB_SIGNING_NAME="db2")
+    with (host.config / "allowed_signers").open("a") as lines:
+        lines.write((config / "allowed_signers").read_text())
+    foreign = host.run("restore", "app", "db/app/", "--json", **key)
+    assert foreign.status == 1 and foreign.document["error"]["type"] == "ForeignSigner"
+    assert f"--signer {platform.node()}" in foreign.document["error"]["hint"]
+    once = host.run("restore", "app", "db/app/", "--dry-run", "--signer", "db3", "--signer", platform.node(), **key)
+    assert once.status == 0 and f"'name': '{platform.node()}'" in once.out
+    switch = host.run("restore", "app", "db/app/", "--dry-run", **key, DB_RESTORE_SIGNER=f"db3,{platform.node()}")
+    assert switch.status == 0
+    host.configure(backed_up, DB_SIGNING_NAME="db2", DB_RESTORE_SIGNERS=json.dumps({"db/app/": [platform.node()]}))
+    named = host.run("restore", "app", "db/app/", "--json", **key)
+    assert named.document["databases"][0]["signed_by"]["name"] == platform.node()
+    for wrong in ("{", '{"app": ["*"]}'):
+        host.configure(backed_up, DB_SIGNING_NAME="db2", DB_RESTORE_SIGNERS=wrong)
+        assert host.run("restore", "app", "db/app/", **key).status == 2
+    # Its own backups are signed under its own name.
+    host.configure(backed_up, DB_SIGNING_NAME="db2")
+    assert host.run("backup").status == 0
+    manifest = json.loads((host.store / "db" / "app" / "latest-dump.json").read_text())
+    assert manifest["host"] == "db2"
 
 
 def test_a_backup_says_whether_it_is_signed(host: Host, backed_up: Database) -> None:

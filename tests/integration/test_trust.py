@@ -22,6 +22,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trusting import Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
     ChecksumMismatch,
+    ForeignSigner,
     ForgedManifest,
     ManifestError,
     NotFound,
@@ -60,6 +61,12 @@ def db1(keys: pathlib.Path) -> SigningHost:
 
 
 @pytest.fixture(scope="module")
+def db2(keys: pathlib.Path) -> SigningHost:
+    """Another host of the fleet."""
+    return SigningHost.make(keys, "db2")
+
+
+@pytest.fixture(scope="module")
 def mallory(keys: pathlib.Path) -> SigningHost:
     """Somebody with a key of his own, who calls himself db1."""
     return dataclasses.replace(SigningHost.make(keys, "mallory"), name="db1")
@@ -83,9 +90,15 @@ def app(cluster: Cluster) -> Database:
 
 
 def back_up(
-    cluster: Cluster, store: Store, entry: Database, *, by: SigningHost | None, at: datetime.datetime = NOON
+    cluster: Cluster,
+    store: Store,
+    entry: Database,
+    *,
+    by: SigningHost | None,
+    at: datetime.datetime = NOON,
+    **rest: t.Any,
 ) -> dict[str, t.Any]:
-    options = BackupOptions(signer=None if by is None else by.signer)
+    options = BackupOptions(signer=None if by is None else by.signer, **rest)
     made = backup.back_up(entry, settings=cluster.settings, store=store, options=options, moment=at)
     return dict(made.details)
 
@@ -254,11 +267,74 @@ def _identity(entry: Database) -> bytes:
 
 
 def test_a_host_signs_for_nobody_else(
-    cluster: Cluster, store: Store, app: Database, db1: SigningHost, keys: pathlib.Path
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost, db2: SigningHost
 ) -> None:
-    other = SigningHost.make(keys, "db2")
-    back_up(cluster, store, app, by=dataclasses.replace(other, name="db1"))
-    assert "not as db1" in refused(cluster, store, app, trust(db1, other), UnknownSigner)
+    back_up(cluster, store, app, by=dataclasses.replace(db2, name="db1"))
+    assert "not as db1" in refused(cluster, store, app, trust(db1, db2), UnknownSigner)
+
+
+def test_another_hosts_backup_is_refused_unless_it_is_named(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost, db2: SigningHost
+) -> None:
+    """Root on db2 has a key that the fleet knows, and credentials that can write where db1's backups are."""
+    back_up(cluster, store, app, by=db1)
+    cluster.psql("CREATE TABLE planted AS SELECT 1 AS id", database="app")
+    made = back_up(cluster, store, app, by=db2, at=NOON + datetime.timedelta(hours=1), take_over=True)
+    fleet = trust(db1, db2, max_age=None)
+    for source in (LATEST, made["key"], made["manifest"]):
+        text = refused(cluster, store, app, fleet, ForeignSigner, source=source)
+        assert "was signed by db2, whose backups of 'app' are not accepted" in text
+        assert "accepted from db1;" in text
+        for way in ("backup_signers: [db2]", 'infrazero_signers: {"app": ["db2"]}', "--signer db2"):
+            assert way in text
+    refused(cluster, store, app, fleet, ForeignSigner, plan_only=True)
+    # Nor by the name of another database, or of another prefix.
+    elsewhere = dataclasses.replace(fleet, signers={"other": ("db2",), "db/other/": ("db2",)})
+    refused(cluster, store, app, elsewhere, ForeignSigner)
+    named = dataclasses.replace(app, backup_signers=("db2",))
+    meant = [
+        (named, fleet),
+        (app, dataclasses.replace(fleet, signers={"app": ("db2",)})),
+        (app, dataclasses.replace(fleet, signers={"db/app/": ("db2",)})),
+        (app, dataclasses.replace(fleet, once=("db2",))),
+    ]
+    for entry, trusted in meant:
+        plan = restored(cluster, store, entry, trusted, plan_only=True)
+        assert plan.error is None and plan.details["warnings"] == []
+        assert plan.details["signed_by"]["name"] == "db2"
+    done = restored(cluster, store, named, fleet)
+    assert done.error is None
+    assert done.details["signed_by"] == {"name": "db2", "key": trusting.fingerprint(db2.public_key.split()[1])}
+    unsigned = restored(cluster, store, app, dataclasses.replace(fleet, mode=trusting.UNSIGNED), plan_only=True)
+    assert any("restored on trust" in warning and "db2" in warning for warning in unsigned.details["warnings"])
+    assert unsigned.details["signed_by"] is None
+
+
+def test_a_renamed_hosts_backups_are_accepted_where_its_key_has_both_names(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost
+) -> None:
+    renamed = dataclasses.replace(db1, name="ip-10-0-0-1")
+    back_up(cluster, store, app, by=renamed)
+    both = f"ip-10-0-0-1,{db1.line}"
+    assert restored(cluster, store, app, trust(allowed_signers=both, name="db1")).error is None
+    refused(cluster, store, app, trust(allowed_signers=renamed.line, name="db1"), ForeignSigner)
+    # The key must have had the accepted name when the backup was made.
+    late = renamed.line + f'db1 valid-after="20260131120001" {db1.public_key}\n'
+    refused(cluster, store, app, trust(allowed_signers=late, name="db1"), ForeignSigner)
+
+
+def test_a_host_accepts_what_its_own_key_has_signed(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost, db2: SigningHost
+) -> None:
+    """Also before its line was gathered, and under the name that it had before."""
+    back_up(cluster, store, app, by=dataclasses.replace(db1, name="ip-10-0-0-1"))
+    own = trust(allowed_signers="", name="db1", own_key=db1.public_key)
+    assert restored(cluster, store, app, own).error is None
+    revoked = dataclasses.replace(own, revoked_keys=db1.public_key + "\n")
+    refused(cluster, store, app, revoked, RevokedSigner)
+    refused(cluster, store, app, dataclasses.replace(own, own_key=db2.public_key), SignersMissing)
+    write(store, {**read(store), "sequence": 2})
+    refused(cluster, store, app, own, ForgedManifest)
 
 
 def test_a_manifest_under_another_backups_name_is_refused(
@@ -356,7 +432,8 @@ def test_a_key_is_rotated(cluster: Cluster, store: Store, app: Database, db1: Si
     assert restored(cluster, store, app, both).error is None
     assert restored(cluster, store, app, both, source=old["key"]).error is None
     # The old one only for what it signed until then.
-    until = trust(allowed_signers=f'db1 valid-before="20260131120001" {db1.public_key}\n{new.line}')
+    lines = f'db1 valid-before="20260131120001" {db1.public_key}\n{new.line}'
+    until = trust(allowed_signers=lines, name="db1")
     assert restored(cluster, store, app, until, source=old["key"]).error is None
     # ... and not at all.
     assert restored(cluster, store, app, trust(new)).error is None

@@ -55,6 +55,11 @@ class SigningHost:
 
 
 def trust(*hosts: SigningHost, **changes: t.Any) -> trusting.Trust:
-    """Trust in signatures of *hosts* only."""
-    values = {"mode": trusting.SIGNED, "allowed_signers": "".join(host.line for host in hosts), **changes}
+    """Trust in signatures of *hosts* only, on the first of them."""
+    values = {
+        "mode": trusting.SIGNED,
+        "allowed_signers": "".join(host.line for host in hosts),
+        "name": hosts[0].name if hosts else None,
+        **changes,
+    }
     return trusting.Trust(**values)

@@ -17,6 +17,7 @@ import typing as t
 from . import authenticity, catalogue, outcome
 from .domain import dumptext, layout, lineage, manifest
 from .domain.databases import Database
+from .domain.trusting import Trust
 from .errors import (
     AccessDenied,
     BackupRefused,
@@ -53,6 +54,7 @@ class BackupOptions:
     :param take_over: go on with the history of a prefix though its latest backup is not of this cluster.
     :param lock_wait_seconds: how long the dump waits for a table that somebody holds exclusively.
     :param signer: the host's key, with which manifests are signed; ``None``: they are not, and that is warned of.
+    :param trust: whose backups are accepted as the one before, besides those of *signer*.
     """
 
     compression: Compression = dataclasses.field(default_factory=Compression)
@@ -60,6 +62,7 @@ class BackupOptions:
     take_over: bool = False
     lock_wait_seconds: int = 60
     signer: authenticity.Signer | None = None
+    trust: Trust = dataclasses.field(default_factory=Trust)
 
     def __post_init__(self) -> None:
         if self.jobs < 1:
@@ -146,7 +149,9 @@ def plan_backup(
             "backup makes a key"
         )
     try:
-        stray = _unfinished(database, store=store, latest=previous, cluster=cluster, signer=options.signer)
+        stray = _unfinished(
+            database, store=store, latest=previous, cluster=cluster, signer=options.signer, trust=options.trust
+        )
     except AccessDenied:
         stray = None
         warnings.append("the store doesn't let us list backups, so one that never became the latest would go unnoticed")
@@ -184,6 +189,7 @@ def _unfinished(
     latest: catalogue.Found | None,
     cluster: ClusterFacts,
     signer: authenticity.Signer | None,
+    trust: Trust,
 ) -> catalogue.Found | None:
     """The manifest of a backup that was ended before it moved latest, or whose latest was moved back.
 
@@ -193,7 +199,8 @@ def _unfinished(
         store,
         database.prefix,
         than=None if latest is None else latest.manifest.created_at,
-        trust=None if signer is None else signer.trust,
+        trust=None if signer is None else signer.accepting(trust),
+        database=database,
     )
     if found is None:
         return None

@@ -204,6 +204,12 @@ def _parser() -> argparse.ArgumentParser:
         help="signed: only a backup that a host of allowed_signers has signed; unsigned: any, such as an older tool's",
     )
     sub.add_argument(
+        "--signer",
+        metavar="NAME",
+        action="append",
+        help="also accept a backup that this host has signed, this once; may be given several times",
+    )
+    sub.add_argument(
         "--identity-fd",
         metavar="N",
         type=int,
@@ -225,7 +231,11 @@ def _backup(options: argparse.Namespace, reporter: Reporter) -> int:
     wanted = host.selected(options.database)
     jobs = options.jobs if options.jobs is not None else host.number("DB_BACKUP_JOBS", 1)
     settings = backup.BackupOptions(
-        compression=host.compression(), jobs=jobs, take_over=options.take_over, signer=host.signer()
+        compression=host.compression(),
+        jobs=jobs,
+        take_over=options.take_over,
+        signer=host.signer(),
+        trust=host.trust(),
     )
     run = backup.plan_all if options.dry_run else backup.back_up_all
     summary = run(
@@ -401,15 +411,22 @@ class Host:
         """How dumps are compressed."""
         return compression.Compression(method=self.values.get("DB_BACKUP_COMPRESSION") or "gzip")
 
+    def signing_name(self) -> str:
+        """The name that this host signs under: its name in the inventory, or without one its node name."""
+        return self.values.get("DB_SIGNING_NAME") or platform.node()
+
+    def _signing_key(self) -> str:
+        return self.values.get("DB_SIGNING_KEY") or str(self.directory / "signing" / "id_ed25519")
+
     def signer(self) -> authenticity.Signer | None:
         """The host's own key, where it has one."""
-        path = self.values.get("DB_SIGNING_KEY") or str(self.directory / "signing" / "id_ed25519")
-        return authenticity.Signer.at(path, host=platform.node())
+        return authenticity.Signer.at(self._signing_key(), host=self.signing_name())
 
-    def trust(self, mode: str | None) -> trusting.Trust:
-        """Whose backups are restored here.
+    def trust(self, *, mode: str | None = None, once: t.Sequence[str] = ()) -> trusting.Trust:
+        """Whose backups are accepted here.
 
         :param mode: what the command line says.
+        :param once: hosts whose backups are accepted in this run.
         """
         hours = self.number("DB_RESTORE_MAX_AGE_HOURS", 48)
         return trusting.Trust(
@@ -417,6 +434,10 @@ class Host:
             allowed_signers=authenticity.read_keys(str(self.directory / "allowed_signers")),
             revoked_keys=authenticity.read_keys(str(self.directory / "revoked_keys")),
             max_age=trusting.max_age(hours, name="DB_RESTORE_MAX_AGE_HOURS"),
+            name=self.signing_name(),
+            own_key=authenticity.own_public_key(self._signing_key()),
+            signers=trusting.signers(self.values.get("DB_RESTORE_SIGNERS") or {}, name="DB_RESTORE_SIGNERS"),
+            once=trusting.signer_names(list(once), name="--signer"),
         )
 
     def store(self) -> base.S3Settings | base.DirectorySettings:
@@ -442,7 +463,8 @@ class Host:
         """How restores are made here, before the switches of the environment."""
         allowed = frozenset(filter(None, self.values.get("DB_RESTORE_EXTENSIONS", "").replace(",", " ").split()))
         users = frozenset(database.user for database in self.databases.entries)
-        result = restoring.RestoreOptions(extensions=allowed, protected_roles=users, trust=self.trust(options.trust))
+        trust = self.trust(mode=options.trust, once=options.signer or ())
+        result = restoring.RestoreOptions(extensions=allowed, protected_roles=users, trust=trust)
         changes: dict[str, t.Any] = {}
         if options.strategy:
             changes["strategy"] = options.strategy

@@ -179,6 +179,10 @@ class UnknownSigner(TrustError):
     """The signature is sound, but the key is not trusted, or not for that host and time."""
 
 
+class ForeignSigner(TrustError):
+    """The signature is that of a known host, but its backups of this database are not accepted here."""
+
+
 class RevokedSigner(TrustError):
     """The key that signed is revoked."""
 

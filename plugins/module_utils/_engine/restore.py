@@ -19,7 +19,7 @@ from .domain.databases import Database
 from .domain.restoring import REFUSE, REPLACE, RestoreOptions
 from .domain.secret import Secret
 from .domain.text import printable
-from .domain.trusting import Trust
+from .domain.trusting import Signed, Trust
 from .errors import (
     AccessDenied,
     ChecksumMismatch,
@@ -59,6 +59,7 @@ class Choice:
     :param store: the store, or bucket, that holds it.
     :param found: its manifest; ``None``: the object stands for itself.
     :param sha256: what the encrypted object must hash to, where anything says so.
+    :param signed_by: the accepted host that signed the manifest; ``None``: that is not proven.
     """
 
     store: Store
@@ -66,6 +67,12 @@ class Choice:
     found: catalogue.Found | None
     sha256: str | None
     warnings: tuple[str, ...] = ()
+    signed_by: Signed | None = None
+
+    @property
+    def proven(self) -> bool:
+        """Whether the signature of a host whose backups are accepted was verified."""
+        return self.signed_by is not None
 
     @property
     def url(self) -> str:
@@ -100,7 +107,7 @@ def choose(
     where = store if location.bucket is None else store.sibling(location.bucket)
     if location.is_manifest:
         found = catalogue.read_manifest(where, location.key)
-        return _chosen(found, authenticity.check(found, trust=trust, database=database), expected_sha256)
+        return _chosen(found, *authenticity.check(found, trust=trust, database=database), expected_sha256)
     warnings: tuple[str, ...] = ()
     try:
         beside = catalogue.read_manifest(where, layout.manifest_key(location.key))
@@ -111,14 +118,16 @@ def choose(
         beside = None
         warnings = ("the store doesn't let us see whether the dump has a manifest",)
     if beside is not None and beside.location.key == location.key:
-        return _chosen(beside, authenticity.check(beside, trust=trust, database=database), expected_sha256)
+        return _chosen(beside, *authenticity.check(beside, trust=trust, database=database), expected_sha256)
     warnings += authenticity.check_bare(where.url(location.key), trust=trust)
     if expected_sha256 is None:
         warnings += ("nothing says what the object's SHA-256 must be: it has no manifest of its own",)
     return Choice(where, location.key, None, expected_sha256, warnings)
 
 
-def _chosen(found: catalogue.Found, warnings: tuple[str, ...], expected_sha256: str | None) -> Choice:
+def _chosen(
+    found: catalogue.Found, signed_by: Signed | None, warnings: tuple[str, ...], expected_sha256: str | None
+) -> Choice:
     said = found.manifest.sha256
     if expected_sha256 not in (None, said):
         raise ChecksumMismatch(
@@ -128,7 +137,7 @@ def _chosen(found: catalogue.Found, warnings: tuple[str, ...], expected_sha256: 
         )
     location = found.location
     where = found.store if location.bucket is None else found.store.sibling(location.bucket)
-    return Choice(where, location.key, found, said, warnings)
+    return Choice(where, location.key, found, said, warnings, signed_by)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +196,7 @@ class RestorePlan:
         return {
             "source": choice.url,
             "sha256": choice.sha256,
+            "signed_by": None if choice.signed_by is None else dataclasses.asdict(choice.signed_by),
             "created_at": None if made is None else made.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "age_seconds": None if made is None else int((self.moment - made).total_seconds()),
             "size": self.size,

@@ -16,7 +16,7 @@ import re
 import typing as t
 
 from ..errors import ConfigurationError
-from . import layout
+from . import layout, names
 from .secret import Secret
 from .text import NotJson, strict_json, utf8_size
 
@@ -36,6 +36,7 @@ FIELDS = (
     "restore_latest",
     "restore_dump_path",
     "backup_prefix",
+    "backup_signers",
 )
 _PRIVATE_FIELD = "backup_age_private_key"
 _PRIVATE_KEY_FAULT = (
@@ -85,6 +86,7 @@ class Database:
     :param recipients: age recipients, one or more; every one of them can open this database's backups.
     :param identity: the age private key, present only where a restore is to be made.
     :param backup_prefix: where backups lie instead of ``db/<name>/``; ends with ``/``.
+    :param backup_signers: names of hosts whose backups of this database are accepted besides this host's own.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Database:
     restore_latest: bool = True
     restore_dump_path: str | None = None
     backup_prefix: str | None = None
+    backup_signers: tuple[str, ...] = ()
 
     @property
     def prefix(self) -> str:
@@ -186,6 +189,7 @@ def parse(source: object, *, rules: KeyRules, private: bool, maintenance_databas
         latest = reader.flag("restore_latest", default=True)
         path = reader.dump_path()
         prefix = reader.prefix()
+        signers = reader.signers()
         if name is not None:
             reader.place(prefix or layout.prefix(name), places)
         if path and latest:
@@ -204,6 +208,7 @@ def parse(source: object, *, rules: KeyRules, private: bool, maintenance_databas
                 restore_latest=latest,
                 restore_dump_path=path,
                 backup_prefix=prefix,
+                backup_signers=signers,
             )
         )
     faults += _nested(places)
@@ -471,6 +476,21 @@ class _Entry:
             self.location(value, field)
             return value
         return None
+
+    def signers(self) -> tuple[str, ...]:
+        field = "backup_signers"
+        value = self.item.get(field)
+        if value is None:
+            return ()
+        remedy = "give names of hosts as allowed_signers has them, such as [db1]"
+        if not isinstance(value, t.Sequence) or isinstance(value, (str, bytes)):
+            self.fault(field, f"is {_kind(value)}", remedy)
+            return ()
+        for position, name in enumerate(value, start=1):
+            if not names.is_signer(name):
+                self.fault(field, f"item {position} is not the name of a host that signs", remedy)
+                return ()
+        return tuple(value)
 
     def place(self, prefix: str, places: dict[str, str]) -> None:
         """Note where the backups lie; two entries of one name are a fault already."""

@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Names that a restore gives to what it makes in a cluster.
+"""Names that a restore gives to what it makes in a cluster, and names of hosts that sign.
 
 PostgreSQL cuts longer names in silence, so ours are cut here: the database's part loses its end, never the restore's
 id, and never in the middle of a character.
@@ -18,6 +18,8 @@ from ..errors import ConfigurationError
 NAME_LIMIT = 63
 
 _RESTORE_ID = re.compile(r"[0-9a-z]{1,32}")
+#: A name in an allowed_signers file, where commas, wildcards and quotes mean something.
+_SIGNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,254}\Z")
 _REPLACED = re.compile(r".+__replaced_[0-9a-z]{1,32}", re.DOTALL)
 
 
@@ -39,6 +41,11 @@ def is_replaced_name(name: str) -> bool:
 def loader_role(restore_id: str) -> str:
     """Name of the throwaway role that the restore *restore_id* loads its dump as."""
     return f"infrazero_restore_{_checked(restore_id)}"
+
+
+def is_signer(name: object) -> bool:
+    """Whether *name* can be a signer's name in an ``allowed_signers`` file."""
+    return isinstance(name, str) and _SIGNER.match(name) is not None
 
 
 def _derived(database: str, infix: str, restore_id: str) -> str:

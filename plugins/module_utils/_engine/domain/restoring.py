@@ -16,7 +16,7 @@ import typing as t
 
 from ..errors import ConfigurationError
 from .secret import Secret
-from .trusting import MODES, Trust
+from .trusting import MODES, Trust, signer_names
 
 SWAP = "swap"
 REPLACE = "replace"
@@ -169,6 +169,8 @@ def read_switches(environment: t.Mapping[str, str], *, base: RestoreOptions) -> 
     timeout = environment.get("DB_RESTORE_STATEMENT_TIMEOUT", "").strip()
     key = environment.get("DB_RESTORE_AGE_PRIVATE_KEY", "")
     mode = environment.get("DB_RESTORE_TRUST", "").strip().lower()
+    names = filter(None, (part.strip() for part in environment.get("DB_RESTORE_SIGNER", "").split(",")))
+    signers = signer_names(list(names), name="DB_RESTORE_SIGNER")
     if mode and mode not in MODES:
         raise ConfigurationError(f"DB_RESTORE_TRUST is none of {', '.join(MODES)}", hint="correct it, or unset it")
     options = dataclasses.replace(
@@ -180,7 +182,7 @@ def read_switches(environment: t.Mapping[str, str], *, base: RestoreOptions) -> 
         grant_app_user=flag("DB_RESTORE_GRANT_APP_USER", base.grant_app_user),
         set_search_path=flag("DB_RESTORE_SET_SEARCH_PATH", base.set_search_path),
         search_path=tuple(filter(None, (part.strip() for part in path.split(",")))) or base.search_path,
-        trust=dataclasses.replace(base.trust, mode=mode or base.trust.mode),
+        trust=dataclasses.replace(base.trust, mode=mode or base.trust.mode, once=base.trust.once + signers),
         statement_timeout=statement_timeout(timeout, name="DB_RESTORE_STATEMENT_TIMEOUT")
         if timeout
         else base.statement_timeout,

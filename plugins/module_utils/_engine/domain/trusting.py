@@ -2,11 +2,14 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Which backups a restore takes: whose signature counts, where a manifest belongs, how old the latest may be.
+"""Which backups are accepted: whose signature counts for which database, where a manifest belongs, how old it may be.
 
 A manifest is signed with the key of the host that made the backup, as OpenSSH signs files; who may sign is said in
 OpenSSH's own form, the lines of an ``allowed_signers`` file (ssh-keygen(1)).  The signer's name in it is the manifest's
 ``host``, so that no host can sign for another one.
+
+A sound signature of a known host is not enough: a database is bound to the hosts whose backups of it are accepted.
+They are this host itself and those that the list or the inventory names.
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ import base64
 import dataclasses
 import datetime
 import hashlib
-import re
+import json
 import struct
 import typing as t
 
 from ..errors import (
     ConfigurationError,
+    ForeignSigner,
     ForgedManifest,
     Replayed,
     RevokedSigner,
@@ -30,9 +34,10 @@ from ..errors import (
     Unsigned,
     WrongDatabase,
 )
-from . import layout
+from . import layout, names
 from .databases import Database
 from .manifest import Manifest
+from .text import NotJson, printable, strict_json
 
 #: What our signatures are for: none made for anything else (a git commit, a file) counts here, nor the other way round.
 NAMESPACE = "manifest@infrazero.database"
@@ -51,8 +56,6 @@ ELSEWHERE = "elsewhere"
 #: A signature with an Ed25519 key has 300 bytes, one with RSA 2,000.
 MAX_SIGNATURE = 16 * 1024
 _ARMOR = ("-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----")
-#: What can be a name in an allowed_signers file, where commas, wildcards and quotes mean something.
-_SIGNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,254}\Z")
 
 _TOUGH = (
     "to restore it all the same, say trust: unsigned (--trust unsigned or DB_RESTORE_TRUST=unsigned with restore.sh, "
@@ -67,6 +70,10 @@ class Trust:
     :param mode: :data:`SIGNED`: only what a trusted host has signed; :data:`UNSIGNED`: anything, with a warning.
     :param allowed_signers: contents of an ``allowed_signers`` file.
     :param revoked_keys: public keys that are not trusted any more, one a line.
+    :param name: the name that this host signs under: backups of it are accepted; ``None``: it has none.
+    :param own_key: this host's current public key, type and base64: what it signed is accepted; ``""``: it has none.
+    :param signers: other hosts whose backups are accepted, by the name of a database or a prefix that ends with ``/``.
+    :param once: other hosts whose backups are accepted in this run.
     :param max_age: a latest backup that is older is warned of; ``None``: none is.
     """
 
@@ -74,6 +81,10 @@ class Trust:
     allowed_signers: str = ""
     revoked_keys: str = ""
     max_age: datetime.timedelta | None = datetime.timedelta(hours=48)
+    name: str | None = None
+    own_key: str = ""
+    signers: t.Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    once: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -92,6 +103,62 @@ class Verdict:
     reason: str
     key: str = ""
     cause: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Signed:
+    """Who signed a manifest, as its signature proves.
+
+    :param name: of the host that the manifest names.
+    :param key: fingerprint of the key, as ``ssh-keygen -l`` prints it.
+    """
+
+    name: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.key})"
+
+
+def accepted_names(trust: Trust, *, database: Database, key: str) -> tuple[str, ...]:
+    """The hosts whose backups of *database* are accepted where the manifest's own key is *key*."""
+    bound = [
+        host
+        for where, hosts in trust.signers.items()
+        if where == database.name or (where.endswith("/") and key.startswith(where))
+        for host in hosts
+    ]
+    every = [*([trust.name] if trust.name else []), *database.backup_signers, *bound, *trust.once]
+    return tuple(name for name in dict.fromkeys(every) if can_sign(name))
+
+
+def signer_names(value: t.Any, *, name: str) -> tuple[str, ...]:
+    """Names of hosts that were given as a list.
+
+    :param name: how errors call the setting.
+    """
+    if not isinstance(value, (list, tuple)) or not all(names.is_signer(item) for item in value):
+        raise ConfigurationError(f"{name} is not a list of names of hosts", hint="write names such as db1, db2")
+    return tuple(value)
+
+
+def signers(value: t.Any, *, name: str) -> dict[str, tuple[str, ...]]:
+    """Hosts whose backups are accepted, by database or prefix, as a mapping or as JSON text.
+
+    :param name: how errors call the setting.
+    """
+    example = 'write {"shop": ["db2"], "db/production/": ["db3"]}'
+    if isinstance(value, str):
+        try:
+            value = strict_json(value)
+        except NotJson as exc:
+            raise ConfigurationError(f"{name} is not valid JSON: {exc}", hint=example) from None
+    if not isinstance(value, t.Mapping) or not all(isinstance(where, str) and where for where in value):
+        raise ConfigurationError(f"{name} is not a mapping of databases or prefixes to names of hosts", hint=example)
+    for where in value:
+        if "/" in where and not where.endswith("/"):
+            raise ConfigurationError(f"{name}: the prefix {printable(where)!r} does not end with '/'", hint=example)
+    return {where: signer_names(hosts, name=f"{name}, {printable(where)}") for where, hosts in value.items()}
 
 
 def key_lines(value: t.Any, *, name: str) -> str:
@@ -124,8 +191,8 @@ def holds_keys(text: str) -> bool:
 
 
 def can_sign(host: str | None) -> bool:
-    """Whether *host* can stand as a signer's name in an ``allowed_signers`` file."""
-    return host is not None and _SIGNER.match(host) is not None
+    """Whether *host* can be a signer's name in an ``allowed_signers`` file."""
+    return names.is_signer(host)
 
 
 def signers_line(host: str, public_key: str) -> str:
@@ -229,6 +296,23 @@ def refusal(verdict: Verdict, said: Manifest, *, url: str) -> TrustError | None:
         f"the manifest {url} is not what was signed",
         cause="its fields, or its signature, were changed afterwards",
         hint="somebody writes to the store who should not: find out who, and choose another backup",
+    )
+
+
+def foreign(said: Manifest, *, key: str, url: str, database: Database, accepted: t.Sequence[str]) -> TrustError:
+    """The error for a sound signature of a known host whose backups of *database* are not accepted.
+
+    :param key: fingerprint of the key that signed.
+    :param accepted: the hosts whose backups are.
+    """
+    host = str(said.host)
+    own = f"backups of {database.name!r} are accepted from {', '.join(accepted)}" if accepted else ""
+    return ForeignSigner(
+        f"{url} was signed by {host}, whose backups of {database.name!r} are not accepted here",
+        cause=f"key {key}; {own or 'this host has no name that backups could be accepted from'}",
+        hint=f"if it is meant, name {host} for this database: backup_signers: [{host}] in its entry of the list, or "
+        f"infrazero_signers: {json.dumps({database.name: [host]}, ensure_ascii=False)} in the inventory; for one "
+        f"restore --signer {host} or DB_RESTORE_SIGNER={host} with restore.sh",
     )
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import builtins
 import importlib
 import json
+import pathlib
+import platform
 import typing as t
 
 import pyrage
@@ -31,7 +33,12 @@ ENTRY = {
     "backup_age_public_key": str(IDENTITY.to_public()),
     "backup_age_private_key": str(IDENTITY),
 }
-PARTS = {"connection": _ansible.CONNECTION, "store": _ansible.STORE, "databases": _ansible.DATABASES}
+PARTS = {
+    "connection": _ansible.CONNECTION,
+    "store": _ansible.STORE,
+    "databases": _ansible.DATABASES,
+    "trust": _ansible.TRUST,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -213,6 +220,29 @@ def test_the_connections_options() -> None:
     assert (settings.host, settings.port, settings.user) == ("db.example.com", 5433, "admin")
     assert (settings.password, settings.sslmode) == (Secret(PASSWORD), "verify-full")
     assert settings.maintenance_database == "defaultdb"
+
+
+def test_this_hosts_backups_are_accepted_without_more_options(tmp_path: pathlib.Path) -> None:
+    absent = {"allowed_signers_file": str(tmp_path / "none"), "revoked_keys_file": str(tmp_path / "none")}
+    trust = _ansible.trust(made(_ansible.TRUST, signing_key=str(tmp_path / "none"), **absent))
+    assert (trust.name, trust.own_key, trust.allowed_signers, trust.signers) == (platform.node(), "", "", {})
+
+
+def test_whose_backups_are_accepted(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "key.pub").write_text("ssh-ed25519 AAAA a comment\n")
+    (tmp_path / "allowed").write_text("db1 ssh-ed25519 AAAA\n")
+    module = made(
+        _ansible.TRUST,
+        signing_name="db1",
+        signing_key=str(tmp_path / "key"),
+        allowed_signers_file=str(tmp_path / "allowed"),
+        revoked_keys=["ssh-ed25519 BBBB"],
+        signers={"shop": ["db2"]},
+    )
+    trust = _ansible.trust(module)
+    assert (trust.name, trust.own_key) == ("db1", "ssh-ed25519 AAAA") and _ansible.signing_name(module) == "db1"
+    assert (trust.allowed_signers, trust.revoked_keys) == ("db1 ssh-ed25519 AAAA\n", "ssh-ed25519 BBBB\n")
+    assert trust.signers == {"shop": ("db2",)}
 
 
 @pytest.fixture

@@ -398,6 +398,20 @@ def test_no_prefix(prefix: t.Any) -> None:
     assert field == "backup_prefix"
 
 
+def test_hosts_whose_backups_are_accepted_too() -> None:
+    listed = parse([entry(), entry(name="staging", backup_signers=["db1", "db1.example.com"])])
+    assert [e.backup_signers for e in listed.entries] == [(), ("db1", "db1.example.com")]
+    assert parse([entry(backup_signers=None)]).entries[0].backup_signers == ()
+    assert databases.public_view([entry(backup_signers=["db1"])])[0]["backup_signers"] == ["db1"]
+
+
+@pytest.mark.parametrize("signers", ["db1", 1, True, {"db1": 1}, [1], [None], ["db1", "*"], ["a,b"], ["a\n"], ["!a"]])
+def test_no_hosts_that_sign(signers: t.Any) -> None:
+    ((_where, field, reason),) = faults([entry(backup_signers=signers)])
+    assert field == "backup_signers"
+    assert "*" not in reason and "a,b" not in reason
+
+
 @pytest.mark.parametrize("prefix", ["db/app/", "db/", "db/app/deeper/"])
 def test_backups_of_two_databases_lie_apart(prefix: str) -> None:
     found = faults([entry(), entry(name="other", backup_prefix=prefix)])

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 
 import pytest
@@ -86,6 +87,14 @@ def test_the_other_switches() -> None:
     assert switches.options.search_path == ("main", "public")
     unset = read_switches({}, base=BASE)
     assert (unset.identity, unset.expected_sha256, unset.non_interactive) == (None, None, False)
+
+
+def test_signers_of_one_restore_are_added() -> None:
+    base = dataclasses.replace(BASE, trust=dataclasses.replace(BASE.trust, once=("db1",)))
+    assert read_switches({"DB_RESTORE_SIGNER": " db2, db3 ,"}, base=base).options.trust.once == ("db1", "db2", "db3")
+    assert read_switches({"DB_RESTORE_SIGNER": ""}, base=base).options.trust.once == ("db1",)
+    with pytest.raises(ConfigurationError, match="DB_RESTORE_SIGNER"):
+        read_switches({"DB_RESTORE_SIGNER": "db*"}, base=base)
 
 
 def test_a_sha256_that_is_none() -> None:

@@ -157,3 +157,53 @@ def test_ages_and_modes_are_judged() -> None:
             trusting.max_age(hours, name="n")
     with pytest.raises(errors.ConfigurationError, match="trust is 'maybe'"):
         trusting.Trust(mode="maybe")
+
+
+def test_whose_backups_of_a_database_are_accepted() -> None:
+    trust = trusting.Trust(
+        name="db1",
+        signers={"shop": ("db2",), "ledger": ("db3",), "db/": ("db4",), "db/shop/": ("db2", "db5"), "shop/": ("db6",)},
+        once=("db7", "db1"),
+    )
+    shop = dataclasses.replace(SHOP, backup_signers=("db8",))
+    found = trusting.accepted_names(trust, database=shop, key="db/shop/latest-dump.json")
+    assert found == ("db1", "db8", "db2", "db4", "db5", "db7")
+    staging = dataclasses.replace(SHOP, name="staging")
+    assert trusting.accepted_names(trust, database=staging, key="copies/latest-dump.json") == ("db1", "db7")
+    # A node name that OpenSSH would take for more than a name.
+    for name in (None, "", "*", "db1,db2", "!db1"):
+        assert trusting.accepted_names(trusting.Trust(name=name), database=SHOP, key="k") == ()
+
+
+def test_a_foreign_signer_is_named_with_what_to_write() -> None:
+    found = trusting.foreign(said(host="db2"), key="SHA256:x", url="u", database=SHOP, accepted=("db1", "db3"))
+    assert isinstance(found, errors.ForeignSigner)
+    assert "db2" in found.message and "'shop'" in found.message
+    assert "db1, db3" in found.cause and "SHA256:x" in found.cause
+    for way in (
+        "backup_signers: [db2]",
+        'infrazero_signers: {"shop": ["db2"]}',
+        "--signer db2",
+        "DB_RESTORE_SIGNER=db2",
+    ):
+        assert way in found.hint
+
+
+def test_signers_as_settings_have_them() -> None:
+    assert trusting.signers({}, name="n") == {}
+    text = '{"shop": ["db2"], "db/production/": ["db3", "db4"]}'
+    assert trusting.signers(text, name="n") == {"shop": ("db2",), "db/production/": ("db3", "db4")}
+    assert trusting.signers({"shop": []}, name="n") == {"shop": ()}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("{", "[]", '{"shop": "db2"}', '{"shop": ["*"]}', '{"shop": [1]}', '{"": ["db2"]}', '{"db/shop": ["db2"]}', 7),
+        *({"shop": None}, {7: ["db2"]}, {"shop": ["db1,db2"]}, {"shop": ["a\n"]}),
+    ],
+)
+def test_signers_that_are_no_names_are_refused_and_not_repeated(value: t.Any) -> None:
+    with pytest.raises(errors.ConfigurationError, match="configuration: n") as raised:
+        trusting.signers(value, name="n")
+    assert raised.value.hint and "*" not in str(raised.value) and "a\n" not in str(raised.value)
