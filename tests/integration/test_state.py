@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import datetime
 
 import psycopg2
@@ -21,7 +22,46 @@ SOURCE = state.RestoredFrom(
     created_at="2026-01-01T00:00:00Z",
     manifest_sha256="1" * 64,
     system_identifier="7",
+    sequence=6,
 )
+MADE = state.BackupRecord(
+    database="app",
+    location="s3://bucket/db/app/",
+    sequence=7,
+    manifest_sha256="2" * 64,
+    key="db/app/20260101T000000Z.sql.gz.age",
+    created_at=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+    signed_by={"name": "db1", "key": "SHA256:x"},
+)
+#: The tables as release 0.1 made them.
+VERSION_1 = """
+CREATE SCHEMA infrazero;
+CREATE TABLE infrazero.version (one boolean PRIMARY KEY DEFAULT true CHECK (one), version integer NOT NULL);
+INSERT INTO infrazero.version (version) VALUES (1);
+CREATE TABLE infrazero.bootstrap (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, host text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(), finished_at timestamptz
+);
+CREATE UNIQUE INDEX bootstrap_unfinished ON infrazero.bootstrap ((true)) WHERE finished_at IS NULL;
+CREATE TABLE infrazero.database (
+    name text PRIMARY KEY, restore text NOT NULL CHECK (restore IN ('outstanding', 'restored', 'empty', 'skipped')),
+    restored_from jsonb, dropped jsonb CHECK (dropped IS NULL OR restore = 'outstanding'),
+    since timestamptz NOT NULL DEFAULT now(), CHECK ((restore = 'restored') = (restored_from IS NOT NULL))
+);
+CREATE TABLE infrazero.restore (
+    id text PRIMARY KEY, database text NOT NULL, stage text NOT NULL, role text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE infrazero.replaced (
+    name text PRIMARY KEY, database text NOT NULL, replaced_at timestamptz NOT NULL DEFAULT now(),
+    drop_after timestamptz NOT NULL
+);
+CREATE TABLE infrazero.passwords (one boolean PRIMARY KEY DEFAULT true CHECK (one), proof text NOT NULL);
+INSERT INTO infrazero.database (name, restore, restored_from) VALUES
+    ('app', 'restored', '{"url": "u", "key": "k", "sha256": "00", "created_at": null, "manifest_sha256": "11",
+                          "system_identifier": "7"}');
+INSERT INTO infrazero.passwords (proof) VALUES ('kept');
+"""
 NASTY = ["a'b", 'a"b', "%s", "{{ x }}", "\\", "ü😀", "App", "app", "x" * 63, "\x01"]
 
 
@@ -34,6 +74,7 @@ def test_where_nothing_was_recorded_reading_finds_nothing(admin):
     assert state.restores(admin) == ()
     assert state.replaced(admin) == ()
     assert state.passwords_proof(admin) is None
+    assert state.last_backup(admin, "app", location="s3://b/db/app/") is None
     assert not state.exists(admin)
 
 
@@ -126,6 +167,57 @@ def test_the_tables_refuse_what_can_not_be(admin, outcome, source):
         state.record_outcome(admin, "app", outcome, restored_from=source)
 
 
+def test_the_last_backup_in_each_place_is_known(admin):
+    elsewhere = dataclasses.replace(MADE, location="s3://other/db/app/", sequence=3, signed_by=None)
+    for made in (MADE, elsewhere, dataclasses.replace(MADE, database="web", sequence=1)):
+        state.record_backup(admin, made)
+    assert state.last_backup(admin, "app", location=MADE.location) == MADE
+    assert state.last_backup(admin, "app", location=elsewhere.location) == elsewhere
+    assert state.last_backup(admin, "log", location=MADE.location) is None
+    # Also a lower one, which is only made where somebody has taken a prefix over.
+    again = dataclasses.replace(MADE, sequence=1, key="k")
+    state.record_backup(admin, again)
+    assert state.last_backup(admin, "app", location=MADE.location) == again
+
+
+def test_the_state_of_an_older_release_is_brought_up_to_date(cluster, admin):
+    admin.cursor().execute(VERSION_1)
+
+    def version():
+        cursor = admin.cursor()
+        cursor.execute("SELECT version, to_regclass('infrazero.backup') IS NOT NULL FROM infrazero.version")
+        return cursor.fetchone()
+
+    # Reading needs no migration.
+    assert state.last_backup(admin, "app", location=MADE.location) is None
+    assert version() == (1, False)
+    # All of it or nothing.
+    with contextlib.closing(connect(cluster.settings, autocommit=False)) as conn:
+        state.record_backup(conn, MADE)
+        conn.rollback()
+    assert version() == (1, False)
+    state.record_backup(admin, MADE)
+    assert version() == (2, True)
+    assert state.last_backup(admin, "app", location=MADE.location) == MADE
+    record = state.database_record(admin, "app")
+    assert (record.restored_from.manifest_sha256, record.restored_from.sequence) == ("11", None)
+    assert state.passwords_proof(admin) == "kept"
+    state.ensure(admin)
+    assert version() == (2, True)
+
+
+def test_two_may_bring_the_state_up_to_date_at_once(cluster, admin):
+    admin.cursor().execute(VERSION_1)
+
+    def record(number):
+        with contextlib.closing(connect(cluster.settings)) as conn:
+            state.record_backup(conn, dataclasses.replace(MADE, database=f"db{number}"))
+
+    with concurrent.futures.ThreadPoolExecutor(4) as executor:
+        list(executor.map(record, range(8)))
+    assert all(state.last_backup(admin, f"db{number}", location=MADE.location) for number in range(8))
+
+
 def test_others_may_not_look(cluster, admin):
     state.begin_bootstrap(admin, {"app": True}, host="db1")
     cursor = admin.cursor()
@@ -134,7 +226,7 @@ def test_others_may_not_look(cluster, admin):
         "SELECT relname::text FROM pg_class WHERE relnamespace = 'infrazero'::regnamespace AND relkind IN ('r', 'S')"
     )
     relations = [row[0] for row in cursor.fetchall()]
-    assert len(relations) >= 6
+    assert len(relations) >= 7
     with contextlib.closing(
         psycopg2.connect(host="127.0.0.1", port=cluster.port, user="tony", password="x", dbname="postgres")
     ) as conn:

@@ -26,7 +26,7 @@ if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
 #: Of the tables below.  A release that changes them raises it and migrates older ones in :func:`ensure`.
-VERSION = 1
+VERSION = 2
 
 #: What became of a database's restore.  ``outstanding``: wanted and not done yet, so it must not be backed up;
 #: ``empty``: there was no backup; ``skipped``: none was wanted.
@@ -80,6 +80,17 @@ CREATE TABLE IF NOT EXISTS infrazero.passwords (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     proof text NOT NULL
 );
+CREATE TABLE IF NOT EXISTS infrazero.backup (
+    database text NOT NULL,
+    location text NOT NULL,
+    sequence bigint NOT NULL,
+    manifest_sha256 text NOT NULL,
+    key text NOT NULL,
+    created_at timestamptz NOT NULL,
+    signed_by jsonb,
+    PRIMARY KEY (database, location)
+);
+UPDATE infrazero.version SET version = %(version)s WHERE version < %(version)s;
 REVOKE ALL ON ALL TABLES IN SCHEMA infrazero FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA infrazero FROM PUBLIC;
 """
@@ -104,6 +115,7 @@ class RestoredFrom:
     :param created_at: when the backup was made, as far as anything told.
     :param manifest_sha256: of the manifest's bytes, where one was read: it ties later backups to this one.
     :param system_identifier: of the cluster that the backup was made of, where the manifest says so.
+    :param sequence: the backup's number, where the manifest was proven; ``None``: nothing vouches for it.
     """
 
     url: str
@@ -112,6 +124,7 @@ class RestoredFrom:
     created_at: str | None = None
     manifest_sha256: str | None = None
     system_identifier: str | None = None
+    sequence: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +147,29 @@ class DatabaseRecord:
     def restored_from_sha256(self) -> str | None:
         """SHA-256 of the manifest that the database was restored from, where one was read."""
         return None if self.restored_from is None else self.restored_from.manifest_sha256
+
+
+@dataclasses.dataclass(frozen=True)
+class BackupRecord:
+    """The last backup of a database that this cluster has made in one place.
+
+    What a store says of it may have been rolled back; this was not, as long as the cluster itself was not.
+
+    :param location: URL of the prefix.
+    :param sequence: the backup's number.
+    :param manifest_sha256: SHA-256 of the manifest's bytes.
+    :param key: of the dump.
+    :param created_at: the run's timestamp.
+    :param signed_by: name and fingerprint of the key that signed it; ``None``: it is not signed.
+    """
+
+    database: str
+    location: str
+    sequence: int
+    manifest_sha256: str
+    key: str
+    created_at: datetime.datetime
+    signed_by: dict[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,24 +203,28 @@ class ReplacedRecord:
 
 
 def ensure(conn: Connection) -> None:
-    """Make the schema and its tables where they aren't there yet.
+    """Create the schema and its tables where they don't exist yet; those of an older release are brought up to date.
 
     :raises PostgresError: where a newer release has made them.
     """
-    there = exists(conn)
-    with translated("could not make the schema infrazero", stage="state"), conn.cursor() as cursor:
-        if not there:
+    found = _version(conn)
+    if found is None or found < VERSION:
+        with translated("could not make the schema infrazero", stage="state"), conn.cursor() as cursor:
             # One query, and so one transaction also for a session in autocommit.
             cursor.execute(_TABLES, {"lock": _MAKER_LOCK, "version": VERSION})
-        cursor.execute("SELECT version FROM infrazero.version")
-        found = cursor.fetchone()
-    if found is None or found[0] > VERSION:
+        found = _version(conn)
+    if found is None or found > VERSION:
         raise PostgresError(
             "the schema infrazero is of a newer release",
             stage="state",
-            cause=f"it has version {found[0] if found else 'none'}, this release knows {VERSION}",
+            cause=f"it has version {found}, this release knows {VERSION}",
             hint="update infrazero.database on this host",
         )
+
+
+def _version(conn: Connection) -> int | None:
+    rows = _read(conn, "SELECT version FROM infrazero.version")
+    return int(rows[0][0]) if rows else None
 
 
 def exists(conn: Connection) -> bool:
@@ -313,6 +353,40 @@ def _database_record(
     dropped: dict[str, t.Any] | None,
 ) -> DatabaseRecord:
     return DatabaseRecord(name, restore, None if source is None else RestoredFrom(**source), since, dropped)
+
+
+# Backups ------------------------------------------------------------------------------------------------------------
+
+
+def record_backup(conn: Connection, made: BackupRecord) -> None:
+    """Record the backup that has become the latest one; the one before in the same place is forgotten."""
+    ensure(conn)
+    values = dataclasses.asdict(made)
+    values["signed_by"] = None if made.signed_by is None else json.dumps(made.signed_by)
+    with translated(f"could not record the backup of {made.database!r}", stage="state"), conn.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO infrazero.backup (database, location, sequence, manifest_sha256, key, created_at, signed_by)"
+            " VALUES (%(database)s, %(location)s, %(sequence)s, %(manifest_sha256)s, %(key)s, %(created_at)s,"
+            " %(signed_by)s)"
+            " ON CONFLICT (database, location) DO UPDATE SET sequence = excluded.sequence,"
+            " manifest_sha256 = excluded.manifest_sha256, key = excluded.key, created_at = excluded.created_at,"
+            " signed_by = excluded.signed_by",
+            values,
+        )
+
+
+def last_backup(conn: Connection, database: str, *, location: str) -> BackupRecord | None:
+    """The last backup that this cluster has made of *database* in *location*; ``None``: none is recorded."""
+    # A cluster of an older release has no such table until something is recorded.
+    if not _read(conn, "SELECT WHERE pg_catalog.to_regclass('infrazero.backup') IS NOT NULL"):
+        return None
+    rows = _read(
+        conn,
+        "SELECT database, location, sequence, manifest_sha256, key, created_at, signed_by FROM infrazero.backup"
+        " WHERE database = %s AND location = %s",
+        (database, location),
+    )
+    return BackupRecord(*rows[0]) if rows else None
 
 
 # Restores -----------------------------------------------------------------------------------------------------------
