@@ -17,6 +17,7 @@ description:
   - The manifest holds rows and a digest for each table, counted while the dump passes.
   - One database that fails does not stop the others.  The module fails at the end and names it.
   - A database whose restore is outstanding, and one whose latest backup is of another cluster, are refused.
+  - A host that signs follows only backups that it, or a host named for the database, has signed.
 author:
   - The infrazero.database contributors (@infrazero)
 extends_documentation_fragment:
@@ -59,7 +60,10 @@ options:
     default: gzip
   take_over:
     description:
-      - Go on with the history of a prefix though its latest backup is not of this cluster.
+      - Go on under a prefix though its latest backup is not of this cluster, or not of a host whose backups are
+        accepted.
+      - A latest backup that an accepted host has signed is followed. With any other, a new count begins. The warnings
+        of the run name what was taken over.
     type: bool
     default: false
   lock_wait:
@@ -136,13 +140,32 @@ databases:
       type: int
       sample: 1200345
     sequence:
-      description: Counts the backups of this database.
+      description: Counts the backups of this database under its prefix.
       type: int
       sample: 42
     signed:
       description: Whether the manifest is signed.
       type: bool
       sample: true
+    previous:
+      description: Key of the backup that this one follows, null where it is the first.
+      type: str
+      version_added: 0.2.0
+      sample: db/shop/20260130T032000Z.sql.gz.age
+    previous_signed_by:
+      description: The host that signed that one, and the fingerprint of its key. Null where that is not proven.
+      type: dict
+      version_added: 0.2.0
+      contains:
+        name:
+          description: Name of the host.
+          type: str
+        key:
+          description: Fingerprint of the key.
+          type: str
+      sample:
+        name: db1
+        key: SHA256:2l8Gd3nXmPqoXwEvnM0sZ0m2Ck4YV1d5Ykq3Yx1V2mE
     duration_seconds:
       description: How long it took.
       type: float

@@ -14,13 +14,19 @@ import subprocess
 import typing as t
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, outcome, restore
+from ansible_collections.infrazero.database.plugins.module_utils._engine import (
+    authenticity,
+    backup,
+    outcome,
+    restore,
+)
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import manifest, trusting
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trusting import Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
+    BackupRefused,
     ChecksumMismatch,
     ForeignSigner,
     ForgedManifest,
@@ -40,6 +46,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.postgre
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.directory import DirectoryStore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import process
 
 from tests.support import scene
 from tests.support.cluster import Cluster
@@ -399,6 +406,265 @@ def test_the_next_backup_follows_the_newest_whatever_latest_says(
     assert third["sequence"] == 3
     assert any(second["key"] in warning for warning in third["warnings"])
     assert read(store)["previous_sha256"] == manifest.digest(newest)
+
+
+# Roll-backs and strangers -------------------------------------------------------------------------------------------
+
+
+def forget(cluster: Cluster) -> None:
+    """The cluster has recorded nothing, as one that has come from release 0.1."""
+    cluster.psql("DROP SCHEMA IF EXISTS infrazero CASCADE")
+
+
+def litter(store: Store, count: int, *, after: datetime.datetime) -> None:
+    """Unsigned manifests that are newer than anything, as anyone with write access can leave them."""
+    for number in range(count):
+        moment = after + datetime.timedelta(seconds=number)
+        key = f"db/app/{moment:%Y%m%dT%H%M%SZ}"
+        fields = {"key": f"{key}.sql.gz.age", "sha256": "0" * 64, "created_at": f"{moment:%Y-%m-%dT%H:%M:%SZ}"}
+        write(store, {**fields, "schema_version": 1, "database": "app", "sequence": 2**53 - 2}, f"{key}.manifest.json")
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize("ahead", [datetime.timedelta(hours=3), datetime.timedelta(days=36500)])
+def test_junk_does_not_hide_a_roll_back(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost, *, recorded: bool, ahead: datetime.timedelta
+) -> None:
+    first = back_up(cluster, store, app, by=db1)
+    second = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=1))
+    newest = store.get(LATEST, limit=1 << 20)
+    store.put(LATEST, store.get(first["manifest"], limit=1 << 20))
+    litter(store, 10, after=NOON + ahead)
+    if not recorded:
+        forget(cluster)
+    text = " ".join(restored(cluster, store, app, trust(db1), plan_only=True).details["warnings"])
+    assert "latest is number 1 of" in text and "there is number 2 of" in text
+    assert f"to restore the newer one name {second['key']}" in text
+    assert ("this cluster has made number 2" in text) is recorded
+    assert "10 newer manifests are unreadable, or not signed" in text
+    third = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=2))
+    assert (third["sequence"], third["previous"], third["previous_signed_by"]["name"]) == (3, second["key"], "db1")
+    assert read(store)["previous_sha256"] == manifest.digest(newest)
+    warnings = " ".join(third["warnings"])
+    assert "latest is number 1 of" in warnings and "number 2 of" in warnings and "10 newer manifests" in warnings
+
+
+def test_the_cluster_knows_what_was_deleted_from_the_store(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost
+) -> None:
+    first = back_up(cluster, store, app, by=db1)
+    second = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=1))
+    newest = store.get(LATEST, limit=1 << 20)
+    store.put(LATEST, store.get(first["manifest"], limit=1 << 20))
+    store.delete(second["manifest"])
+    store.delete(second["key"])
+    (warning,) = restored(cluster, store, app, trust(db1, max_age=None), plan_only=True).details["warnings"]
+    assert "latest is number 1 of" in warning and "this cluster has made number 2" in warning
+    third = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=2))
+    assert third["sequence"] == 3 and read(store)["previous_sha256"] == manifest.digest(newest)
+    # Also where there is nothing at all.
+    store.delete(LATEST)
+    store.delete(third["manifest"])
+    fourth = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=3))
+    assert fourth["sequence"] == 4 and any("there is no latest backup" in warning for warning in fourth["warnings"])
+
+
+def test_a_cluster_knows_what_it_was_restored_from(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost
+) -> None:
+    first = back_up(cluster, store, app, by=db1)
+    second = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=1))
+    # Of the cluster that this host had before.
+    old, new = (signed_by(db1, {**read(store, one["manifest"]), "system_identifier": "1"}) for one in (first, second))
+    write(store, new)
+    for one in (first, second):
+        store.delete(one["manifest"])
+    forget(cluster)
+    assert restored(cluster, store, app, trust(db1)).error is None
+    write(store, old)
+    (warning,) = restored(cluster, store, app, trust(db1, max_age=None), plan_only=True).details["warnings"]
+    assert "latest is number 1 of" in warning and "was restored from number 2 of" in warning
+    third = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=2))
+    assert third["sequence"] == 3 and any("rolled back" in warning for warning in third["warnings"])
+    digest = manifest.digest(json.dumps(new, sort_keys=True).encode())
+    assert read(store)["previous_sha256"] == digest
+
+
+POISON = 2**53 - 2
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_an_unsigned_latest_neither_stops_nor_numbers_the_next_backup(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost, *, recorded: bool
+) -> None:
+    back_up(cluster, store, app, by=db1)
+    newest = store.get(LATEST, limit=1 << 20)
+    planted = {**read(store), "sequence": POISON, "created_at": "2099-01-01T00:00:00Z"}
+    del planted["signature"]
+    write(store, planted)
+    if not recorded:
+        forget(cluster)
+    second = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=1))
+    assert second["sequence"] == 2 and read(store)["previous_sha256"] == manifest.digest(newest)
+    assert any("passed over" in warning for warning in second["warnings"])
+    assert back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=2))["sequence"] == 3
+
+
+def test_an_older_tools_latest_is_passed_over(cluster: Cluster, store: Store, app: Database, db1: SigningHost) -> None:
+    write(
+        store, {"key": "db/app/20250101T000000Z.sql.gz.age", "sha256": "0" * 64, "created_at": "2025-01-01T00:00:00Z"}
+    )
+    made = back_up(cluster, store, app, by=db1)
+    assert (made["sequence"], made["previous"]) == (1, None) and "previous_sha256" not in read(store)
+    assert any("passed over" in warning for warning in made["warnings"])
+
+
+@pytest.mark.parametrize("plant", ["unsigned", "stranger", "other host", "other database", "junk", "huge"])
+def test_a_latest_of_somebody_else_is_followed_by_nobody(
+    cluster: Cluster,
+    store: Store,
+    root: pathlib.Path,
+    app: Database,
+    db1: SigningHost,
+    db2: SigningHost,
+    mallory: SigningHost,
+    *,
+    plant: str,
+) -> None:
+    theirs = {**_of_another_cluster(cluster, store, app, db1), "sequence": POISON}
+    unsigned = {name: value for name, value in theirs.items() if name != "signature"}
+    planted = {
+        "unsigned": unsigned,
+        "stranger": signed_by(mallory, unsigned),
+        "other host": signed_by(db2, {**unsigned, "host": "db2"}),
+        "other database": signed_by(db1, {**unsigned, "database": "other"}),
+    }
+
+    def somebody_overwrites() -> None:
+        if plant in planted:
+            write(store, planted[plant])
+        elif plant == "junk":
+            store.put(LATEST, b"{")
+        else:
+            with (root / LATEST).open("wb") as file:
+                file.truncate(manifest.MAX_BYTES + 1)
+
+    somebody_overwrites()
+    fleet = trust(db1, db2)
+
+    def run(hours: int, **rest: t.Any) -> dict[str, t.Any]:
+        return back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=hours), trust=fleet, **rest)
+
+    with pytest.raises(BackupRefused, match="must not be backed up to") as raised:
+        run(1)
+    assert "not that of a backup which this host accepts" in raised.value.cause and "--take-over" in raised.value.hint
+    taken = run(1, take_over=True)
+    assert taken["sequence"] == 1
+    (warning,) = (warning for warning in taken["warnings"] if warning.startswith("taken over: "))
+    assert "a new count begins with number 1" in warning
+    # From now on the cluster knows that it was here.
+    somebody_overwrites()
+    second = run(2)
+    assert (second["sequence"], second["previous"]) == (2, taken["key"])
+    assert any("somebody has overwritten the latest manifest" in warning for warning in second["warnings"])
+
+
+def _of_another_cluster(cluster: Cluster, store: Store, app: Database, host: SigningHost) -> dict[str, t.Any]:
+    """A latest manifest of another cluster; nothing else is left."""
+    made = back_up(cluster, store, app, by=host)
+    fields = {**read(store), "system_identifier": "1"}
+    for key in (LATEST, made["manifest"], made["key"]):
+        store.delete(key)
+    forget(cluster)
+    return fields
+
+
+def test_what_was_restored_on_trust_is_followed_but_not_counted(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost
+) -> None:
+    back_up(cluster, store, app, by=None)
+    write(store, {**read(store), "system_identifier": "1", "sequence": POISON})
+    chosen = store.get(LATEST, limit=1 << 20)
+    forget(cluster)
+    assert restored(cluster, store, app, trust(db1, mode=trusting.UNSIGNED)).error is None
+    made = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=1))
+    assert made["sequence"] == 1 and read(store)["previous_sha256"] == manifest.digest(chosen)
+    assert any("which this database was restored from" in warning for warning in made["warnings"])
+
+
+def test_a_host_that_can_not_sign_can_take_a_poisoned_prefix_over(
+    cluster: Cluster, store: Store, app: Database
+) -> None:
+    back_up(cluster, store, app, by=None)
+    write(store, {**read(store), "sequence": POISON})
+
+    def run(hours: int, **rest: t.Any) -> dict[str, t.Any]:
+        return back_up(cluster, store, app, by=None, at=NOON + datetime.timedelta(hours=hours), **rest)
+
+    with pytest.raises(BackupRefused, match="must not be backed up to"):
+        run(1)
+    assert run(1, take_over=True)["sequence"] == 2
+    assert run(2)["sequence"] == 3
+
+
+class _Counting(DirectoryStore):
+    """A store that counts what is read of it."""
+
+    reads = 0
+
+    def get(self, key: str, *, limit: int) -> bytes:
+        self.reads += 1
+        return super().get(key, limit=limit)
+
+
+@pytest.mark.parametrize(("believed", "readable"), [(True, True), (True, False), (False, False)])
+def test_reads_do_not_grow_with_what_others_leave_in_the_store(
+    cluster: Cluster,
+    store: Store,
+    root: pathlib.Path,
+    app: Database,
+    db1: SigningHost,
+    *,
+    believed: bool,
+    readable: bool,
+) -> None:
+    back_up(cluster, store, app, by=db1)
+    if not believed:
+        write(store, {name: read(store)[name] for name in ("key", "sha256", "created_at")})
+    litter(store, 1500, after=NOON + datetime.timedelta(minutes=1))
+    if not readable:
+        for path in (root / "db" / "app").glob("*.manifest.json"):
+            if "T120000" not in path.name:
+                path.write_bytes(b"{" + path.read_bytes())
+    counting = _Counting(DirectorySettings(path=str(root)))
+    plan = restored(
+        cluster, counting, app, trust(db1, mode=trusting.SIGNED if believed else trusting.UNSIGNED), plan_only=True
+    )
+    assert plan.error is None and counting.reads < 30
+    assert any("1480 more were not read" in warning for warning in plan.details["warnings"])
+    counting.reads = 0
+    made = back_up(cluster, counting, app, by=db1, at=NOON + datetime.timedelta(hours=1))
+    assert made["sequence"] == 2 and counting.reads < 30
+    assert any("more were not read" in warning and "write access" in warning for warning in made["warnings"])
+
+
+def test_one_check_of_a_signature_is_enough(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(cluster, store, app, by=db1)
+    checks: list[list[str]] = []
+
+    def counted(argv: t.Sequence[str], **rest: t.Any) -> bytes:
+        checks.append(list(argv))
+        return process.run(argv, **rest)
+
+    monkeypatch.setattr(authenticity, "run", counted)
+    assert restored(cluster, store, app, trust(db1)).error is None
+    assert len(checks) == 1
+    checks.clear()
+    back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=1))
+    # The host's own key is read and used, and the manifest before is checked.
+    assert sorted(argv[1:3] for argv in checks) == [["-Y", "sign"], ["-Y", "verify"], ["-y", "-P"]]
 
 
 class _Killed(DirectoryStore):

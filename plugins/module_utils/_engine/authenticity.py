@@ -6,18 +6,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import functools
-import itertools
 import pathlib
+import shlex
+import typing as t
 
 from . import catalogue
-from .domain import layout, manifest, trusting
+from .domain import layout, lineage, manifest, trusting
 from .domain.databases import Database
 from .domain.trusting import Signed, Trust
-from .errors import AccessDenied, ConfigurationError, EngineError, TrustError
+from .errors import (
+    AccessDenied,
+    ConfigurationError,
+    EngineError,
+    ManifestError,
+    NotFound,
+    TrustError,
+    Unsigned,
+)
 from .stores.base import Store
 from .streams.process import child_environment, run
 from .trust import sshsig
@@ -26,8 +34,10 @@ from .trust import sshsig
 SIGNING_KEY = "/etc/infrazero/signing/id_ed25519"
 ALLOWED_SIGNERS = "/etc/infrazero/allowed_signers"
 REVOKED_KEYS = "/etc/infrazero/revoked_keys"
-#: How many manifests that are newer than the latest are looked at.
-_MOST_NEWER = 10
+#: How many manifests beside the latest one are read, whoever has left them.
+_MOST_READ = 20
+#: How far clocks of hosts differ.
+_SKEW = datetime.timedelta(minutes=5)
 
 
 def _run() -> sshsig.Run:
@@ -69,6 +79,11 @@ class Signer:
                 hint="give the host a name of letters, digits, '.', '_' and '-' (hostnamectl)",
             )
         return cls(path, host, sshsig.public_key(path, run=_run()))
+
+    @property
+    def signed(self) -> Signed:
+        """Who signs with it."""
+        return Signed(self.host, trusting.fingerprint(self.public_key.split()[1]))
 
     def accepting(self, trust: Trust) -> Trust:
         """*trust* as this host has it: signatures are required, and those of its own key and name count."""
@@ -158,7 +173,8 @@ def check(found: catalogue.Found, *, trust: Trust, database: Database) -> tuple[
     if found.key.endswith(layout.LATEST):
         now = datetime.datetime.now(datetime.timezone.utc)
         aged = trusting.aged(said, now=now, limit=trust.max_age)
-        warnings += filter(None, [aged, _behind(found, trust=trust, database=database)])
+        warnings += [] if aged is None else [aged]
+        warnings += _behind(found, signed=signed, trust=trust, database=database)
     return signed, tuple(warnings)
 
 
@@ -177,32 +193,102 @@ def _tolerated(error: EngineError, *, trust: Trust) -> str:
     return f"restored on trust, as was asked for: {error.message}" + (f" ({error.cause})" if error.cause else "")
 
 
-def newer(
-    store: Store, prefix: str, *, than: datetime.datetime | None, trust: Trust | None, database: Database
-) -> catalogue.Found | None:
-    """The newest manifest under *prefix* that is newer by its key and counts; ``None``: there is none.
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What the immutable manifests under a prefix, those that are newer than its latest one, turn out to be.
 
-    :param trust: who must have signed it; ``None``: nobody.
+    :param believed: those that count, each with who signed it (``None``: nothing had to be signed).
+    :param strange: keys of those that do not count: unsigned, of a host that isn't accepted, forged, unreadable.
+    :param unread: how many were not read, because there are too many.
     """
-    # An attacker may have left any number of them.
-    for found in itertools.islice(catalogue.newer(store, prefix, than=than), _MOST_NEWER):
-        with contextlib.suppress(TrustError):
-            if trust is not None:
-                prove(found, trust=trust, database=database)
-            return found
-    return None
+
+    believed: tuple[tuple[catalogue.Found, Signed | None], ...]
+    strange: tuple[str, ...]
+    unread: int
+
+    @property
+    def links(self) -> tuple[lineage.Link, ...]:
+        """Those that count, as backups that others can follow."""
+        return tuple(lineage.link(found.manifest, found.sha256, signed) for found, signed in self.believed)
+
+    @property
+    def warning(self) -> str | None:
+        """The warning about those that don't count; ``None``: there are none."""
+        return trusting.strange(self.strange, unread=self.unread) if self.strange or self.unread else None
 
 
-def _behind(latest: catalogue.Found, *, trust: Trust, database: Database) -> str | None:
-    """What the prefix's immutable manifests say of its latest one; only those count that are as good as it must be."""
+def survey(
+    store: Store, prefix: str, *, than: datetime.datetime | None, trust: Trust | None, database: Database
+) -> Survey:
+    """Look through the immutable manifests under *prefix* that are newer by their keys.
+
+    At most :data:`_MOST_READ` are read, the newest first, and those of times that are yet to come after all others:
+    a host whose clock is right leaves none.  So a backup that counts is overlooked only behind so many that don't, and
+    then :attr:`Survey.unread` says that not all were read.
+
+    :param than: ``None``: all of them.
+    :param trust: who must have signed them; ``None``: nobody.
+    """
+    soon = datetime.datetime.now(datetime.timezone.utc) + _SKEW
+    dated = catalogue.newer(store, prefix, than=than)
+    ordered = [key for moment, key in dated if moment <= soon]
+    ordered += [key for moment, key in reversed(dated) if moment > soon]
+    believed: list[tuple[catalogue.Found, Signed | None]] = []
+    strange: list[str] = []
+    for key in ordered[:_MOST_READ]:
+        try:
+            found = catalogue.read_immutable(store, key)
+            misplaced = trusting.misplaced(found.manifest, key=key, url=store.url(key), database=database)
+            if misplaced is not None:
+                raise misplaced
+            believed.append((found, None if trust is None else prove(found, trust=trust, database=database)))
+        except NotFound:
+            continue
+        except (ManifestError, TrustError):
+            strange.append(key)
+    return Survey(tuple(believed), tuple(strange), len(ordered[_MOST_READ:]))
+
+
+def standing(store: Store, *, trust: Trust, database: Database) -> lineage.Latest | None:
+    """The latest manifest of *database*, as far as a host that signs believes it; ``None``: there is none.
+
+    :param trust: who must have signed it.
+    """
     try:
-        found = newer(
+        found = catalogue.read_latest(store, database.prefix)
+    except ManifestError as exc:
+        return lineage.Latest(lineage.UNREADABLE, "", reason=exc.message)
+    if found is None:
+        return None
+    try:
+        misplaced = trusting.misplaced(found.manifest, key=found.key, url=store.url(found.key), database=database)
+        if misplaced is not None:
+            raise misplaced
+        signed = prove(found, trust=trust, database=database)
+    except TrustError as exc:
+        kind = lineage.UNSIGNED if isinstance(exc, Unsigned) else lineage.FOREIGN
+        return lineage.Latest(kind, found.sha256, found.manifest, reason=exc.message)
+    return lineage.Latest(lineage.BELIEVED, found.sha256, found.manifest, signed)
+
+
+def _behind(latest: catalogue.Found, *, signed: Signed | None, trust: Trust, database: Database) -> t.Iterator[str]:
+    """Warnings about the manifests that are newer than the latest one; those count that are as good as it is."""
+    try:
+        found = survey(
             latest.store,
             latest.key[: -len(layout.LATEST)],
             than=latest.manifest.created_at,
-            trust=None if trust.mode == trusting.UNSIGNED else trust,
+            trust=None if signed is None else trust,
             database=database,
         )
     except AccessDenied:
-        return "the store doesn't let us list the backups, so whether latest is the newest can't be told"
-    return None if found is None else trusting.behind(latest.manifest, found.manifest)
+        yield "the store doesn't let us list the backups, so whether latest is the newest can't be told"
+        return
+    own = lineage.link(latest.manifest, latest.sha256, signed)
+    highest = max(found.links, key=lambda one: one.sequence, default=own)
+    if highest.sequence > own.sequence:
+        # What nobody has signed is not suggested.
+        advice = f"; to restore the newer one name {shlex.quote(highest.key)}" if highest.signed_by else ""
+        yield lineage.behind(own, highest) + advice
+    if found.warning is not None:
+        yield found.warning

@@ -17,12 +17,13 @@ import typing as t
 from . import authenticity, catalogue, outcome
 from .domain import dumptext, layout, lineage, manifest
 from .domain.databases import Database
-from .domain.trusting import Trust
+from .domain.trusting import Signed, Trust
 from .errors import (
     AccessDenied,
     BackupRefused,
     ConfigurationError,
     EngineError,
+    ManifestError,
     PostgresError,
     ProcessFailed,
     StoreError,
@@ -75,27 +76,43 @@ class BackupOptions:
 class BackupPlan:
     """What a backup would do.
 
+    :param location: URL of the prefix.
     :param key: key of the dump to be made.
     :param estimated_size: bytes that the database takes in the cluster.
-    :param previous: the manifest that ours will follow.
-    :param latest_sha256: SHA-256 of the latest manifest, which is an older one where that one never became it.
+    :param previous: the backup that ours will follow; ``None``: it is the first.
+    :param latest_sha256: SHA-256 of the latest manifest, which may be that of an earlier backup; ``""``: what is there
+        is not a manifest; ``None``: nothing is.
     """
 
     database: str
+    location: str
     key: str
     estimated_size: int
     cluster: ClusterFacts
     facts: DatabaseFacts
-    previous: catalogue.Found | None
+    previous: lineage.Link | None
     latest_sha256: str | None
     warnings: tuple[str, ...]
+
+    @property
+    def sequence(self) -> int:
+        """The number that the backup gets."""
+        return 1 if self.previous is None else self.previous.sequence + 1
+
+    @property
+    def previous_signed_by(self) -> dict[str, str] | None:
+        """Who signed the backup that ours follows, as plain data; ``None``: nobody, or there is none."""
+        signed = None if self.previous is None else self.previous.signed_by
+        return None if signed is None else dataclasses.asdict(signed)
 
     def as_dict(self) -> dict[str, t.Any]:
         """As plain data."""
         return {
             "key": self.key,
+            "sequence": self.sequence,
             "estimated_size": self.estimated_size,
-            "previous": None if self.previous is None else self.previous.manifest.key,
+            "previous": None if self.previous is None else self.previous.key,
+            "previous_signed_by": self.previous_signed_by,
             "warnings": list(self.warnings),
         }
 
@@ -125,47 +142,44 @@ def plan_backup(
         )
     with contextlib.closing(connect(settings, database=database.name)) as conn:
         found = facts.database_facts(conn, database.name)
-    previous = latest = catalogue.read_latest(store, database.prefix)
-    fault = lineage.fault(
-        None if previous is None else previous.manifest,
-        previous_sha256=None if previous is None else previous.sha256,
+    latest = _latest(database, store=store, options=options)
+    location = catalogue.location(store, database.prefix)
+    warnings: list[str] = []
+    newer: tuple[lineage.Link, ...] = ()
+    try:
+        newer, strange = _newer(database, store=store, latest=latest, cluster=cluster, options=options)
+        warnings += strange
+    except AccessDenied:
+        warnings.append("the store doesn't let us list backups, so one that never became the latest would go unnoticed")
+    known = lineage.Known(
         system_identifier=cluster.system_identifier,
-        restored_from_sha256=None if record is None else record.restored_from_sha256,
+        recorded=_recorded(admin, database, location=location, cluster=cluster),
+        restored=_restored(record, location=location),
         made_empty_at=record.since if record is not None and record.restored_from is None else None,
     )
-    warnings: list[str] = []
-    if fault is not None and not options.take_over:
+    decision = lineage.decide(latest, newer, known, take_over=options.take_over)
+    if decision.refusal is not None and not options.take_over:
         raise BackupRefused(
-            f"{store.url(layout.latest_key(database.prefix))} belongs to somebody else",
-            cause=fault,
-            hint="restore from it first, or give this host a bucket of its own; if this cluster is meant to go on with "
-            "that history, say so with --take-over (option take_over)",
+            f"{database.name!r} must not be backed up to {location}",
+            cause=decision.refusal,
+            hint="restore from there first, or give this host a bucket of its own; if this cluster is meant to go on "
+            "there, say so with --take-over (option take_over)",
         )
-    if fault is not None:
-        warnings.append(f"taken over: {fault}")
+    warnings = [*decision.warnings, *warnings]
     if options.signer is None:
         warnings.append(
             "the manifest is not signed, there is no signing key: restores will ask for trust: unsigned; the role "
             "backup makes a key"
         )
-    try:
-        stray = _unfinished(
-            database, store=store, latest=previous, cluster=cluster, signer=options.signer, trust=options.trust
-        )
-    except AccessDenied:
-        stray = None
-        warnings.append("the store doesn't let us list backups, so one that never became the latest would go unnoticed")
-    if stray is not None:
-        previous = stray
-        stray_key = printable_name(stray.manifest.key)
-        warnings.append(f"the backup {stray_key} never became the latest one, or latest was moved back")
-    if previous is not None and previous.manifest.created_at > moment:
+    previous = decision.previous
+    if previous is not None and previous.created_at is not None and previous.created_at > moment:
         warnings.append(
-            f"the clock reads {moment:%Y-%m-%dT%H:%M:%SZ}, before the latest backup of "
-            f"{previous.manifest.created_at:%Y-%m-%dT%H:%M:%SZ}: one of them was or is wrong"
+            f"the clock reads {moment:%Y-%m-%dT%H:%M:%SZ}, before the backup of "
+            f"{previous.created_at:%Y-%m-%dT%H:%M:%SZ} that this one follows: one of them was or is wrong"
         )
     return BackupPlan(
         database=database.name,
+        location=location,
         key=layout.dump_key(database.prefix, moment, compression=options.compression.method),
         estimated_size=found.size,
         cluster=cluster,
@@ -182,35 +196,57 @@ def _arguments(*values: str) -> str:
     return "".join(f" {word}" for word in words) if None not in words else ""
 
 
-def _unfinished(
+def _latest(database: Database, *, store: Store, options: BackupOptions) -> lineage.Latest | None:
+    """The prefix's latest manifest; a host that can't sign has nothing to check it against, and believes it."""
+    if options.signer is not None:
+        return authenticity.standing(store, trust=options.signer.accepting(options.trust), database=database)
+    found = catalogue.read_latest(store, database.prefix)
+    return None if found is None else lineage.Latest(lineage.BELIEVED, found.sha256, found.manifest)
+
+
+def _newer(
     database: Database,
     *,
     store: Store,
-    latest: catalogue.Found | None,
+    latest: lineage.Latest | None,
     cluster: ClusterFacts,
-    signer: authenticity.Signer | None,
-    trust: Trust,
-) -> catalogue.Found | None:
-    """The manifest of a backup that was ended before it moved latest, or whose latest was moved back.
+    options: BackupOptions,
+) -> tuple[tuple[lineage.Link, ...], list[str]]:
+    """Backups that were ended before they moved latest, or whose latest was moved back, and warnings about the others.
 
-    Its number is taken, so the next backup follows it.  For a host that signs only one that it has signed counts.
+    Their numbers are taken, so the next backup follows the highest.
     """
-    found = authenticity.newer(
+    signer, followed = options.signer, None if latest is None else latest.link
+    found = authenticity.survey(
         store,
         database.prefix,
-        than=None if latest is None else latest.manifest.created_at,
-        trust=None if signer is None else signer.accepting(trust),
+        than=None if followed is None else followed.created_at,
+        trust=None if signer is None else signer.accepting(options.trust),
         database=database,
     )
-    if found is None:
+    links = found.links
+    if signer is None:
+        # Nobody vouches for them: only those count that say to be of this cluster.
+        links = tuple(one for one in links if one.sequence and one.system_identifier == cluster.system_identifier)
+    return links, [] if found.warning is None else [found.warning]
+
+
+def _recorded(admin: Connection, database: Database, *, location: str, cluster: ClusterFacts) -> lineage.Link | None:
+    made = state.last_backup(admin, database.name, location=location)
+    if made is None:
         return None
-    goes_on = lineage.goes_on(
-        found.manifest,
-        None if latest is None else latest.manifest,
-        database=database.name,
-        system_identifier=cluster.system_identifier,
-    )
-    return found if goes_on else None
+    signed = None if made.signed_by is None else Signed(**made.signed_by)
+    created_at = made.created_at.astimezone(datetime.timezone.utc)
+    return lineage.Link(made.sequence, made.manifest_sha256, made.key, created_at, cluster.system_identifier, signed)
+
+
+def _restored(record: state.DatabaseRecord | None, *, location: str) -> lineage.Link | None:
+    source = None if record is None else record.restored_from
+    if source is None or source.manifest_sha256 is None:
+        return None
+    # Another prefix has another count.
+    sequence = source.sequence if source.url.startswith(location) else None
+    return lineage.Link(sequence or 0, source.manifest_sha256, source.key, system_identifier=source.system_identifier)
 
 
 def back_up(
@@ -231,7 +267,7 @@ def back_up(
     recipients = age.parse_recipients(database.recipients)
     with lock.locked_session(settings, database.name, doing="backup") as (admin, held):
         plan = plan_backup(database, admin=admin, settings=settings, store=store, options=options, moment=moment)
-        if plan.previous is not None and plan.previous.manifest.created_at == moment.replace(microsecond=0):
+        if plan.previous is not None and plan.previous.created_at == moment.replace(microsecond=0):
             # Keys have whole seconds, and this one's is taken: the next second's is not.
             time.sleep(1 - moment.microsecond / 1_000_000)
             moment += datetime.timedelta(seconds=1)
@@ -265,7 +301,7 @@ def back_up(
             plaintext_sha256=stream.plain_sha256,
             duration_seconds=round(time.monotonic() - started, 3),
             host=platform.node() if options.signer is None else options.signer.host,
-            sequence=1 if previous is None else (previous.manifest.sequence or 0) + 1,
+            sequence=plan.sequence,
             previous_sha256=None if previous is None else previous.sha256,
             extensions=tuple(manifest.Extension(e.name, e.version) for e in plan.facts.extensions),
             roles=tuple(plan.facts.roles),
@@ -282,6 +318,7 @@ def back_up(
         held.check()
         _require_unmoved(plan, database, store=store)
         store.put(layout.latest_key(database.prefix), data)
+        warnings = [*plan.warnings, *_record(plan, made, data, admin=admin, options=options)]
     details = {
         "key": made.key,
         "manifest": own_key,
@@ -292,10 +329,36 @@ def back_up(
         "rows": made.rows,
         "sequence": made.sequence,
         "signed": made.signature is not None,
+        "previous": None if plan.previous is None else plan.previous.key,
+        "previous_signed_by": plan.previous_signed_by,
         "duration_seconds": made.duration_seconds,
-        "warnings": list(plan.warnings),
+        "warnings": warnings,
     }
     return outcome.Outcome(database.name, BACKED_UP, details)
+
+
+def _record(
+    plan: BackupPlan, made: manifest.Manifest, data: bytes, *, admin: Connection, options: BackupOptions
+) -> t.Iterator[str]:
+    """Record in the cluster that the backup has become the latest one; a failure is a warning: the backup is good."""
+    if plan.cluster.in_recovery:
+        return
+    signer = options.signer
+    try:
+        state.record_backup(
+            admin,
+            state.BackupRecord(
+                database=plan.database,
+                location=plan.location,
+                sequence=plan.sequence,
+                manifest_sha256=manifest.digest(data),
+                key=made.key,
+                created_at=made.created_at,
+                signed_by=None if signer is None else dataclasses.asdict(signer.signed),
+            ),
+        )
+    except PostgresError as exc:
+        yield f"the backup is good, but the cluster could not record it: {exc}"
 
 
 def _require_unmoved(plan: BackupPlan, database: Database, *, store: Store) -> None:
@@ -303,7 +366,12 @@ def _require_unmoved(plan: BackupPlan, database: Database, *, store: Store) -> N
 
     :raises BackupRefused: where somebody has moved it.
     """
-    now = catalogue.read_latest(store, database.prefix)
+    try:
+        now = catalogue.read_latest(store, database.prefix)
+    except ManifestError:
+        if plan.latest_sha256 == "":
+            return
+        raise
     if now is None or now.sha256 == plan.latest_sha256:
         return
     raise BackupRefused(

@@ -12,7 +12,7 @@ import datetime
 import typing as t
 
 from .domain import layout, manifest
-from .errors import ManifestError, NotFound
+from .errors import ManifestError, NotFound, TooLarge
 from .printing import printable_name
 from .stores.base import Store
 
@@ -41,12 +41,20 @@ class Found:
         return layout.locate(self.manifest.key)
 
 
+def location(store: Store, prefix: str) -> str:
+    """URL of *prefix*; it ends with ``/``."""
+    return store.url(layout.latest_key(prefix))[: -len(layout.LATEST)]
+
+
 def read_manifest(store: Store, key: str) -> Found:
     """Read and check one manifest.
 
     :raises NotFound: only where the store says that there is none; any other answer is its own error.
     """
-    data = store.get(key, limit=manifest.MAX_BYTES)
+    try:
+        data = store.get(key, limit=manifest.MAX_BYTES)
+    except TooLarge as exc:
+        raise ManifestError(f"{store.url(key)} is not a manifest", cause=exc.message, hint=exc.hint) from None
     try:
         parsed = manifest.parse(data)
     except ManifestError as exc:
@@ -64,11 +72,11 @@ def read_latest(store: Store, prefix: str) -> Found | None:
         return None
 
 
-def newer(store: Store, prefix: str, *, than: datetime.datetime | None) -> t.Iterator[Found]:
-    """The immutable manifests under *prefix* that are newer by their keys, newest first.
+def newer(store: Store, prefix: str, *, than: datetime.datetime | None) -> list[tuple[datetime.datetime, str]]:
+    """Moments and keys of the immutable manifests under *prefix* that are newer by their keys, newest first.
 
-    None that can't be read, or that is another backup's than its key says: anybody can copy an old one.  There are some
-    where a backup was ended before it moved latest, and where somebody has moved it back.
+    There are some where a backup was ended before it moved latest, and where somebody has moved it back.  One listing
+    is read, and none of the manifests: anyone with write access to the store can leave any number of them.
 
     :param than: ``None``: all of them.
     """
@@ -76,13 +84,18 @@ def newer(store: Store, prefix: str, *, than: datetime.datetime | None) -> t.Ite
         info.key: layout.moment_of(info.key) for info in store.list(prefix) if info.key.endswith(layout.MANIFEST_SUFFIX)
     }
     dated = [(moment, key) for key, moment in moments.items() if moment is not None and "/" not in key[len(prefix) :]]
-    for moment, key in sorted(dated, reverse=True):
-        if than is not None and moment <= than:
-            return
-        with contextlib.suppress(ManifestError, NotFound):
-            found = read_manifest(store, key)
-            if layout.manifest_key(found.location.key) == key:
-                yield found
+    return sorted(((moment, key) for moment, key in dated if than is None or moment > than), reverse=True)
+
+
+def read_immutable(store: Store, key: str) -> Found:
+    """Read one of the manifests that stand beside dumps.
+
+    :raises ManifestError: also where it is another backup's than its key says: anybody can copy an old one.
+    """
+    found = read_manifest(store, key)
+    if layout.manifest_key(found.location.key) != key:
+        raise ManifestError(f"{store.url(key)} is the manifest of another backup")
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -165,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--database", metavar="NAME", action="append", help="only this one; may be given several times")
     sub.add_argument("--jobs", metavar="N", type=int, help="databases at the same time (default: DB_BACKUP_JOBS, or 1)")
-    sub.add_argument("--take-over", action="store_true", help="go on with a history that another cluster began")
+    sub.add_argument("--take-over", action="store_true", help="go on under a prefix that is another cluster's")
     sub.add_argument("--dry-run", action="store_true", help="say what would be done, and whether it may be done")
 
     sub = command(

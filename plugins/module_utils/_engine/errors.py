@@ -148,6 +148,10 @@ class Unreachable(StoreError):
     """No answer: name resolution, connection, TLS or time-out.  Never to be read as absence."""
 
 
+class TooLarge(StoreError):
+    """The object has more bytes than one of its kind may have."""
+
+
 class AlreadyExists(StoreError):
     """A create-only write found something under its key."""
 

@@ -14,7 +14,7 @@ import time
 import typing as t
 
 from . import archive, authenticity, catalogue, outcome
-from .domain import dumptext, layout, manifest, names
+from .domain import dumptext, layout, lineage, manifest, names
 from .domain.databases import Database
 from .domain.restoring import REFUSE, REPLACE, RestoreOptions
 from .domain.secret import Secret
@@ -251,6 +251,7 @@ def plan_restore(request: Request, *, admin: Connection, settings: ConnectionSet
             warnings.append(
                 f"the backup is of PostgreSQL {theirs}, this server is {ours}: what only {theirs} knows fails"
             )
+        warnings += _rolled_back(choice, request.database.name, admin=admin)
         if said.database not in (None, request.database.name):
             warnings.append(f"the backup is of the database {said.database!r}")
     return RestorePlan(
@@ -264,6 +265,30 @@ def plan_restore(request: Request, *, admin: Connection, settings: ConnectionSet
         replaces=_replaced(admin, request.database.name, settings),
         warnings=tuple(warnings),
     )
+
+
+def _rolled_back(choice: Choice, name: str, *, admin: Connection) -> t.Iterator[str]:
+    """Warnings about a latest backup with a lower number than the cluster has recorded: that is not rolled back."""
+    if choice.found is None or not choice.found.key.endswith(layout.LATEST):
+        return
+    said = choice.found.manifest
+    location = catalogue.location(choice.found.store, choice.found.key[: -len(layout.LATEST)])
+    latest = lineage.link(said, choice.found.sha256, choice.signed_by)
+    made = state.last_backup(admin, name, location=location)
+    if made is not None and latest.sequence < made.sequence:
+        yield (
+            f"latest is {latest.number}, but this cluster has made number {made.sequence} there "
+            f"({printable(made.key)}): latest was rolled back"
+        )
+    record = state.database_record(admin, name)
+    source = None if record is None else record.restored_from
+    if source is None or not source.url.startswith(location):
+        return
+    if latest.sequence < (source.sequence or 0):
+        yield (
+            f"latest is {latest.number}, but the database was restored from number {source.sequence} of "
+            f"{source.created_at} ({printable(source.key)}): latest was rolled back"
+        )
 
 
 def _replaced(admin: Connection, name: str, settings: ConnectionSettings) -> Replaced | None:
@@ -558,6 +583,7 @@ class _Restore:
                     created_at=None if made is None else made.strftime("%Y-%m-%dT%H:%M:%SZ"),
                     manifest_sha256=None if found is None else found.sha256,
                     system_identifier=None if found is None else found.manifest.system_identifier,
+                    sequence=found.manifest.sequence if found is not None and self.choice.proven else None,
                 ),
             )
             # Not before: what the replaced database had for the role is carried over in this transaction.

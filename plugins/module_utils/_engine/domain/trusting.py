@@ -348,13 +348,21 @@ def misplaced(said: Manifest, *, key: str, url: str, database: Database) -> Trus
 # Warnings -----------------------------------------------------------------------------------------------------------
 
 
-def behind(said: Manifest, newer: Manifest) -> str:
-    """What is to be said of a latest manifest beside which there is a *newer* one."""
-    numbers = [f"number {one.sequence or 0} of {one.created_at:%Y-%m-%dT%H:%M:%SZ}" for one in (said, newer)]
-    return (
-        f"latest is {numbers[0]}, but there is {numbers[1]}: latest was rolled back, or a backup was ended before it "
-        f"moved latest; to restore the newer one name {newer.key}"
-    )
+def strange(keys: t.Sequence[str], *, unread: int) -> str:
+    """The warning about manifests beside the latest one that are not believed.
+
+    :param keys: their own keys.
+    :param unread: how many more there are.
+    """
+    parts = []
+    if keys:
+        parts.append(
+            f"{len(keys)} newer manifests are unreadable, or not signed by a host whose backups are accepted, the "
+            f"newest of them {printable(max(keys))}"
+        )
+    if unread:
+        parts.append(f"{unread} more were not read, so a newer backup may be among them")
+    return "; ".join(parts) + ": anyone with write access to the store can leave these"
 
 
 def aged(said: Manifest, *, now: datetime.datetime, limit: datetime.timedelta | None) -> str | None:

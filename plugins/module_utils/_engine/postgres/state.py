@@ -143,11 +143,6 @@ class DatabaseRecord:
     since: datetime.datetime
     dropped: dict[str, t.Any] | None = None
 
-    @property
-    def restored_from_sha256(self) -> str | None:
-        """SHA-256 of the manifest that the database was restored from, where one was read."""
-        return None if self.restored_from is None else self.restored_from.manifest_sha256
-
 
 @dataclasses.dataclass(frozen=True)
 class BackupRecord:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ..errors import StoreError
+from ..errors import StoreError, TooLarge
 
 if t.TYPE_CHECKING:
     import datetime
@@ -126,7 +126,7 @@ class Store(t.Protocol):
         """
 
     def get(self, key: str, *, limit: int) -> bytes:
-        """The whole object.  Raises StoreError if it is larger than *limit* bytes."""
+        """The whole object.  Raises TooLarge if it is larger than *limit* bytes."""
 
     def open(self, key: str) -> ObjectReader:
         """Begin to read the object."""
@@ -197,9 +197,9 @@ def check_key(key: str) -> None:
 
 
 def read_all(reader: ObjectReader, *, limit: int) -> bytes:
-    """Everything that *reader* gives; raises StoreError before reading if that is more than *limit* bytes."""
+    """Everything that *reader* gives; raises TooLarge before reading if that is more than *limit* bytes."""
     if reader.size > limit:
-        raise StoreError(
+        raise TooLarge(
             f"{reader.info.key!a} is {reader.size} bytes long, more than the {limit} bytes it may have",
             stage="download",
             hint="this is no object of the expected kind; look at it by hand",

@@ -13,6 +13,7 @@ import typing as t
 
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine import catalogue
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import manifest as domain_manifest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ManifestError, NotFound
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
@@ -122,3 +123,37 @@ def test_only_what_the_store_calls_absent_is_absent(store: Store) -> None:
         catalogue.read_latest(t.cast(Store, Refusing()), "db/app/")
     with pytest.raises(NotFound):
         catalogue.read_manifest(store, "db/app/latest-dump.json")
+
+
+def test_a_prefix_has_a_url_that_no_other_begins_with(store: Store) -> None:
+    place = catalogue.location(store, "db/app/")
+    assert place.endswith("/db/app/")
+    assert store.url("db/app/20260101T000000Z.sql.gz.age").startswith(place)
+    assert not store.url("db/apple/20260101T000000Z.sql.gz.age").startswith(place)
+
+
+def test_newer_manifests_are_listed_and_not_read(store: Store) -> None:
+    for key in (f"{OLD}.manifest.json", f"{NEW}.manifest.json", "db/app/20260103T000000Z.manifest.json"):
+        store.put(key, b"junk")
+    put(store, f"{NEW}.sql.gz.age", "db/app/deeper/20260104T000000Z.manifest.json", "db/app/x.manifest.json")
+    moments = [datetime.datetime(2026, 1, day, tzinfo=datetime.timezone.utc) for day in (1, 2, 3)]
+    listed = catalogue.newer(store, "db/app/", than=moments[0])
+    assert listed == [(moments[2], "db/app/20260103T000000Z.manifest.json"), (moments[1], f"{NEW}.manifest.json")]
+    assert [moment for moment, _key in catalogue.newer(store, "db/app/", than=None)] == moments[::-1]
+    assert catalogue.newer(store, "db/app/", than=moments[2]) == []
+
+
+def test_a_manifest_beside_a_dump_is_that_dumps(store: Store) -> None:
+    store.put(f"{NEW}.manifest.json", manifest(f"{NEW}.sql.gz.age"))
+    assert catalogue.read_immutable(store, f"{NEW}.manifest.json").manifest.key == f"{NEW}.sql.gz.age"
+    store.put(f"{OLD}.manifest.json", manifest(f"{NEW}.sql.gz.age"))
+    with pytest.raises(ManifestError, match="of another backup"):
+        catalogue.read_immutable(store, f"{OLD}.manifest.json")
+
+
+def test_what_is_too_large_is_no_manifest_and_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = manifest(f"{NEW}.sql.gz.age")
+    store.put("db/app/latest-dump.json", data)
+    monkeypatch.setattr(domain_manifest, "MAX_BYTES", len(data) - 1)
+    with pytest.raises(ManifestError, match="is not a manifest"):
+        catalogue.read_latest(store, "db/app/")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The infrazero.database contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whose history a prefix holds."""
+"""Which backup the next one follows."""
 
 from __future__ import annotations
 
@@ -11,87 +11,254 @@ import typing as t
 
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import lineage
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.lineage import Known, Latest, Link
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.manifest import Manifest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trusting import Signed
 
 MOMENT = datetime.datetime(2026, 1, 31, tzinfo=datetime.timezone.utc)
-
-
-def manifest(system_identifier: str | None) -> Manifest:
-    return Manifest("db/app/20260131T000000Z.sql.gz.age", "0" * 64, MOMENT, system_identifier=system_identifier)
-
-
 EARLIER = MOMENT - datetime.timedelta(days=1)
 LATER = MOMENT + datetime.timedelta(days=1)
+#: What nobody can have counted up to.
+POISON = 2**53 - 2
+DB1 = Signed("db1", "SHA256:x")
+
+
+def latest(
+    standing: str = lineage.BELIEVED,
+    *,
+    sequence: int | None = 5,
+    system: str | None = "1",
+    at: datetime.datetime = MOMENT,
+    sha256: str = "latest",
+) -> Latest:
+    said = Manifest(
+        "db/app/latest.sql.age", "0" * 64, at, schema_version=1, system_identifier=system, sequence=sequence
+    )
+    return Latest(standing, sha256, said, reason="somebody's")
+
+
+PLAIN = Latest(
+    lineage.UNSIGNED, "latest", Manifest("db/app/older-tool.sql.age", "0" * 64, MOMENT), reason="an older tool's"
+)
+JUNK = Latest(lineage.UNREADABLE, "", reason="junk")
+
+
+def link(sequence: int, sha256: str = "", *, system: str = "1", at: datetime.datetime = MOMENT) -> Link:
+    return Link(sequence, sha256 or f"number {sequence}", f"db/app/{sequence}.sql.age", at, system, DB1)
+
+
+def known(**changes: t.Any) -> Known:
+    return Known(system_identifier="1", **changes)
+
+
+def decided(
+    found: Latest | None, newer: t.Sequence[Link], facts: Known, *, take_over: bool = False
+) -> tuple[int, str | None]:
+    """Number of the next backup and the hash that it follows; it is not refused."""
+    decision = lineage.decide(found, newer, facts, take_over=take_over)
+    assert take_over or decision.refusal is None, decision
+    previous = decision.previous
+    return (1, None) if previous is None else (previous.sequence + 1, previous.sha256)
+
+
+def refusal(found: Latest | None, newer: t.Sequence[Link], facts: Known) -> str:
+    decision = lineage.decide(found, newer, facts)
+    assert decision.refusal is not None, decision
+    assert decision.previous is None
+    # Taking over always ends it, and says what was taken over.
+    taken = lineage.decide(found, newer, facts, take_over=True)
+    assert taken.warnings[0].startswith(f"taken over: {decision.refusal}")
+    assert taken.previous is None or taken.previous.sequence < 2**31
+    return decision.refusal
+
+
+# What is believed ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("identifier", "restored_from", "made_empty_at", "reason"),
+    ("found", "newer", "facts", "number", "follows"),
     [
-        pytest.param("1", None, None, None, id="our own history"),
-        pytest.param("1", None, EARLIER, None, id="our own history, of a database that began empty"),
+        pytest.param(None, [], known(), 1, None, id="an empty prefix"),
+        pytest.param(latest(), [], known(), 6, "latest", id="our own history"),
+        pytest.param(latest(sequence=None, system=None), [], known(), 1, "latest", id="an older tool's, unchecked"),
+        pytest.param(latest(), [], known(made_empty_at=EARLIER), 6, "latest", id="of a database that began empty"),
         pytest.param(
-            "1", None, LATER, "created empty", id="our own history, of a database that was dropped and made anew"
+            latest(),
+            [],
+            known(made_empty_at=MOMENT + datetime.timedelta(milliseconds=900)),
+            6,
+            "latest",
+            id="same second",
         ),
-        pytest.param("1", None, MOMENT + datetime.timedelta(milliseconds=900), None, id="in the same second"),
-        pytest.param("2", "theirs", None, None, id="another cluster's, restored from exactly that backup"),
-        pytest.param("2", "older", None, "another cluster", id="another cluster's, which went on after our restore"),
-        pytest.param("2", None, None, "another cluster", id="another cluster's"),
-        pytest.param("2", None, EARLIER, "another cluster", id="another cluster's, and newer than our empty one"),
-        pytest.param("2", None, LATER, "created empty", id="another cluster's, and ours is empty"),
-        pytest.param(None, None, LATER, "created empty", id="an older tool's, and ours was made empty"),
-        pytest.param(None, None, None, None, id="an older tool's, of a cluster that we did not bootstrap"),
-        pytest.param(None, "theirs", None, None, id="an older tool's, restored from it"),
+        pytest.param(latest(), [], known(recorded=link(5, "latest")), 6, "latest", id="as the cluster has recorded"),
+        pytest.param(latest(), [], known(recorded=link(3)), 6, "latest", id="a cluster that was rolled back"),
+        pytest.param(
+            latest(system="2"), [], known(restored=link(5, "latest", system="2")), 6, "latest", id="restored from it"
+        ),
+        pytest.param(
+            latest(system="2", at=EARLIER),
+            [],
+            known(restored=Link(0, "latest", "k"), made_empty_at=MOMENT),
+            6,
+            "latest",
+            id="restored from it, by a host of 0.1",
+        ),
+        pytest.param(latest(), [link(6)], known(), 7, "number 6", id="one was killed before it moved latest"),
+        pytest.param(None, [link(1)], known(), 2, "number 1", id="the very first was killed"),
     ],
 )
-def test_who_may_go_on(
-    identifier: str | None, restored_from: str | None, made_empty_at: datetime.datetime | None, reason: str | None
+def test_the_next_follows_what_is_believed(
+    found: Latest | None, newer: list[Link], facts: Known, number: int, follows: str | None
 ) -> None:
-    found = lineage.fault(
-        manifest(identifier),
-        previous_sha256="theirs",
-        system_identifier="1",
-        restored_from_sha256=restored_from,
-        made_empty_at=made_empty_at,
-    )
-    assert found is None if reason is None else reason in (found or "")
-
-
-def test_an_empty_prefix_is_anybodys() -> None:
-    assert (
-        lineage.fault(
-            None, previous_sha256=None, system_identifier="1", restored_from_sha256="gone", made_empty_at=LATER
-        )
-        is None
-    )
-
-
-def test_a_number_that_nobody_can_have_reached_is_refused_not_counted_on() -> None:
-    planted = dataclasses.replace(manifest("1"), sequence=2**53)
-    found = lineage.fault(
-        planted, previous_sha256="theirs", system_identifier="1", restored_from_sha256="theirs", made_empty_at=None
-    )
-    assert found is not None and "nobody can have made" in found
-    said = dataclasses.replace(planted, database="app")
-    assert not lineage.goes_on(said, None, database="app", system_identifier="1")
+    assert decided(found, newer, facts) == (number, follows)
 
 
 @pytest.mark.parametrize(
-    ("changes", "ours"),
+    ("found", "facts", "reason"),
     [
-        ({}, True),
-        ({"database": "other"}, False),
-        ({"system_identifier": "2"}, False),
-        ({"sequence": None}, False),
-        ({"system_identifier": None}, False),
-        ({"sequence": 2}, False),
+        pytest.param(latest(), known(made_empty_at=LATER), "created empty", id="dropped and made anew"),
+        pytest.param(
+            latest(),
+            known(made_empty_at=LATER, recorded=link(5, at=EARLIER)),
+            "created empty",
+            id="recorded before that",
+        ),
+        pytest.param(latest(system="2"), known(), "another cluster", id="another cluster's"),
+        pytest.param(latest(system="2"), known(made_empty_at=EARLIER), "another cluster", id="ours is older and empty"),
+        pytest.param(
+            latest(system="2"), known(recorded=link(9)), "another cluster", id="and we have made backups, too"
+        ),
+        pytest.param(
+            latest(system="2"),
+            known(restored=link(4, "older", system="2")),
+            "another cluster",
+            id="it went on after that",
+        ),
+        pytest.param(
+            latest(system="2"),
+            known(restored=Link(0, "older", "k")),
+            "another cluster",
+            id="restored from an unproven one",
+        ),
+        pytest.param(latest(sequence=POISON), known(), "nobody can have counted", id="a poisoned number"),
+        pytest.param(
+            latest(sequence=POISON),
+            known(restored=link(4, "latest")),
+            "nobody can have counted",
+            id="also restored from",
+        ),
+        pytest.param(
+            latest(sequence=None, system=None), known(made_empty_at=LATER), "created empty", id="an older tool's"
+        ),
     ],
 )
-def test_whose_unfinished_backup_it_is(changes: dict[str, t.Any], ours: bool) -> None:
-    said = dataclasses.replace(manifest("1"), **{"database": "app", "sequence": 3, **changes})
-    latest = dataclasses.replace(manifest("1"), sequence=2)
-    assert lineage.goes_on(said, latest, database="app", system_identifier="1") is ours
+def test_a_history_that_is_not_ours_is_refused(found: Latest, facts: Known, reason: str) -> None:
+    assert reason in refusal(found, [], facts)
 
 
-def test_the_first_backup_of_all_may_be_unfinished() -> None:
-    said = dataclasses.replace(manifest("1"), database="app", sequence=1)
-    assert lineage.goes_on(said, None, database="app", system_identifier="1")
+def test_a_prefix_without_latest_is_still_somebodys() -> None:
+    assert "another cluster" in refusal(None, [link(9, system="2")], known())
+    assert decided(None, [link(9, system="2")], known(restored=link(9, "number 9", system="2"))) == (10, "number 9")
+    assert "created empty" in refusal(None, [link(9)], known(made_empty_at=LATER))
+
+
+def test_taking_over_goes_on_with_what_is_believed_and_begins_anew_with_the_rest() -> None:
+    assert decided(latest(system="2"), [], known(), take_over=True) == (6, "latest")
+    assert decided(latest(sequence=POISON), [], known(), take_over=True) == (1, None)
+    assert decided(latest(sequence=POISON), [link(POISON)], known(recorded=link(POISON)), take_over=True) == (1, None)
+    assert decided(latest(sequence=POISON), [], known(recorded=link(7)), take_over=True) == (8, "number 7")
+    assert decided(latest(lineage.FOREIGN, sequence=9), [], known(), take_over=True) == (1, None)
+    assert decided(JUNK, [link(4, system="2")], known(), take_over=True) == (5, "number 4")
+    (warning,) = lineage.decide(latest(lineage.FOREIGN), [], known(), take_over=True).warnings
+    assert "somebody's" in warning and "a new count begins with number 1" in warning
+
+
+# Roll-backs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "newer", "facts"),
+    [
+        pytest.param(latest(), [], known(recorded=link(9)), id="the cluster has recorded more"),
+        pytest.param(latest(), [link(7), link(9), link(8)], known(), id="the store shows more"),
+        pytest.param(latest(), [link(7)], known(recorded=link(9)), id="both do"),
+        pytest.param(latest(system="2"), [], known(restored=link(9, system="2")), id="the database is of a later one"),
+        pytest.param(
+            latest(system="2", sequence=4),
+            [],
+            known(restored=link(5, system="2"), recorded=link(9)),
+            id="to before that",
+        ),
+        pytest.param(
+            latest(at=EARLIER),
+            [],
+            known(recorded=link(9, at=MOMENT), made_empty_at=MOMENT),
+            id="to before the database",
+        ),
+        pytest.param(None, [], known(recorded=link(9)), id="latest was deleted"),
+    ],
+)
+def test_a_roll_back_is_named_and_not_followed(found: Latest | None, newer: list[Link], facts: Known) -> None:
+    assert decided(found, newer, facts) == (10, "number 9")
+    (warning,) = lineage.decide(found, newer, facts).warnings
+    assert "number 9 of 2026-01-31T00:00:00Z" in warning and "this backup is number 10" in warning
+    assert found is None or f"latest is number {found.manifest and found.manifest.sequence}" in warning
+
+
+def test_what_agrees_is_no_warning() -> None:
+    assert lineage.decide(latest(), [], known(recorded=link(5, "latest"), restored=link(4))).warnings == ()
+
+
+# What is not believed -----------------------------------------------------------------------------------------------
+
+UNSIGNED_OURS = latest(lineage.UNSIGNED, sequence=POISON, at=LATER)
+UNSIGNED_THEIRS = latest(lineage.UNSIGNED, sequence=POISON, system="2")
+FOREIGN = latest(lineage.FOREIGN, sequence=POISON)
+
+
+@pytest.mark.parametrize("found", [UNSIGNED_OURS, PLAIN])
+def test_an_unsigned_one_that_may_be_ours_is_passed_over(found: Latest) -> None:
+    assert decided(found, [], known()) == (1, None)
+    assert decided(found, [], known(recorded=link(9))) == (10, "number 9")
+    assert decided(found, [link(4), link(3)], known()) == (5, "number 4")
+    (warning,) = lineage.decide(found, [], known(recorded=link(9))).warnings
+    assert "passed over" in warning and found.reason in warning and "number 10" in warning
+
+
+@pytest.mark.parametrize("found", [UNSIGNED_THEIRS, FOREIGN, JUNK])
+def test_a_strange_one_is_refused_unless_we_know_that_we_were_here(found: Latest) -> None:
+    assert "not that of a backup which this host accepts" in refusal(found, [], known())
+    unsigned = dataclasses.replace(link(9), signed_by=None)
+    assert "not that of a backup" in refusal(found, [], known(recorded=unsigned))
+    assert "another cluster" in refusal(found, [link(9, system="2")], known())
+    for facts, newer in ((known(recorded=link(9)), []), (known(), [link(9)])):
+        assert decided(found, newer, facts) == (10, "number 9")
+        (warning,) = lineage.decide(found, newer, facts).warnings
+        assert "overwritten" in warning and found.reason in warning and "number 10" in warning
+
+
+def test_a_fresh_empty_database_follows_nothing() -> None:
+    for found in (latest(lineage.UNSIGNED), PLAIN, latest(lineage.FOREIGN)):
+        assert "created empty" in refusal(found, [], known(made_empty_at=LATER))
+        # Whatever time somebody has given his own, a good one that is there counts.
+        later = dataclasses.replace(
+            found, manifest=found.manifest and dataclasses.replace(found.manifest, created_at=LATER)
+        )
+        assert "created empty" in refusal(later, [link(9)], known(made_empty_at=LATER))
+        since = known(made_empty_at=EARLIER, recorded=link(9))
+        assert decided(found, [], since) == (10, "number 9")
+
+
+def test_what_the_operator_has_chosen_is_a_beginning_but_its_number_is_not_believed() -> None:
+    chosen = Link(0, "latest", "k", system_identifier="2")
+    for found in (UNSIGNED_THEIRS, FOREIGN, PLAIN, UNSIGNED_OURS):
+        assert decided(found, [], known(restored=chosen)) == (1, "latest")
+        assert decided(found, [], known(restored=chosen, recorded=link(3))) == (4, "number 3")
+        (warning,) = lineage.decide(found, [], known(restored=chosen)).warnings
+        assert "restored from" in warning
+
+
+def test_names_in_warnings_are_printable() -> None:
+    evil = dataclasses.replace(link(9), key="db/app/\x1b[2J\n.sql")
+    (warning,) = lineage.decide(latest(), [evil], known()).warnings
+    assert warning.isprintable()

@@ -132,11 +132,11 @@ def test_the_age_of_the_latest_backup() -> None:
     assert early is not None and "clock" in early
 
 
-def test_a_sequence_that_goes_back_names_both() -> None:
-    later = said(sequence=7, created_at=NOW, key="db/shop/20260201T000000Z.sql.gz.age")
-    text = trusting.behind(SAID, later)
-    assert "number 5 of 2026-01-31T03:20:00Z" in text and "number 7 of 2026-02-01T00:00:00Z" in text
-    assert later.key in text
+def test_what_anyone_can_leave_in_the_store_is_one_warning() -> None:
+    text = trusting.strange(["db/shop/1", "db/shop/3\x1b[2J\n", "db/shop/2"], unread=0)
+    assert "3 newer manifests" in text and "db/shop/3?[2J?:" in text and "write access" in text
+    assert "1480 more were not read" in trusting.strange(["k"], unread=1480)
+    assert trusting.strange([], unread=1).startswith("1 more")
 
 
 def test_lines_of_keys_as_inventories_have_them() -> None:
