@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 import typing as t
@@ -139,10 +140,12 @@ def _race(trial: Trial) -> None:
 
 def _held(trial: Trial) -> None:
     conn = trial.world.connect()
-    trial.heals(conn.close)
     with conn.cursor() as cursor:
         cursor.execute("SET application_name = 'infrazero.database backup small'")
-        cursor.execute("SELECT pg_advisory_lock(%s)", (lock.lock_key(trial.live.name),))
+    held = contextlib.ExitStack()
+    held.callback(conn.close)
+    held.enter_context(lock.database_lock(conn, trial.live.name))
+    trial.heals(held.close)
     trial.happened()
 
 

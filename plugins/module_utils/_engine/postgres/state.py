@@ -35,14 +35,17 @@ RESTORED = "restored"
 EMPTY = "empty"
 SKIPPED = "skipped"
 
-#: Serialises those who make the tables: CREATE ... IF NOT EXISTS by two at once fails in one of them.
-_MAKER_LOCK = 0x696E6672617A65  # "infraze" in ASCII
-
-_TABLES = """
-SELECT pg_catalog.pg_advisory_xact_lock(%(lock)s);
+#: Makes the schema; to be followed by the statements that make tables in it, in the same query or transaction.  CREATE
+#: ... IF NOT EXISTS by two at once fails in one of them, so they take turns.  Nobody but a superuser can lock a system
+#: catalog in this mode, so a tenant can't hold them up.
+SCHEMA = """
+LOCK TABLE pg_catalog.pg_namespace IN SHARE UPDATE EXCLUSIVE MODE;
 CREATE SCHEMA IF NOT EXISTS infrazero;
 REVOKE ALL ON SCHEMA infrazero FROM PUBLIC;
 COMMENT ON SCHEMA infrazero IS 'State of infrazero.database: bootstraps, restores and what databases came from';
+"""
+
+_TABLES = """
 CREATE TABLE IF NOT EXISTS infrazero.version (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     version integer NOT NULL
@@ -206,7 +209,7 @@ def ensure(conn: Connection) -> None:
     if found is None or found < VERSION:
         with translated("could not make the schema infrazero", stage="state"), conn.cursor() as cursor:
             # One query, and so one transaction also for a session in autocommit.
-            cursor.execute(_TABLES, {"lock": _MAKER_LOCK, "version": VERSION})
+            cursor.execute(SCHEMA + _TABLES, {"version": VERSION})
         found = _version(conn)
     if found is None or found > VERSION:
         raise PostgresError(

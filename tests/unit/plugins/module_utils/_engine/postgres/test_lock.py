@@ -4,17 +4,19 @@
 
 from __future__ import annotations
 
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.lock import lock_key
+import re
+
+from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.lock import lock_table
 from hypothesis import given
 from hypothesis import strategies as st
 
 
-def test_key_stays_the_same_in_every_release():
+def test_the_table_stays_the_same_in_every_release():
     # Hosts with different releases of this collection must meet in the same lock.
-    assert lock_key("app") == -6774175042038002857
-    assert lock_key("App") != lock_key("app")
+    assert lock_table("app") == "lock_a1fd4bb0bd020b579bd3df9b29bb6465"
+    assert lock_table("App") != lock_table("app")
 
 
 @given(st.text(min_size=1))
-def test_key_fits_into_a_bigint(name):
-    assert -(2**63) <= lock_key(name) < 2**63
+def test_the_name_of_the_table_needs_no_quotes_and_is_never_cut(name):
+    assert re.fullmatch(r"lock_[0-9a-f]{32}", lock_table(name))
