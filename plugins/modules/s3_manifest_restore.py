@@ -121,6 +121,14 @@ options:
     type: str
     choices: [terminate, refuse]
     default: terminate
+  public_connect:
+    description:
+      - Let every role of the cluster connect to the restored database, where every role could connect to the one that
+        it replaces (the privilege C(CONNECT) of C(PUBLIC)). Otherwise that privilege is left out, with a warning.
+      - Privileges of named roles are always kept.
+    type: bool
+    default: false
+    version_added: 0.2.0
   extensions:
     description:
       - Extensions that the administrator makes for a dump, besides trusted ones and those known to be harmless.
@@ -363,6 +371,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         strategy=params["strategy"],
         keep_replaced=restoring.keep_replaced(params["keep_replaced"], name="keep_replaced"),
         on_connections=params["on_connections"],
+        public_connect=params["public_connect"],
         extensions=frozenset(params["extensions"]),
         protected_roles=frozenset(database.user for database in listed.entries),
         trust=dataclasses.replace(
@@ -418,6 +427,7 @@ def main() -> t.NoReturn:
             "choices": [restoring.TERMINATE, restoring.REFUSE],
             "default": restoring.TERMINATE,
         },
+        public_connect={"type": "bool", "default": False},
         extensions={"type": "list", "elements": "str", "default": []},
         trust={"type": "str", "choices": [trusting.SIGNED, trusting.UNSIGNED], "default": trusting.Trust.mode},
         max_age={"type": "float", "default": 48},

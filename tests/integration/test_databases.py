@@ -264,6 +264,29 @@ def test_a_locale_provider_that_this_server_has_not(admin):
     assert existing(admin) == set()
 
 
+def test_a_closed_stage_has_no_way_in(cluster, admin):
+    """Neither for the throwaway role nor for whom it has let in, or who is in already."""
+    run(admin, f"CREATE ROLE shop LOGIN PASSWORD 'x'; CREATE ROLE {LOADER}_friend LOGIN PASSWORD 'x'")
+    password = databases.create_loader_role(admin, LOADER)
+    databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=Creation())
+    run(admin, f"GRANT {LOADER} TO shop; GRANT CONNECT ON DATABASE shop__restore_t1 TO {LOADER}_friend")
+    credentials = [(LOADER, password), ("shop", Secret("x")), (f"{LOADER}_friend", Secret("x"))]
+
+    def log_in(user, secret):
+        return connect(cluster.settings, database="shop__restore_t1", user=user, password=secret)
+
+    inside = [log_in(*credential) for credential in credentials]
+    with contextlib.closing(connect(cluster.settings, database="shop__restore_t1")) as stage:
+        databases.close_stage(stage, "shop__restore_t1")
+        assert rows(stage, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()") == [(1,)]
+    for session in inside:
+        with pytest.raises(psycopg2.OperationalError):
+            run(session, "SELECT 1")
+    for credential in credentials:
+        with pytest.raises(ConnectionFailed, match="permission denied for database"):
+            log_in(*credential)
+
+
 # Carrying over ------------------------------------------------------------------------------------------------------
 
 CATALOG = """
@@ -368,9 +391,8 @@ def test_a_database_that_is_not_there_has_no_settings(admin):
 
 
 def swapped(admin, helper, record=lambda _kept: None, **options):
-    return databases.swap(
-        admin, helper, database="shop", stage="shop__restore_t1", keep_as="shop__replaced_t1", record=record, **options
-    )
+    names_ = {"database": "shop", "stage": "shop__restore_t1", "keep_as": "shop__replaced_t1", "owner": "postgres"}
+    return databases.swap(admin, helper, record=record, **{**names_, **options})
 
 
 def test_the_stage_takes_the_place_and_the_old_one_is_kept(cluster, admin, helper):
@@ -379,7 +401,12 @@ def test_the_stage_takes_the_place_and_the_old_one_is_kept(cluster, admin, helpe
     run(admin, "CREATE TABLE IF NOT EXISTS public.swaps (name text); TRUNCATE public.swaps")
     run(admin, "ALTER DATABASE shop CONNECTION LIMIT 9; COMMENT ON DATABASE shop IS 'the shop'")
     before = databases.capture(admin, "shop")
-    result = swapped(admin, helper, record=lambda _kept: run(admin, "INSERT INTO public.swaps VALUES ('shop')"))
+    result = swapped(
+        admin,
+        helper,
+        record=lambda _kept: run(admin, "INSERT INTO public.swaps VALUES ('shop')"),
+        public_connect=True,
+    )
     assert result == databases.SwapResult(kept="shop__replaced_t1", sessions=(), warnings=())
     assert existing(admin) == {"shop", "shop__replaced_t1"}
     assert (which(cluster, "shop"), which(cluster, "shop__replaced_t1")) == ("new", "old")
@@ -387,6 +414,63 @@ def test_the_stage_takes_the_place_and_the_old_one_is_kept(cluster, admin, helpe
     assert databases.capture(admin, "shop__replaced_t1") == before
     assert rows(admin, "SELECT name FROM public.swaps") == [("shop",)]
     run(admin, "DROP TABLE public.swaps")
+
+
+def test_the_new_database_changes_hands_in_the_swap(cluster, admin, helper):
+    """Until the commit the stage is the administrator's; privileges of the old owner are the new one's then."""
+    run(admin, "CREATE ROLE before; CREATE ROLE after; CREATE ROLE reader")
+    make(cluster, "shop", "old")
+    make(cluster, "shop__restore_t1", "new")
+    run(admin, "ALTER DATABASE shop OWNER TO before; GRANT CONNECT ON DATABASE shop TO reader")
+    stage = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'shop__restore_t1'"
+
+    def fails(_kept):
+        assert rows(helper, stage) == [("postgres",)]
+        raise EngineError("the record failed")
+
+    with pytest.raises(EngineError, match="the record failed"):
+        swapped(admin, helper, owner="after", record=fails)
+    assert rows(admin, stage) == [("postgres",)]
+    swapped(admin, helper, owner="after")
+    found = databases.capture(admin, "shop")
+    assert found.owner == "after"
+    assert {(entry.grantor, entry.grantee, entry.privilege) for entry in found.privileges} == {
+        *(("after", "after", privilege) for privilege in ("CREATE", "CONNECT", "TEMPORARY")),
+        ("after", "reader", "CONNECT"),
+        ("after", None, "TEMPORARY"),
+    }
+    assert databases.capture(admin, "shop__replaced_t1").owner == "before"
+
+
+def public_privileges(admin, database):
+    return {entry.privilege for entry in databases.capture(admin, database).privileges if entry.grantee is None}
+
+
+def test_public_gets_its_connect_back_only_where_that_is_asked_for(cluster, admin, helper):
+    run(admin, "CREATE ROLE monitoring")
+    make(cluster, "shop", "old")
+    make(cluster, "shop__restore_t1", "new")
+    run(admin, "GRANT CONNECT ON DATABASE shop TO monitoring")
+    (warning,) = swapped(admin, helper).warnings
+    assert "CONNECT of PUBLIC on 'shop' was left out" in warning and "GRANT CONNECT ON DATABASE" in warning
+    assert public_privileges(admin, "shop") == {"TEMPORARY"}
+    assert rows(admin, "SELECT has_database_privilege('monitoring', 'shop', 'CONNECT')") == [(True,)]
+    # Once: what is replaced next has no such privilege.
+    make(cluster, "shop__restore_t1", "newer")
+    assert swapped(admin, helper, keep_as="shop__replaced_t2", public_connect=True).warnings == ()
+    assert public_privileges(admin, "shop") == {"TEMPORARY"}
+    # Asked for, and there.
+    run(admin, "GRANT CONNECT ON DATABASE shop TO PUBLIC")
+    make(cluster, "shop__restore_t1", "newest")
+    assert swapped(admin, helper, keep_as="shop__replaced_t3", public_connect=True).warnings == ()
+    assert public_privileges(admin, "shop") == {"TEMPORARY", "CONNECT"}
+
+
+def test_public_gets_nothing_where_there_is_no_old_database(admin, helper):
+    databases.create_loader_role(admin, LOADER)
+    databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=Creation())
+    swapped(admin, helper, public_connect=True)
+    assert public_privileges(admin, "shop") == set()
 
 
 def test_a_setting_made_while_the_restore_ran_is_not_lost(cluster, admin, helper):
@@ -437,7 +521,13 @@ def test_a_killed_swap_leaves_the_old_database_open_in_its_place(cluster, admin,
 
     with pytest.raises(PostgresError):
         databases.swap(
-            own, helper, database="shop", stage="shop__restore_t1", keep_as="shop__replaced_t1", record=killed
+            own,
+            helper,
+            database="shop",
+            stage="shop__restore_t1",
+            keep_as="shop__replaced_t1",
+            owner="postgres",
+            record=killed,
         )
     assert existing(admin) == {"shop", "shop__restore_t1"}
     assert (which(cluster, "shop"), which(cluster, "shop__restore_t1")) == ("old", "new")
@@ -551,7 +641,7 @@ def test_what_replicates_is_told(cluster, admin, helper):
     make(cluster, "shop", "old")
     make(cluster, "shop__restore_t1", "new")
     cluster.psql("CREATE SUBSCRIPTION feed CONNECTION 'dbname=none' PUBLICATION p WITH (connect = false)", "shop")
-    warnings = swapped(admin, helper).warnings
+    warnings = swapped(admin, helper, public_connect=True).warnings
     assert warnings == (
         "subscription 'feed' stays with the replaced database 'shop__replaced_t1' and goes on filling it",
     )
@@ -588,7 +678,7 @@ def test_swapping_under_a_hail_of_connections(cluster, admin, helper):
             make(cluster, "stage", str(number))
             kept = f"shop__replaced_{number}"
             result = databases.swap(
-                admin, helper, database="shop", stage="stage", keep_as=kept, record=lambda _kept: None
+                admin, helper, database="shop", stage="stage", keep_as=kept, owner="pooler", record=lambda _kept: None
             )
             assert result.kept == kept
             # Somebody has seen the new one before the next takes its place.
@@ -640,7 +730,9 @@ def test_names_that_need_quoting(cluster, admin, helper):
         stage, kept = (names.stage_name(database, restore_id), names.replaced_name(database, restore_id))
         databases.create_loader_role(admin, names.loader_role(restore_id))
         databases.create_stage(admin, stage, loader=names.loader_role(restore_id), like=Creation())
-        databases.swap(admin, helper, database=database, stage=stage, keep_as=kept, record=lambda _kept: None)
+        databases.swap(
+            admin, helper, database=database, stage=stage, keep_as=kept, owner="postgres", record=lambda _kept: None
+        )
     assert existing(admin) == {database, names.replaced_name(database, "t2")}
 
 
@@ -671,5 +763,5 @@ def test_names_that_need_quoting(cluster, admin, helper):
 )
 def test_each_version_is_told_in_its_own_words(admin, version, like, expected):
     # Versions that aren't installed here can at least be spoken to as their manuals say.
-    statement = databases._create_statement(version, "s", like).as_string(admin)
+    statement = databases.create_statement(version, "s", like).as_string(admin)
     assert statement == f'CREATE DATABASE "s" WITH TEMPLATE template0 ALLOW_CONNECTIONS false {expected}'

@@ -27,8 +27,18 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trusting import UNSIGNED, Trust
-from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import Deleted, PostgresError
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import databases, load, state
+from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
+    ConnectionFailed,
+    Deleted,
+    PostgresError,
+)
+from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import (
+    databases,
+    load,
+    lock,
+    ownership,
+    state,
+)
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
@@ -66,6 +76,15 @@ def good(summary: outcome.Summary) -> dict[str, t.Any]:
 def error(summary: outcome.Summary) -> str:
     assert len(summary.failed) == 1, summary
     return str(summary.failed[0].error)
+
+
+def logs_in(cluster: Cluster, who: Database, database: str) -> bool:
+    """Whether the user of the entry *who* can connect to *database*."""
+    try:
+        connect(cluster.settings, database=database, user=who.user, password=who.password).close()
+    except ConnectionFailed:
+        return False
+    return True
 
 
 def traces(cluster: Cluster) -> tuple[str, str, str]:
@@ -148,6 +167,83 @@ def test_the_replaced_database_is_kept_and_its_settings_are_carried_over(
         "  WHERE setdatabase = d.oid) FROM pg_database d WHERE datname = 'app'"
     )
     assert cluster.psql(settings) == "7|it's ours|t|0|- {work_mem=5MB};app {statement_timeout=1min}"
+
+
+def test_nobody_gets_into_the_stage_before_it_is_swapped_in(
+    cluster: Cluster, store: Store, app: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its future owner nor a role that the dump has let in, whatever step of the restore is next."""
+    back_up(cluster, store, app)
+    accomplice = scene.entry("accomplice")
+    scene.make(cluster, accomplice)
+    got_in: list[tuple[str, str]] = []
+    tried: list[str] = []
+
+    def try_to_log_in(step: str) -> None:
+        (stage,) = cluster.psql("SELECT datname FROM pg_database WHERE datname LIKE '%\\_\\_restore\\_%'").splitlines()
+        tried.append(step)
+        for who in (app, accomplice):
+            if logs_in(cluster, who, stage):
+                got_in.append((step, who.user))
+
+    def watch(module: t.Any, name: str) -> None:
+        real = getattr(module, name)
+
+        def watched(*arguments: t.Any, **options: t.Any) -> t.Any:
+            try_to_log_in(f"before {name}")
+            result = real(*arguments, **options)
+            if name != "swap":
+                try_to_log_in(f"after {name}")
+            return result
+
+        monkeypatch.setattr(module, name, watched)
+
+    def analyzed(*arguments: t.Any) -> None:
+        # What a dump does itself before PostgreSQL 16.
+        loader = cluster.psql("SELECT rolname FROM pg_roles WHERE rolname LIKE 'infrazero\\_restore\\_%'")
+        cluster.psql(f"GRANT {loader} TO accomplice")
+
+    monkeypatch.setattr(load, "analyze", analyzed)
+    watch(databases, "roll_back_prepared")
+    for step in ("take_over", "grant_all", "choose_search_path"):
+        watch(ownership, step)
+    watch(databases, "swap")
+    good(restored(cluster, store, app))
+    assert len(tried) == 9
+    assert got_in == []
+    assert logs_in(cluster, app, "app")
+    assert not logs_in(cluster, accomplice, "app")
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_public_may_connect_where_it_could_and_the_operator_asks_for_it(
+    cluster: Cluster, store: Store, app: Database, asked: bool
+) -> None:
+    back_up(cluster, store, app)
+    stranger = scene.entry("stranger")
+    scene.make(cluster, stranger)
+    cluster.psql("GRANT CONNECT ON DATABASE app TO PUBLIC")
+    details = good(restored(cluster, store, app, public_connect=asked))
+    assert any("CONNECT of PUBLIC on 'app'" in warning for warning in details["warnings"]) != asked
+    assert logs_in(cluster, stranger, "app") == asked
+
+
+def test_a_lock_that_is_lost_during_the_swap_undoes_it(
+    cluster: Cluster, store: Store, app: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(cluster, store, app)
+    cluster.psql("CREATE TABLE later (id int)", "app")
+    real = state.record_replaced
+
+    def end_the_holder(conn: t.Any, *arguments: t.Any, **options: t.Any) -> None:
+        real(conn, *arguments, **options)
+        holder = lock.holder_of(conn, "app")
+        assert holder is not None
+        cluster.psql(f"SELECT pg_terminate_backend({holder.pid}, 10000)")
+
+    monkeypatch.setattr(state, "record_replaced", end_the_holder)
+    assert "the lock of database 'app' was lost" in error(restored(cluster, store, app))
+    assert cluster.psql("SELECT count(*) FROM later", "app") == "0"
 
 
 def test_nothing_is_kept_where_that_is_asked_for(cluster: Cluster, store: Store, app: Database) -> None:
@@ -333,7 +429,8 @@ def test_for_want_of_room_the_old_database_goes_first(cluster: Cluster, store: S
     cluster.psql("DELETE FROM looks_like_sql", "app")
     assert good(restored(cluster, store, app, strategy="replace"))["kept_as"] is None
     assert scene.rows(cluster, app) == before
-    assert cluster.psql("SELECT datconnlimit FROM pg_database WHERE datname = 'app'") == "7"
+    settings = "SELECT datconnlimit, pg_get_userbyid(datdba), has_database_privilege('public', oid, 'CONNECT')"
+    assert cluster.psql(f"{settings} FROM pg_database WHERE datname = 'app'") == "7|app|f"
 
 
 def test_the_plan_changes_nothing_and_says_everything(cluster: Cluster, store: Store, app: Database) -> None:

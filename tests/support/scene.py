@@ -35,7 +35,7 @@ def entry(name: str, user: str | None = None, **changes: t.Any) -> Database:
 
 
 def make(cluster: Cluster, database: Database, *scripts: str) -> None:
-    """Role and database of *database*, and what *scripts* make in it as its user."""
+    """Role and database of *database* as a bootstrap makes them, and what *scripts* make in it as its user."""
     with contextlib.closing(connect(cluster.settings)) as conn, conn.cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (database.user,))
         if cursor.fetchone() is None:
@@ -47,6 +47,7 @@ def make(cluster: Cluster, database: Database, *scripts: str) -> None:
         cursor.execute(
             sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(database.name), sql.Identifier(database.user))
         )
+        cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database.name)))
     for script in scripts:
         with contextlib.closing(connect(cluster.settings, database=database.name)) as conn, conn.cursor() as cursor:
             cursor.execute(

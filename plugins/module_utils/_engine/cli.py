@@ -199,6 +199,11 @@ def _parser() -> argparse.ArgumentParser:
         help="give up where somebody is connected to the database, instead of ending the sessions",
     )
     sub.add_argument(
+        "--public-connect",
+        action="store_true",
+        help="let every role connect to the restored database where every role could to the one that it replaces",
+    )
+    sub.add_argument(
         "--trust",
         choices=trusting.MODES,
         help="signed: only a backup that a host of allowed_signers has signed; unsigned: any, such as an older tool's",
@@ -472,6 +477,8 @@ class Host:
             changes["keep_replaced"] = restoring.keep_replaced(options.keep_replaced, name="--keep-replaced")
         if options.refuse_connected:
             changes["on_connections"] = restoring.REFUSE
+        if options.public_connect:
+            changes["public_connect"] = True
         return dataclasses.replace(result, **changes)
 
 

@@ -534,6 +534,7 @@ class _Restore:
                 self.reporter.stage(self.name, "analyze", "gathering statistics")
                 load.analyze(loader)
             databases.shut_out(stage_admin, self.role)
+            databases.close_stage(stage_admin, self.stage)
             databases.roll_back_prepared(stage_admin)
             self.reporter.stage(self.name, "own", f"handing everything to {self.owner}")
             taken = ownership.take_over(
@@ -544,7 +545,7 @@ class _Restore:
                 trusted_owners=frozenset(self.options.role_map.values()),
             )
             if self.options.grant_app_user:
-                ownership.grant_all(stage_admin, self.owner)
+                ownership.grant_all(stage_admin, self.owner, owns_database=True)
             if self.options.set_search_path:
                 self.search_path = list(self.options.search_path) or ownership.choose_search_path(stage_admin)
             self.warnings += [*loaded.warnings, *taken.warnings]
@@ -591,6 +592,8 @@ class _Restore:
                 ownership.set_search_path(self.admin, database=self.name, role=self.owner, path=self.search_path)
             if kept is not None:
                 state.record_replaced(self.admin, kept, database=self.name, keep=self.options.keep_replaced)
+            # Right before the commit: another run may be at work by now.
+            self.held.check()
 
         with contextlib.closing(connect(self.settings)) as helper:
             return databases.swap(
@@ -599,9 +602,11 @@ class _Restore:
                 database=self.name,
                 stage=self.stage,
                 keep_as=self.kept_name,
+                owner=self.owner,
                 record=record,
                 on_connections=self.options.on_connections,
                 settings=self.before,
+                public_connect=self.options.public_connect,
             )
 
     def _drop_mapped_roles(self) -> t.Sequence[str]:

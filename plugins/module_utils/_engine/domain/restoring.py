@@ -45,6 +45,7 @@ class RestoreOptions:
         drop the database, fill it in place, for hosts without the room.
     :param keep_replaced: how long a replaced database is kept beside the new one; nothing: dropped at once.
     :param on_connections: what becomes of the sessions in a database that is replaced: ``terminate``, or ``refuse``.
+    :param public_connect: PUBLIC keeps its privilege to connect to a database that is replaced.
     :param extensions: extensions that may be made by the superuser besides those that are known to be harmless.
     :param protected_roles: roles that are never dropped, those of the list.
     :param trust: whose backups are restored.
@@ -61,6 +62,7 @@ class RestoreOptions:
     strategy: str = SWAP
     keep_replaced: datetime.timedelta = datetime.timedelta(hours=24)
     on_connections: t.Literal["terminate", "refuse"] = TERMINATE
+    public_connect: bool = False
     extensions: frozenset[str] = frozenset()
     protected_roles: frozenset[str] = frozenset()
     trust: Trust = dataclasses.field(default_factory=Trust)
@@ -181,6 +183,7 @@ def read_switches(environment: t.Mapping[str, str], *, base: RestoreOptions) -> 
         force_target_owner=flag("DB_RESTORE_FORCE_TARGET_OWNER", base.force_target_owner),
         grant_app_user=flag("DB_RESTORE_GRANT_APP_USER", base.grant_app_user),
         set_search_path=flag("DB_RESTORE_SET_SEARCH_PATH", base.set_search_path),
+        public_connect=flag("DB_RESTORE_PUBLIC_CONNECT", base.public_connect),
         search_path=tuple(filter(None, (part.strip() for part in path.split(",")))) or base.search_path,
         trust=dataclasses.replace(base.trust, mode=mode or base.trust.mode, once=base.trust.once + signers),
         statement_timeout=statement_timeout(timeout, name="DB_RESTORE_STATEMENT_TIMEOUT")

@@ -16,6 +16,7 @@ import dataclasses
 import re
 import secrets
 import threading
+import time
 import typing as t
 
 from ..domain import names, peers
@@ -44,6 +45,7 @@ IDLE_TIMEOUT = "60s"
 
 _SWAP_ATTEMPTS = 3
 _TERMINATE_EVERY = 0.05  # seconds; the server looks every 0.1 s whether a database is unused
+_CLOSING_SECONDS = 60.0  # until sessions in a stage have ended; a backend that waits for the disk takes its time
 
 _PROVIDERS = {"b": "builtin", "c": "libc", "i": "icu"}
 _PROVIDER_SINCE = {"libc": 0, "icu": 150000, "builtin": 170000}
@@ -524,15 +526,16 @@ def split_names(value: str) -> list[str]:
 def create_stage(conn: Connection, name: str, *, loader: str, like: Creation) -> None:
     """Make the empty database *name*, which the role *loader* will fill.
 
-    It is made from ``template0``, so that it holds nothing but the dump.  It belongs to the administrator, not to the
-    loader: a dump can't change the database itself that way.  Nobody else may connect.
+    It is made from ``template0``, so that it holds nothing but the dump.  It belongs to the administrator until it is
+    swapped in: neither the dump, which acts as the loader, nor the tenant who will own it can change the database
+    itself.  Nobody else may connect.
 
     :param like: the replaced database's (:func:`capture`), or what a manifest says.
     """
     _require_creation(conn, name, like)
     with conn.cursor() as cursor:
         try:
-            cursor.execute(_create_statement(conn.info.server_version, name, like))
+            cursor.execute(create_statement(conn.info.server_version, name, like))
         except psycopg2.Error as exc:
             raise _creation_failed(exc, name, like) from None
         identifier = sql.Identifier(name)
@@ -553,6 +556,46 @@ def open_stage(conn: Connection, loader: str) -> None:
     """
     with translated("the stage's schema public can't be handed over", stage="create"), conn.cursor() as cursor:
         cursor.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(sql.Identifier(loader)))
+
+
+# Whoever got in with the dump's help, as another role perhaps.
+_STRANGERS = """
+SELECT pg_catalog.pg_terminate_backend(a.pid)
+FROM pg_catalog.pg_stat_activity a
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
+WHERE a.datname = %s AND a.pid <> pg_catalog.pg_backend_pid() AND NOT coalesce(r.rolsuper, false)
+  AND a.backend_type NOT IN ('autovacuum worker', 'parallel worker')
+"""
+
+
+def close_stage(conn: Connection, name: str) -> None:
+    """Let nobody but superusers connect to the stage *name* any more, and end the sessions of everybody else.
+
+    The dump is loaded by then.  It may have let others in: before PostgreSQL 16 a role can pass itself on.  What can
+    still run code of the dump is autovacuum, which computes expressions of indexes and statistics as the owner of the
+    table.
+
+    :param conn: the administrator's, in the stage.
+    """
+    present = capture(conn, name)
+    with translated(f"the stage {name!r} can't be closed", stage="ownership"), conn.cursor() as cursor:
+        for grantee in {entry.grantee for entry in present.privileges} - {present.owner}:
+            cursor.execute(
+                sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE").format(sql.Identifier(name), _role(grantee))
+            )
+        deadline = time.monotonic() + _CLOSING_SECONDS
+        while True:
+            cursor.execute(_STRANGERS, (name,))
+            if not cursor.fetchall():
+                return
+            if time.monotonic() > deadline:
+                raise PostgresError(
+                    f"sessions in the stage {name!r} can't be ended",
+                    stage="ownership",
+                    cause="; ".join(map(str, sessions_of(conn, name))),
+                    hint="run again",
+                )
+            time.sleep(_TERMINATE_EVERY)
 
 
 def roll_back_prepared(conn: Connection) -> None:
@@ -587,7 +630,14 @@ def drop_stage(conn: Connection, name: str, *, settings: ConnectionSettings) -> 
     drop_database(conn, name)
 
 
-def _create_statement(version: int, name: str, like: Creation) -> sql.Composed:
+def create_statement(version: int, name: str, like: Creation) -> sql.Composed:
+    """``CREATE DATABASE`` from ``template0``; nobody can connect to the new database before that is allowed.
+
+    ``template0`` and not ``template1``, in which anybody could have put something, and where a session of anybody's
+    would be in the way.
+
+    :param version: of the server.
+    """
     options: list[tuple[str, str | None]] = [("ENCODING", like.encoding)]
     if version >= 150000:
         options.append(("LOCALE_PROVIDER", like.provider))
@@ -759,15 +809,17 @@ def swap(
     database: str,
     stage: str,
     keep_as: str,
+    owner: str,
     record: t.Callable[[str | None], None],
     on_connections: t.Literal["terminate", "refuse"] = "terminate",
     settings: DatabaseSettings | None = None,
+    public_connect: bool = False,
 ) -> SwapResult:
     """Put *stage* in *database*'s place, which is kept as *keep_as*; all of it or nothing.
 
-    One transaction renames both, gives the stage what belonged to the replaced database (read at that very moment)
-    and calls *record*.  Whoever is killed in its middle, the client, the server or the host, leaves the old database
-    in its place and open.
+    One transaction renames both, gives the stage to *owner*, gives it what belonged to the replaced database (read at
+    that very moment) and calls *record*.  Until it commits nobody but a superuser can connect to the stage.  Whoever is
+    killed in its middle, the client, the server or the host, leaves the old database in its place and open.
 
     The first rename takes the server's exclusive lock of the database and then waits until nobody is connected: new
     sessions wait for the lock, and *helper* meanwhile ends those that are there, again and again.  A client that
@@ -777,12 +829,16 @@ def swap(
     The kept database stays as it is: its owner, its privileges and its settings, and it can be connected to, so that
     somebody can look up or salvage rows.  Where there is no old database the stage is only renamed.
 
-    :param conn: not in a transaction; best the one that holds the database's lock, so that a lost lock is a lost swap.
+    :param conn: not in a transaction.
     :param helper: another autocommit connection to the maintenance database, which only ends sessions.
-    :param record: writes the state, with *conn*, in the same transaction; it is told the name that the replaced
-        database has now, ``None`` where there was none.
+    :param owner: of the new database.
+    :param record: writes the state, with *conn*, in the same transaction, and last of all checks the database's lock,
+        so that a lost lock is a lost swap; it is told the name that the replaced database has now, ``None`` where
+        there was none.
     :param on_connections: ``refuse``: sessions in the old database are an error that names them.
     :param settings: for the new database, instead of those of the old one.
+    :param public_connect: whether every role may connect to the new database, where every role could to the old one.
+        Otherwise a warning says that they no longer can.
     :raises RestoreRefused: sessions with ``refuse``, or prepared transactions; nothing has been changed.
     """
     old, new = _oid(conn, database), _oid(conn, stage)
@@ -809,8 +865,12 @@ def swap(
                         _rename(cursor, database, keep_as)
                         carried = settings or capture(conn, keep_as)
                     _rename(cursor, stage, database)
+                # What comes next has the new owner's name in it.
+                cursor.execute(
+                    sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(database), sql.Identifier(owner))
+                )
                 if carried is not None:
-                    apply(conn, database, carried)
+                    apply(conn, database, carried if public_connect else _without_public(carried))
                 record(keep_as if old is not None else None)
             break
         except psycopg2.errors.ObjectInUse as exc:
@@ -824,14 +884,26 @@ def swap(
             raise error from None
         except psycopg2.Error as exc:
             raise translate(exc, f"{stage!r} can't take the place of {database!r}", stage="swap") from None
-    warnings: tuple[str, ...] = ()
+    warnings: list[str] = []
+    if carried is not None and not public_connect and carried != _without_public(carried):
+        warnings.append(
+            f"the privilege CONNECT of PUBLIC on {database!r} was left out: until now every role of the cluster could"
+            " connect. Grant it to the roles that need it (GRANT CONNECT ON DATABASE ... TO ...), or restore with"
+            " public_connect"
+        )
     if old is not None:
         try:
-            warnings = tuple(_left_behind(conn, old, keep_as))
+            warnings += _left_behind(conn, old, keep_as)
         except PostgresError as exc:
             # The swap itself is done, and must not look like a failure.
-            warnings = (str(exc),)
-    return SwapResult(kept=keep_as if old is not None else None, sessions=sessions, warnings=warnings)
+            warnings.append(str(exc))
+    return SwapResult(kept=keep_as if old is not None else None, sessions=sessions, warnings=tuple(warnings))
+
+
+def _without_public(settings: DatabaseSettings) -> DatabaseSettings:
+    """The same without PUBLIC's CONNECT; TEMPORARY stays, which is of use to those only who may connect."""
+    privileges = {entry for entry in settings.privileges if (entry.grantee, entry.privilege) != (None, "CONNECT")}
+    return dataclasses.replace(settings, privileges=frozenset(privileges))
 
 
 def _rename(cursor: t.Any, name: str, to: str) -> None:

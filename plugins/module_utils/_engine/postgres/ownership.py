@@ -5,11 +5,16 @@
 """Who owns what in a database, who may use it, and which roles are no longer needed.
 
 The functions take an autocommit connection of a superuser, in the database that they are about unless they say
-otherwise.  Objects of the system and members of extensions stay with whom they are.
+otherwise.  Objects of the system and members of extensions keep their owners.
+
+The names of objects are those of somebody who may be hostile and may still be running code (autovacuum does so for
+him).  So an object is known by its OID: it and its schema are locked, its name is read under that lock, and after the
+change of owner it is looked up by its OID again, all in one transaction.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import typing as t
@@ -34,6 +39,12 @@ if t.TYPE_CHECKING:
 #: and the server's room for locks (6,400 with its defaults) is for all sessions.
 BATCH = 20
 
+#: How long a change of owner waits for what somebody else has locked.  Autovacuum gives way after ``deadlock_timeout``.
+LOCK_TIMEOUT = "60s"
+
+#: How many functions an error names.
+_NAMED = 5
+
 #: The first OID of what users make; everything below is the system's (FirstNormalObjectId).
 _FIRST_USER_OID = 16384
 
@@ -53,12 +64,37 @@ class TakeOver:
     warnings: tuple[str, ...]
 
 
-# One entry for each kind of object: catalog, column of the owner, what ALTER calls it, and which rows are objects of
-# their own.  Foreign-data wrappers and event triggers can only be a superuser's; languages and subscriptions are the
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """One kind of object.
+
+    :param catalog: where its objects are.
+    :param column: of the catalog, with the owner.
+    :param command: what ALTER calls it, as an expression.
+    :param condition: which rows are objects of their own.
+    :param schema: column with the schema, where objects have one.
+    """
+
+    catalog: str
+    column: str
+    command: str
+    condition: str = "true"
+    schema: str | None = None
+
+    def query(self, template: str) -> str:
+        return template.format(
+            **dataclasses.asdict(self),
+            # Large objects are known to the server by the catalog of their contents.
+            identified_by=self.catalog.replace("pg_largeobject_metadata", "pg_largeobject"),
+            first=_FIRST_USER_OID,
+        )
+
+
+# Foreign-data wrappers and event triggers can only be a superuser's; languages and subscriptions are the
 # administrator's business, and extensions have no command that changes their owner.
 _KINDS = (
-    ("pg_namespace", "nspowner", "'SCHEMA'", "o.nspname !~ '^pg_' AND (o.oid >= 16384 OR o.nspname = 'public')"),
-    (
+    _Kind("pg_namespace", "nspowner", "'SCHEMA'", "o.nspname !~ '^pg_' AND (o.oid >= 16384 OR o.nspname = 'public')"),
+    _Kind(
         "pg_class",
         "relowner",
         """CASE o.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
@@ -68,8 +104,9 @@ _KINDS = (
         AND NOT (o.relkind = 'S' AND EXISTS (
             SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = o.oid
             AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')))""",
+        "relnamespace",
     ),
-    (
+    _Kind(
         "pg_type",
         "typowner",
         "'TYPE'",
@@ -77,8 +114,9 @@ _KINDS = (
         """o.typtype IN ('b', 'c', 'd', 'e', 'r')
         AND (o.typrelid = 0 OR (SELECT c.relkind = 'c' FROM pg_class c WHERE c.oid = o.typrelid))
         AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = o.oid)""",
+        "typnamespace",
     ),
-    (
+    _Kind(
         "pg_proc",
         "proowner",
         # A function, a procedure or an aggregate: one command fits all.
@@ -86,34 +124,69 @@ _KINDS = (
         # Not what a range type brings with it.
         """NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = o.oid
         AND d.deptype = 'i')""",
+        "pronamespace",
     ),
-    ("pg_operator", "oprowner", "'OPERATOR'", "true"),
-    ("pg_opclass", "opcowner", "'OPERATOR CLASS'", "true"),
-    ("pg_opfamily", "opfowner", "'OPERATOR FAMILY'", "true"),
-    ("pg_collation", "collowner", "'COLLATION'", "true"),
-    ("pg_conversion", "conowner", "'CONVERSION'", "true"),
-    ("pg_ts_config", "cfgowner", "'TEXT SEARCH CONFIGURATION'", "true"),
-    ("pg_ts_dict", "dictowner", "'TEXT SEARCH DICTIONARY'", "true"),
-    ("pg_statistic_ext", "stxowner", "'STATISTICS'", "true"),
-    ("pg_foreign_server", "srvowner", "'SERVER'", "true"),
-    ("pg_publication", "pubowner", "'PUBLICATION'", "true"),
-    ("pg_largeobject_metadata", "lomowner", "'LARGE OBJECT'", "true"),
+    _Kind("pg_operator", "oprowner", "'OPERATOR'", schema="oprnamespace"),
+    _Kind("pg_opclass", "opcowner", "'OPERATOR CLASS'", schema="opcnamespace"),
+    _Kind("pg_opfamily", "opfowner", "'OPERATOR FAMILY'", schema="opfnamespace"),
+    _Kind("pg_collation", "collowner", "'COLLATION'", schema="collnamespace"),
+    _Kind("pg_conversion", "conowner", "'CONVERSION'", schema="connamespace"),
+    _Kind("pg_ts_config", "cfgowner", "'TEXT SEARCH CONFIGURATION'", schema="cfgnamespace"),
+    _Kind("pg_ts_dict", "dictowner", "'TEXT SEARCH DICTIONARY'", schema="dictnamespace"),
+    _Kind("pg_statistic_ext", "stxowner", "'STATISTICS'", schema="stxnamespace"),
+    _Kind("pg_foreign_server", "srvowner", "'SERVER'"),
+    _Kind("pg_publication", "pubowner", "'PUBLICATION'"),
+    _Kind("pg_largeobject_metadata", "lomowner", "'LARGE OBJECT'"),
 )
 
 # Since a fix of 2024 a multirange follows its range; before, it has to be told by itself.
-_MULTIRANGES = ("pg_type", "typowner", "'TYPE'", "o.typtype = 'm'")
+_MULTIRANGES = _Kind("pg_type", "typowner", "'TYPE'", "o.typtype = 'm'", "typnamespace")
 
+# Objects of one kind that aren't the owner's yet.
 _OBJECTS = """
+FROM pg_catalog.{catalog} o
+WHERE {condition} AND o.{column} <> %(owner)s
+  -- The schema public has an OID of the system's, and a large object any that its maker chose.
+  AND (o.oid >= {first} OR '{catalog}' IN ('pg_namespace', 'pg_largeobject_metadata'))
+  AND o.{column} IS DISTINCT FROM (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = 'pg_database_owner')
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                  WHERE d.classid = 'pg_catalog.{catalog}'::regclass AND d.objid = o.oid AND d.deptype = 'e')
+"""
+
+# A lock of the row in the catalog: whoever wants to rename the object, drop it or move it waits for the end of our
+# transaction.  There is no other lock for a schema, a function or a type.
+_LOCK_OBJECTS = "SELECT o.oid" + _OBJECTS + " AND o.oid = ANY (%(oids)s::oid[]) ORDER BY o.oid FOR UPDATE OF o"
+
+_LOCK_SCHEMAS = """
+SELECT n.oid FROM pg_catalog.pg_namespace n
+WHERE n.oid IN (SELECT o.{schema} FROM pg_catalog.{catalog} o WHERE o.oid = ANY (%(oids)s::oid[]))
+ORDER BY n.oid FOR UPDATE OF n
+"""
+
+_IDENTITIES = """
 SELECT {command}, i.identity
 FROM pg_catalog.{catalog} o
 CROSS JOIN LATERAL pg_catalog.pg_identify_object('pg_catalog.{identified_by}'::regclass, o.oid, 0) i
-WHERE {condition} AND o.{owner} <> %(owner)s
-  -- The schema public has an OID of the system's, and a large object any that its maker chose.
-  AND (o.oid >= {first} OR '{catalog}' IN ('pg_namespace', 'pg_largeobject_metadata'))
-  AND o.{owner} IS DISTINCT FROM (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = 'pg_database_owner')
+WHERE o.oid = ANY (%(oids)s::oid[])
+"""
+
+_OWNED = "SELECT o.oid FROM pg_catalog.{catalog} o WHERE o.oid = ANY (%(oids)s::oid[]) AND o.{column} = %(owner)s"
+
+# Functions of the dump that run with their owner's rights, whoever has caused it: those that say so, and those that
+# ANALYZE, REINDEX or autovacuum call as the owner of the table.
+_DEPUTIES = """
+SELECT i.identity
+FROM pg_catalog.pg_proc p
+CROSS JOIN LATERAL pg_catalog.pg_identify_object('pg_catalog.pg_proc'::regclass, p.oid, 0) i
+WHERE p.oid >= {first}
+  AND (p.prosecdef
+       OR EXISTS (SELECT FROM pg_catalog.pg_depend d
+                  LEFT JOIN pg_catalog.pg_class c ON d.classid = 'pg_catalog.pg_class'::regclass AND c.oid = d.objid
+                  WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass AND d.refobjid = p.oid
+                    AND (c.relkind IN ('i', 'I') OR d.classid = 'pg_catalog.pg_statistic_ext'::regclass)))
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                  WHERE d.classid = 'pg_catalog.{catalog}'::regclass AND d.objid = o.oid AND d.deptype = 'e')
-ORDER BY o.oid
+                  WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+ORDER BY i.identity
 """
 
 
@@ -137,6 +210,27 @@ def owner_fault(conn: Connection, role: str) -> str | None:
     return None
 
 
+def deputy_fault(conn: Connection, role: str) -> str | None:
+    """Why functions that run with their owner's rights must not be *role*'s; ``None``: they may.
+
+    A role with CREATEROLE makes roles that outlast the database, and before PostgreSQL 16 it gives membership in
+    almost any role.  CREATEDB and REPLICATION are of no use inside a function (a slot could fill the disk, but so can
+    a table), and with BYPASSRLS a function sees no more than rows of the same database.
+    """
+    with translated(f"role {role!r} can't be looked up", stage="ownership"), conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT s.rolname FROM pg_catalog.pg_roles r JOIN pg_catalog.pg_roles s"
+            " ON s.rolcreaterole AND pg_catalog.pg_has_role(r.oid, s.oid, 'MEMBER')"
+            " WHERE r.rolname = %s ORDER BY s.rolname <> r.rolname, s.rolname LIMIT 1",
+            (role,),
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    who = f"role {role!r}" if row[0] == role else f"role {row[0]!r}, of which {role!r} is a member,"
+    return f"{who} has CREATEROLE, and functions of the dump would run with that right"
+
+
 def take_over(
     conn: Connection,
     *,
@@ -145,7 +239,7 @@ def take_over(
     owner_changes: t.Iterable[OwnerChange] = (),
     trusted_owners: t.Collection[str] = (),
 ) -> TakeOver:
-    """Give the connection's database, and everything in it, to *owner*.
+    """Give everything in the connection's database to *owner*; the database itself changes hands in the swap.
 
     Whoever owned it before: every schema, table, view, sequence, function, procedure, aggregate, type, large object,
     publication, operator, and so on, that is neither the system's nor an extension's.
@@ -156,7 +250,8 @@ def take_over(
         whose rights its functions run with, so *owner* must be a member of such a role, or it must be in
         *trusted_owners*.
     :param trusted_owners: roles that the operator has named (targets of the role map, for example).
-    :raises RestoreRefused: *owner* is missing or a superuser.
+    :raises RestoreRefused: *owner* is missing or a superuser, or has CREATEROLE and the dump brings functions that
+        would run with that right; or something else than what was meant has changed hands.
     """
     fault = owner_fault(conn, owner)
     if fault is not None:
@@ -166,29 +261,41 @@ def take_over(
             cause=fault,
             hint="give it a role of its own",
         )
+    deputies = _deputies(conn)
+    fault = deputy_fault(conn, owner) if deputies else None
+    if fault is not None:
+        raise RestoreRefused(
+            f"{owner!r} can't be the owner of functions that run with their owner's rights",
+            stage="ownership",
+            cause=f"{fault}: {', '.join(deputies[:_NAMED])}" + (", ..." if len(deputies) > _NAMED else ""),
+            hint="take the right from it (ALTER ROLE ... NOCREATEROLE), or give the database to another user",
+        )
     changed = 0
     with translated(f"the database can't be given to {owner!r}", stage="ownership"), conn.cursor() as cursor:
         cursor.execute(
-            "SELECT pg_catalog.current_database(), r.oid, n.nspname FROM pg_catalog.pg_roles r"
+            "SELECT r.oid, n.nspname FROM pg_catalog.pg_roles r"
             " LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'public'"
             " AND pg_catalog.pg_get_userbyid(n.nspowner) = %s WHERE r.rolname = %s",
             (loader, owner),
         )
-        database, owner_oid, public_is_loaders = cursor.fetchall()[0]
-        cursor.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(database), sql.Identifier(owner)))
+        owner_oid, public_is_loaders = cursor.fetchall()[0]
         if public_is_loaders and conn.info.server_version >= 150000:
             # As a new database has it: the owner of the database owns it by that.
             cursor.execute("ALTER SCHEMA public OWNER TO pg_database_owner")
         changed += _give(conn, _KINDS[:2], owner, owner_oid)
         if loader is not None:
-            # All the rest at once; tables would take too many locks in one transaction.
-            cursor.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(sql.Identifier(loader), sql.Identifier(owner)))
+            _require_nothing_shared(conn, loader)
+            # All the rest at once, which the server finds by OID; tables would take too many locks in one transaction.
+            with _impatient(conn):
+                cursor.execute(
+                    sql.SQL("REASSIGN OWNED BY {} TO {}").format(sql.Identifier(loader), sql.Identifier(owner))
+                )
         changed += _give(conn, _KINDS, owner, owner_oid) + _give(conn, (_MULTIRANGES,), owner, owner_oid)
     warnings = [
         warning
         for change in owner_changes
         if change.role != owner
-        for warning in _change_owner(conn, change, owner, trusted_owners)
+        for warning in _change_owner(conn, change, owner, trusted_owners, deputies)
     ]
     if loader is not None:
         with translated(f"what is left of {loader} can't be removed", stage="ownership"), conn.cursor() as cursor:
@@ -197,32 +304,81 @@ def take_over(
     return TakeOver(changed, tuple(warnings))
 
 
-def _give(conn: Connection, kinds: t.Iterable[tuple[str, str, str, str]], owner: str, owner_oid: int) -> int:
+@contextlib.contextmanager
+def _impatient(conn: Connection) -> t.Iterator[None]:
+    """A transaction that doesn't wait for ever for what somebody else has locked."""
+    with transaction(conn), conn.cursor() as cursor:
+        cursor.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (LOCK_TIMEOUT,))
+        yield
+
+
+def _deputies(conn: Connection) -> list[str]:
+    with translated("functions can't be listed", stage="ownership"), conn.cursor() as cursor:
+        cursor.execute(_DEPUTIES.format(first=_FIRST_USER_OID))
+        return [printable(identity) for (identity,) in cursor.fetchall()]
+
+
+def _give(conn: Connection, kinds: t.Iterable[_Kind], owner: str, owner_oid: int) -> int:
     changed = 0
-    with conn.cursor() as cursor:
-        for catalog, column, command, condition in kinds:
-            cursor.execute(
-                _OBJECTS.format(
-                    catalog=catalog,
-                    # Large objects are known to the server by the catalog of their contents.
-                    identified_by=catalog.replace("pg_largeobject_metadata", "pg_largeobject"),
-                    owner=column,
-                    command=command,
-                    condition=condition,
-                    oid="o.oid",
-                    first=_FIRST_USER_OID,
-                ),
-                {"owner": owner_oid},
-            )
-            # The server has quoted these identities itself.
-            statements = [
-                sql.SQL("ALTER {} {} OWNER TO {}").format(sql.SQL(what), sql.SQL(identity), sql.Identifier(owner))
-                for what, identity in cursor.fetchall()
-            ]
-            for start in range(0, len(statements), BATCH):
-                cursor.execute(sql.SQL("; ").join(statements[start : start + BATCH]))
-            changed += len(statements)
+    for kind in kinds:
+        with conn.cursor() as cursor:
+            cursor.execute(kind.query("SELECT o.oid" + _OBJECTS + " ORDER BY o.oid"), {"owner": owner_oid})
+            oids = [oid for (oid,) in cursor.fetchall()]
+        for start in range(0, len(oids), BATCH):
+            with _impatient(conn):
+                changed += _give_batch(conn, kind, owner, owner_oid, oids[start : start + BATCH])
     return changed
+
+
+def _give_batch(conn: Connection, kind: _Kind, owner: str, owner_oid: int, oids: t.Sequence[int]) -> int:
+    """Change the owner of objects of one kind, in the caller's transaction.
+
+    As many statements as there are objects, each of which changes the owner of one object: when all the objects that
+    were meant have changed hands, no other has.
+    """
+    with conn.cursor() as cursor:
+        cursor.execute(kind.query(_LOCK_OBJECTS), {"owner": owner_oid, "oids": list(oids)})
+        locked = [oid for (oid,) in cursor.fetchall()]
+        if kind.schema is not None:
+            cursor.execute(kind.query(_LOCK_SCHEMAS), {"oids": locked})
+        cursor.execute(kind.query(_IDENTITIES), {"oids": locked})
+        # The server has quoted these identities itself.
+        statements = [
+            sql.SQL("ALTER {} {} OWNER TO {}").format(sql.SQL(what), sql.SQL(identity), sql.Identifier(owner))
+            for what, identity in cursor.fetchall()
+        ]
+        if statements:
+            cursor.execute(sql.SQL("; ").join(statements))
+        cursor.execute(kind.query(_OWNED), {"owner": owner_oid, "oids": locked})
+        given = [oid for (oid,) in cursor.fetchall()]
+        if len(statements) != len(locked) or sorted(given) != sorted(locked):
+            raise RestoreRefused(
+                f"something else than what was meant has been given to {owner!r}",
+                stage="ownership",
+                cause="names of objects change while their owner is changed: the dump runs code of its own, or the"
+                " catalogs of the database are damaged",
+                hint="it was rolled back; find out where the dump comes from",
+            )
+    return len(locked)
+
+
+def _require_nothing_shared(conn: Connection, role: str) -> None:
+    """REASSIGN OWNED gives databases and tablespaces away, too, and the throwaway role never has one."""
+    with translated(f"what {role} owns can't be listed", stage="ownership"), conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_catalog.pg_describe_object(s.classid, s.objid, s.objsubid) FROM pg_catalog.pg_shdepend s"
+            " WHERE s.deptype = 'o' AND s.dbid = 0 AND s.refclassid = 'pg_catalog.pg_authid'::regclass"
+            " AND s.refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s)",
+            (role,),
+        )
+        shared = [description for (description,) in cursor.fetchall()]
+    if shared:
+        raise RestoreRefused(
+            f"the throwaway role {role} owns {', '.join(shared)}",
+            stage="ownership",
+            cause="it can't have got that from the dump",
+            hint="find out who gave it to the role, and give it back to its owner",
+        )
 
 
 def _require_nothing_of(conn: Connection, role: str) -> None:
@@ -305,11 +461,17 @@ def is_identity(kind: str, identity: str) -> bool:
 
 
 def _change_owner(
-    conn: Connection, change: OwnerChange, owner: str, trusted_owners: t.Collection[str]
+    conn: Connection,
+    change: OwnerChange,
+    owner: str,
+    trusted_owners: t.Collection[str],
+    deputies: t.Collection[str],
 ) -> t.Iterator[str]:
     what = printable(f"{change.kind.lower()} {change.identity}")
     stays = f"{what} stays with {owner!r}"
     fault = owner_fault(conn, change.role) or _stranger_fault(conn, change.role, owner, trusted_owners)
+    if fault is None and deputies:
+        fault = deputy_fault(conn, change.role)
     if fault is not None:
         yield f"{stays}: {fault}"
         return
@@ -317,7 +479,7 @@ def _change_owner(
         yield f"{stays}: a dump may not choose the owner of that"
         return
     try:
-        with transaction(conn), conn.cursor() as cursor:
+        with _impatient(conn), conn.cursor() as cursor:
             cursor.execute(
                 sql.SQL("ALTER {} {} OWNER TO {}").format(
                     sql.SQL(change.kind), sql.SQL(change.identity), sql.Identifier(change.role)
@@ -354,6 +516,7 @@ def _stranger_fault(conn: Connection, role: str, owner: str, trusted_owners: t.C
 _SCHEMAS = """
 SELECT n.nspname, pg_catalog.has_schema_privilege(%(user)s, n.oid, 'USAGE')
               AND pg_catalog.has_schema_privilege(%(user)s, n.oid, 'CREATE')
+              OR %(owns_database)s AND pg_catalog.pg_get_userbyid(n.nspowner) = 'pg_database_owner'
 FROM pg_catalog.pg_namespace n
 WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
@@ -391,12 +554,14 @@ SELECT session_user
 """
 
 
-def grant_all(conn: Connection, user: str) -> int:
+def grant_all(conn: Connection, user: str, *, owns_database: bool = False) -> int:
     """Let *user* use everything in the connection's database, also what is made later; returns how many grants it took.
 
     USAGE and CREATE on the schemas, ALL on tables, views and sequences, and default privileges for what the
     administrator, and whoever owns relations there, will make in those schemas.  What the user can do already, as the
     owner for example, is not granted once more.
+
+    :param owns_database: whether the database is the user's, or will be.
     """
     role = sql.Identifier(user)
     table_privileges = [*_TABLE_PRIVILEGES, *(["MAINTAIN"] if conn.info.server_version >= 170000 else [])]
@@ -405,7 +570,7 @@ def grant_all(conn: Connection, user: str) -> int:
         transaction(conn),
         conn.cursor() as cursor,
     ):
-        cursor.execute(_SCHEMAS, {"user": user})
+        cursor.execute(_SCHEMAS, {"user": user, "owns_database": owns_database})
         schemas = cursor.fetchall()
         cursor.execute(_RELATIONS, {"user": user, "table": table_privileges, "sequence": list(_SEQUENCE_PRIVILEGES)})
         relations = cursor.fetchall()
