@@ -11,10 +11,12 @@ short_description: Make the roles and databases of a databases list
 version_added: 0.1.0
 description:
   - Makes each user of the list a role that may log in with its password, and each database one that belongs to its
-    user, who has all privileges on it.
+    user, who has all privileges on it. To a database that it makes nobody else may connect (C(PUBLIC) has no privilege
+    on it); it is made from C(template0), with the encoding and the locale of C(template1).
   - The cluster is looked at once, and changed in the fewest statements. What it has besides - other roles and
     databases, and memberships, grants, settings and limits of those in the list - stays as it is. Nothing is ever
-    dropped.
+    dropped. A warning names databases of the list, and those of the cluster itself, to which every role may connect,
+    with the statement that ends it.
   - Passwords are compared with the SCRAM verifiers that the server has, and sent as new verifiers where they
     differ. An MD5 hash is replaced. A password never leaves the host that the module runs on, and never stands in
     the server's log.
@@ -185,6 +187,8 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         restore_added=module.params["restore_added"],
         plan_only=module.check_mode,
     )
+    for warning in report.plan.warnings:
+        module.warn(warning)
     return {**report.as_dict(), "diff": report.diff()}
 
 

@@ -15,6 +15,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
     ChangeOwner,
     CreateDatabase,
     CreateRole,
+    FinishDatabase,
     GrantDatabase,
     Password,
     Wish,
@@ -306,6 +307,82 @@ def test_after_an_interruption_the_rest_is_done(admin):
         f"create database 'db{number}' owned by 'ann'" for number in (3, 4, 5)
     ]
     assert owners(admin) == names
+
+
+@pytest.mark.parametrize("statement", ['REVOKE ALL ON DATABASE "db1"', None])
+def test_nobody_gets_into_a_database_that_is_only_half_made(cluster, admin, statement):
+    """Killed between the two statements that make it, it is closed to everybody, and the next run finishes it."""
+    admin.cursor().execute("CREATE ROLE eve LOGIN PASSWORD 'x'")
+    wish = Wish({"ann": ANN}, {"db0": "ann", "db1": "ann"})
+    tried = []
+
+    class Killed(Exception):
+        pass
+
+    def watch(text):
+        if "db1" in text and "db1" in owners(admin):
+            tried.append(text)
+            assert not logs_in(cluster, "eve", Secret("x"), "db1")
+        if statement is not None and statement in text:
+            raise Killed
+
+    with pytest.raises(Killed) if statement else contextlib.nullcontext():
+        roles.converge(Watched(admin, watch), wish)
+    assert tried
+    if statement:
+        assert not logs_in(cluster, "ann", ANN, "db1")
+        assert plan(admin, wish).steps == (FinishDatabase("db1"),)
+        assert roles.converge(admin, wish).steps == (FinishDatabase("db1"),)
+    assert not plan(admin, wish).changed
+    for database in ("db0", "db1"):
+        assert logs_in(cluster, "ann", ANN, database)
+        assert not logs_in(cluster, "eve", Secret("x"), database)
+        assert rows(admin, "SELECT has_database_privilege('eve', %s, 'TEMPORARY')", database) == [(False,)]
+        assert rows(admin, "SELECT datconnlimit FROM pg_database WHERE datname = %s", database) == [(-1,)]
+
+
+def test_a_database_that_somebody_has_closed_stays_closed(admin):
+    roles.converge(admin, WISH)
+    admin.cursor().execute("ALTER DATABASE app ALLOW_CONNECTIONS false CONNECTION LIMIT 0")
+    admin.cursor().execute("ALTER DATABASE web ALLOW_CONNECTIONS false")
+    assert not roles.converge(admin, WISH).changed
+    closed = "SELECT datname::text FROM pg_database WHERE NOT datallowconn AND datname <> 'template0' ORDER BY 1"
+    assert rows(admin, closed) == [("app",), ("web",)]
+
+
+def test_a_tenant_in_template1_is_not_in_the_way(cluster, admin):
+    """Nor is what somebody has put there in the new databases; encoding and locale are those of template1 as ever."""
+    admin.cursor().execute("CREATE ROLE eve LOGIN PASSWORD 'x'")
+    cluster.psql("CREATE TABLE planted ()", "template1")
+    try:
+        with contextlib.closing(connect(cluster.settings, user="eve", password=Secret("x"), database="template1")):
+            roles.converge(admin, WISH)
+        assert cluster.psql("SELECT count(*) FROM pg_class WHERE relname = 'planted'", "app") == "0"
+        how = "SELECT encoding, datcollate, datctype, dattablespace FROM pg_database WHERE datname = %s"
+        assert rows(admin, how, "app") == rows(admin, how, "template1")
+    finally:
+        cluster.psql("DROP TABLE planted", "template1")
+
+
+def test_databases_that_everybody_can_connect_to_are_told_and_left_alone(admin):
+    cursor = admin.cursor()
+    cursor.execute("CREATE ROLE ann; CREATE ROLE monitoring")
+    cursor.execute("CREATE DATABASE app OWNER ann")
+    cursor.execute("CREATE DATABASE not_listed")
+    public = "SELECT datname::text FROM pg_database WHERE has_database_privilege('public', oid, 'CONNECT') ORDER BY 1"
+    before = {name for (name,) in rows(admin, public)}
+    (warning,) = roles.converge(admin, WISH).warnings
+    assert 'REVOKE CONNECT ON DATABASE "app", "postgres", "template1" FROM PUBLIC' in warning
+    assert {name for (name,) in rows(admin, public)} == before
+    assert not plan(admin).changed and plan(admin).warnings == (warning,)
+    # The statement does what it says, and a grant to a role stays.
+    cursor.execute("GRANT CONNECT ON DATABASE app TO monitoring")
+    cursor.execute(warning.partition(": ")[2])
+    try:
+        assert plan(admin).warnings == ()
+        assert rows(admin, "SELECT has_database_privilege('monitoring', 'app', 'CONNECT')") == [(True,)]
+    finally:
+        cursor.execute("GRANT CONNECT ON DATABASE postgres, template1 TO PUBLIC")
 
 
 def test_somebody_else_may_be_faster(cluster, admin):

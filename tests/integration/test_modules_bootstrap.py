@@ -101,6 +101,9 @@ def test_create(cluster: Cluster) -> None:
     for quiet in (planned_again, again):
         assert quiet["changed"] is False
         assert (quiet["plan"], quiet["roles"], quiet["databases"]) == ([], NOTHING, NOTHING)
+        # This server is not one of ours: its own databases stay open to everybody, which every run tells once.
+        (warning,) = quiet["warnings"]
+        assert warning.endswith('REVOKE CONNECT ON DATABASE "postgres", "template1" FROM PUBLIC')
     assert planned_again["diff"]["before"] == planned_again["diff"]["after"] != ""
 
     assert not after["fresh"]

@@ -22,6 +22,7 @@ from .domain.plan import (
     ChangeOwner,
     CreateDatabase,
     CreateRole,
+    FinishDatabase,
     GrantDatabase,
     Wish,
     plan_bootstrap,
@@ -56,6 +57,7 @@ class Report:
     def as_dict(self) -> dict[str, t.Any]:
         """As plain data."""
         steps = self.plan.steps
+        changes = (FinishDatabase, ChangeOwner, GrantDatabase)
         return {
             "changed": self.changed,
             "fresh": self.fresh,
@@ -66,9 +68,7 @@ class Report:
             },
             "databases": {
                 "created": [step.database for step in steps if isinstance(step, CreateDatabase)],
-                "changed": list(
-                    dict.fromkeys(step.database for step in steps if isinstance(step, (ChangeOwner, GrantDatabase)))
-                ),
+                "changed": list(dict.fromkeys(step.database for step in steps if isinstance(step, changes))),
             },
             "outstanding": list(self.outstanding),
         }

@@ -52,6 +52,7 @@ class DatabaseFacts:
 
     :param privileges: what each role has been granted on it, defaults included; PUBLIC isn't listed.
     :param valid: false for what an interrupted DROP DATABASE left.
+    :param unfinished: made by a bootstrap that was interrupted before it let the owner in.
     """
 
     name: str
@@ -59,14 +60,19 @@ class DatabaseFacts:
     privileges: t.Mapping[str, frozenset[str]]
     template: bool = False
     valid: bool = True
+    unfinished: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """Those roles and databases of the wish that the cluster has, by name."""
+    """Those roles and databases of the wish that the cluster has, by name.
+
+    :param open_databases: those of them, and of the cluster's own, to which every role may connect.
+    """
 
     roles: t.Mapping[str, RoleFacts]
     databases: t.Mapping[str, DatabaseFacts]
+    open_databases: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,13 +129,23 @@ class AlterRole:
 
 @dataclasses.dataclass(frozen=True)
 class CreateDatabase:
-    """Make a database; its owner has all privileges on it from the start."""
+    """Make a database; its owner has all privileges on it from the start, and nobody else has any."""
 
     database: str
     owner: str
 
     def __str__(self) -> str:
         return f"create database {self.database!r} owned by {self.owner!r}"
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishDatabase:
+    """Let the owner into a database whose making was interrupted."""
+
+    database: str
+
+    def __str__(self) -> str:
+        return f"finish making database {self.database!r}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +172,7 @@ class GrantDatabase:
         return f"grant {', '.join(sorted(self.missing))} on database {self.database!r} to {self.role!r}"
 
 
-Step = t.Union[CreateRole, AlterRole, CreateDatabase, ChangeOwner, GrantDatabase]
+Step = t.Union[CreateRole, AlterRole, CreateDatabase, FinishDatabase, ChangeOwner, GrantDatabase]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,11 +181,13 @@ class BootstrapPlan:
 
     :param before: the wish's roles and databases as they are, one line each, without a secret.
     :param after: the same as they will be.
+    :param warnings: what stays as it is and should not.
     """
 
     steps: tuple[Step, ...]
     before: tuple[str, ...]
     after: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -217,6 +235,8 @@ def plan_bootstrap(wish: Wish, facts: Facts) -> BootstrapPlan:
         if there is None:
             creations.append(CreateDatabase(database, owner))
             continue
+        if there.unfinished:
+            creations.append(FinishDatabase(database))
         privileges = there.privileges.get(owner, frozenset())
         if there.owner != owner:
             changes.append(ChangeOwner(database, owner, previous=there.owner))
@@ -225,7 +245,18 @@ def plan_bootstrap(wish: Wish, facts: Facts) -> BootstrapPlan:
         missing = DATABASE_PRIVILEGES - privileges
         if missing:
             changes.append(GrantDatabase(database, owner, missing))
-    return BootstrapPlan((*roles, *creations, *changes), tuple(before), tuple(after))
+    return BootstrapPlan((*roles, *creations, *changes), tuple(before), tuple(after), _warnings(facts))
+
+
+def _warnings(facts: Facts) -> tuple[str, ...]:
+    if not facts.open_databases:
+        return ()
+    quoted = ", ".join('"' + name.replace('"', '""') + '"' for name in facts.open_databases)
+    warning = (
+        f"every role of the cluster may connect to {', '.join(map(repr, facts.open_databases))}. Grant CONNECT to the"
+        f" roles that need it, and then take it from all the others: REVOKE CONNECT ON DATABASE {quoted} FROM PUBLIC"
+    )
+    return (warning,)
 
 
 def _refuse(wish: Wish, facts: Facts) -> None:
@@ -266,6 +297,8 @@ def _role_line(name: str, found: RoleFacts | None) -> str:
 def _database_line(name: str, found: DatabaseFacts | None) -> str:
     if found is None:
         return f"database {name!r}: absent"
+    if found.unfinished:
+        return f"database {name!r}: unfinished"
     held = found.privileges.get(found.owner, frozenset())
     privileges = "all" if held >= DATABASE_PRIVILEGES else ", ".join(sorted(held)) or "none"
     return f"database {name!r}: owner {found.owner!r}, owner's privileges {privileges}"

@@ -19,6 +19,7 @@ from ..domain.plan import (
     CreateRole,
     DatabaseFacts,
     Facts,
+    FinishDatabase,
     GrantDatabase,
     Password,
     RoleFacts,
@@ -27,7 +28,7 @@ from ..domain.plan import (
     plan_bootstrap,
 )
 from ..domain.secret import Secret
-from . import scram, state
+from . import databases, scram, state
 from .connection import translate, translated
 
 try:
@@ -47,6 +48,7 @@ SELECT
    FROM pg_catalog.pg_authid WHERE rolname = ANY (%(roles)s::name[])),
   (SELECT coalesce(json_agg(json_build_array(
             datname, pg_catalog.pg_get_userbyid(datdba), datistemplate, datconnlimit <> -2,
+            NOT datallowconn AND datconnlimit = 0 AND datacl IS NULL,
             (SELECT json_object_agg(grantee, privileges)
              FROM (SELECT pg_catalog.pg_get_userbyid(a.grantee) AS grantee,
                           json_agg(DISTINCT a.privilege_type) AS privileges
@@ -54,6 +56,12 @@ SELECT
                    WHERE a.grantee <> 0
                    GROUP BY a.grantee) g))), '[]')
    FROM pg_catalog.pg_database WHERE datname = ANY (%(databases)s::name[])),
+  (SELECT coalesce(json_agg(datname ORDER BY datname), '[]')
+   FROM pg_catalog.pg_database
+   WHERE datallowconn
+     AND (datname IN (current_database(), 'postgres', 'template1') OR datname = ANY (%(databases)s::name[]))
+     AND EXISTS (SELECT FROM pg_catalog.aclexplode(coalesce(datacl, pg_catalog.acldefault('d', datdba))) a
+                 WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT')),
   current_setting('scram_iterations', true),
   pg_catalog.pg_is_in_recovery()
 """
@@ -100,7 +108,7 @@ def look(conn: Connection, wish: Wish) -> Found:
     with translated("could not read the roles and databases"), conn.cursor() as cursor:
         cursor.execute(_LOOK, {"roles": list(wish.passwords), "databases": list(wish.owners)})
         rows = cursor.fetchall()
-    roles, databases, iterations, in_recovery = rows[0]
+    roles, found, open_databases, iterations, in_recovery = rows[0]
     stored = {name: password for name, _login, _superuser, _expired, password in roles if password is not None}
     compared, proven = _compare(conn, wish.passwords, stored)
     facts = Facts(
@@ -117,9 +125,11 @@ def look(conn: Connection, wish: Wish) -> Found:
                 privileges={role: frozenset(held) for role, held in (privileges or {}).items()},
                 template=template,
                 valid=valid,
+                unfinished=unfinished,
             )
-            for name, owner, template, valid, privileges in databases
+            for name, owner, template, valid, unfinished, privileges in found
         },
+        open_databases=tuple(open_databases),
     )
     return Found(
         facts,
@@ -153,7 +163,7 @@ def converge(conn: Connection, wish: Wish) -> BootstrapPlan:
                 raise translate(error, "could not make the roles and databases", stage="bootstrap") from None
             failed = plan.steps
             continue
-        return BootstrapPlan(tuple(done), before, plan.after)
+        return BootstrapPlan(tuple(done), before, plan.after, plan.warnings)
 
 
 def _apply(conn: Connection, plan: BootstrapPlan, wish: Wish, found: Found, done: list[Step]) -> None:
@@ -163,11 +173,18 @@ def _apply(conn: Connection, plan: BootstrapPlan, wish: Wish, found: Found, done
     if roles:
         stored.update(_apply_roles(conn, roles, found.iterations))
         done.extend(roles)
+    creations = [step for step in plan.steps if isinstance(step, CreateDatabase)]
+    # Encoding and locale are those that a database has by default, which template0 need not have.
+    like = databases.capture(conn, "template1").creation if creations else None
     for step in plan.steps:
-        if isinstance(step, CreateDatabase):
+        if isinstance(step, CreateDatabase) and like is not None:
             with conn.cursor() as cursor:
-                cursor.execute(_database_statement(step))
+                cursor.execute(_creation(conn, step, like))
             done.append(step)
+        if isinstance(step, (CreateDatabase, FinishDatabase)):
+            with conn.cursor() as cursor:
+                cursor.execute(_opening(step))
+            done.extend([step] if isinstance(step, FinishDatabase) else [])
     others = [step for step in plan.steps if isinstance(step, (ChangeOwner, GrantDatabase))]
     if others:
         with conn.cursor() as cursor:
@@ -211,10 +228,21 @@ def _role_statement(step: CreateRole | AlterRole, verifier: str | None) -> sql.C
     return sql.SQL(" ").join(parts)
 
 
-def _database_statement(step: CreateDatabase | ChangeOwner | GrantDatabase) -> sql.Composable:
+def _creation(conn: Connection, step: CreateDatabase, like: databases.Creation) -> sql.Composable:
+    """Nobody can connect to what this makes, and the limit tells it from a database that somebody has closed."""
+    created = databases.create_statement(conn.info.server_version, step.database, like)
+    return sql.SQL("{} OWNER {} CONNECTION LIMIT 0").format(created, sql.Identifier(step.owner))
+
+
+def _opening(step: CreateDatabase | FinishDatabase) -> sql.Composable:
+    # One query is one transaction.
+    return sql.SQL(
+        "REVOKE ALL ON DATABASE {0} FROM PUBLIC; ALTER DATABASE {0} WITH ALLOW_CONNECTIONS true CONNECTION LIMIT -1"
+    ).format(sql.Identifier(step.database))
+
+
+def _database_statement(step: ChangeOwner | GrantDatabase) -> sql.Composable:
     database = sql.Identifier(step.database)
-    if isinstance(step, CreateDatabase):
-        return sql.SQL("CREATE DATABASE {} OWNER {}").format(database, sql.Identifier(step.owner))
     if isinstance(step, ChangeOwner):
         return sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, sql.Identifier(step.owner))
     return sql.SQL("GRANT ALL PRIVILEGES ON DATABASE {} TO {}").format(database, sql.Identifier(step.role))

@@ -16,6 +16,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
     CreateRole,
     DatabaseFacts,
     Facts,
+    FinishDatabase,
     GrantDatabase,
     Password,
     RoleFacts,
@@ -54,6 +55,23 @@ def test_everything_to_do():
         "before": "role 'ann': absent\ndatabase 'app': absent\n",
         "after": "role 'ann': login yes, password set\ndatabase 'app': owner 'ann', owner's privileges all\n",
     }
+
+
+def test_a_database_whose_making_was_interrupted_is_finished_first():
+    database = dataclasses.replace(DATABASE, owner="eve", privileges={"eve": DATABASE_PRIVILEGES}, unfinished=True)
+    plan = plan_bootstrap(WISH, facts(database=database))
+    assert plan.steps == (FinishDatabase("app"), ChangeOwner("app", "ann", previous="eve"))
+    assert plan.before[-1] == "database 'app': unfinished"
+
+
+def test_databases_that_are_open_to_everybody_are_a_warning_and_no_step():
+    assert plan_bootstrap(WISH, facts()).warnings == ()
+    everybody = dataclasses.replace(facts(), open_databases=("postgres", 'it\'s "odd"'))
+    plan = plan_bootstrap(WISH, everybody)
+    assert not plan.changed
+    (warning,) = plan.warnings
+    assert warning.startswith("every role of the cluster may connect to 'postgres', ")
+    assert warning.endswith('REVOKE CONNECT ON DATABASE "postgres", "it\'s ""odd""" FROM PUBLIC')
 
 
 def test_roles_come_before_databases():
