@@ -520,6 +520,21 @@ def test_roles_of_the_list_are_never_dropped(host: Host) -> None:
     assert host.cluster.psql(roles) == "app,other,postgres"
 
 
+def test_public_may_connect_again_where_that_is_asked_for(host: Host) -> None:
+    app = scene.entry("app")
+    make(host.cluster, app)
+    host.cluster.psql("GRANT CONNECT ON DATABASE app TO PUBLIC")
+    host.configure(app)
+    assert host.run("backup").status == 0
+    public = "SELECT has_database_privilege('public', 'app', 'CONNECT')"
+    for arguments, switch, expected in ((["--public-connect"], "", "t"), ([], "true", "t"), ([], "", "f")):
+        environment = {"DB_RESTORE_AGE_PRIVATE_KEY": key_of(app), "DB_RESTORE_PUBLIC_CONNECT": switch}
+        done = host.run("restore", "app", "db/app/", *arguments, **environment)
+        assert done.status == 0, done
+        assert host.cluster.psql(public) == expected
+        assert ("CONNECT of PUBLIC on 'app' was left out" in done.err) == (expected == "f")
+
+
 # Progress -----------------------------------------------------------------------------------------------------------
 
 

@@ -553,6 +553,22 @@ def test_what_a_restore_left_that_was_killed_after_its_swap_is_removed_by_the_ne
     assert cluster.psql("SELECT id FROM t", "one") == "1"
 
 
+def test_what_0_1_left_when_it_was_killed_is_removed(cluster: Cluster, store: Store, app: Database) -> None:
+    """Its stage may be the tenant's already, who is in it, and was filled by a role that still owns things there."""
+    back_up(cluster, store, app)
+    stage, role = "app__restore_0123abcd", "infrazero_restore_0123abcd"
+    with contextlib.closing(connect(cluster.settings)) as admin:
+        state.begin_restore(admin, "0123abcd", database="app", stage=stage, role=role)
+    cluster.psql(f"CREATE ROLE {role} LOGIN")
+    cluster.psql(f"CREATE DATABASE {stage} OWNER app")
+    cluster.psql(f"CREATE TABLE theirs (); ALTER TABLE theirs OWNER TO {role}", stage)
+    cluster.psql("CREATE TABLE planted ()", stage)
+    with contextlib.closing(connect(cluster.settings, database=stage, user="app", password=app.password)):
+        good(restored(cluster, store, app))
+    assert stage not in traces(cluster)[0] and role not in traces(cluster)[1]
+    assert cluster.psql("SELECT to_regclass('public.planted') IS NULL", "app") == "t"
+
+
 SCRIPT = """
 import json, sys
 sys.path.insert(0, {collections!r})

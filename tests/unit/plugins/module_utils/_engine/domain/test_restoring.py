@@ -41,6 +41,7 @@ def test_keeping_grants_without_a_role_map_keeps_the_owners_too() -> None:
         ("DB_RESTORE_DROP_MAPPED_ROLES", "drop_mapped_roles"),
         ("DB_RESTORE_FORCE_TARGET_OWNER", "force_target_owner"),
         ("DB_RESTORE_GRANT_APP_USER", "grant_app_user"),
+        ("DB_RESTORE_PUBLIC_CONNECT", "public_connect"),
         ("DB_RESTORE_SET_SEARCH_PATH", "set_search_path"),
     ],
 )
