@@ -187,7 +187,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         restore_added=module.params["restore_added"],
         plan_only=module.check_mode,
     )
-    for warning in report.plan.warnings:
+    for warning in (*report.plan.warnings, *report.warnings):
         module.warn(warning)
     return {**report.as_dict(), "diff": report.diff()}
 

@@ -135,6 +135,31 @@ options:
     type: list
     elements: str
     default: []
+  statement_timeout:
+    description:
+      - How many seconds a single statement of the dump may take, or the rows of one table stand still.
+    type: int
+    default: 86400
+    version_added: 0.2.0
+  restore_timeout:
+    description:
+      - How many seconds the restore of one database may take until its swap, whatever it is waiting for.
+    type: int
+    default: 259200
+    version_added: 0.2.0
+  max_size:
+    description:
+      - The largest size of a restored database, in bytes or with a binary unit, such as V(500G).  Any size with V(0).
+      - When not given, four times the dump's text by the manifest, with 64 bytes added for each row; without such a
+        manifest sixteen times the text that was read so far.  In any case V(1G).
+    type: str
+    version_added: 0.2.0
+  jobs:
+    description:
+      - How many databases are restored at the same time.  When not given, one for each processor, but at least 2 and at
+        most 4.
+    type: int
+    version_added: 0.2.0
   trust:
     description:
       - With V(signed) only a backup is restored whose manifest was signed by this host, or by one that O(signers) or
@@ -345,6 +370,7 @@ summary:
 """
 
 import dataclasses
+import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -374,6 +400,9 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         public_connect=params["public_connect"],
         extensions=frozenset(params["extensions"]),
         protected_roles=frozenset(database.user for database in listed.entries),
+        statement_timeout=restoring.seconds(str(params["statement_timeout"]), name="statement_timeout"),
+        timeout=restoring.seconds(str(params["restore_timeout"]), name="restore_timeout"),
+        max_size=None if params["max_size"] is None else restoring.max_size(params["max_size"], name="max_size"),
         trust=dataclasses.replace(
             _ansible.trust(module),
             mode=params["trust"],
@@ -392,6 +421,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         expected_sha256=restoring.expected_sha256(sha256, name="expected_sha256") if sha256 else None,
         outstanding_only=params["outstanding_only"],
         plan_only=module.check_mode,
+        jobs=restoring.default_jobs(os.cpu_count()) if params["jobs"] is None else params["jobs"],
     )
     result = _ansible.summed_up(summary, *restore.STATUSES)
     result["changed"] = any(o.status in (restore.RESTORED, restore.PLANNED) for o in summary.outcomes)
@@ -429,6 +459,10 @@ def main() -> t.NoReturn:
         },
         public_connect={"type": "bool", "default": False},
         extensions={"type": "list", "elements": "str", "default": []},
+        statement_timeout={"type": "int", "default": 86400},
+        restore_timeout={"type": "int", "default": 259200},
+        max_size={"type": "str"},
+        jobs={"type": "int"},
         trust={"type": "str", "choices": [trusting.SIGNED, trusting.UNSIGNED], "default": trusting.Trust.mode},
         max_age={"type": "float", "default": 48},
         mutually_exclusive=[("source", "outstanding_only")],

@@ -21,7 +21,7 @@ import typing as t
 
 import pyrage
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, outcome, restore
+from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, leftovers, outcome, restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
@@ -544,7 +544,7 @@ def test_what_a_restore_left_that_was_killed_after_its_swap_is_removed_by_the_ne
     cluster.start()
     begin(cluster, one)
     with monkeypatch.context() as patch:
-        patch.setattr(restore, "_remove", lambda *_given, **_named: None)  # as far as a killed run comes
+        patch.setattr(leftovers, "remove", lambda *_given, **_named: None)  # as far as a killed run comes
         restored(cluster, store, one, outstanding_only=True)
     assert "infrazero_restore" in traces(cluster)[1] and traces(cluster)[2] == "1"
     summary = restored(cluster, store, one, outstanding_only=True)

@@ -14,7 +14,7 @@ import secrets
 import time
 import typing as t
 
-from . import authenticity, catalogue, outcome
+from . import authenticity, catalogue, leftovers, outcome
 from .domain import dumptext, layout, lineage, manifest
 from .domain.databases import Database
 from .domain.trusting import Signed, Trust
@@ -396,7 +396,7 @@ def back_up_all(
     """
     moment = datetime.datetime.now(datetime.timezone.utc)
     by_name = {entry.name: entry for entry in entries}
-    warnings = _expire(settings)
+    warnings = [*leftovers.remove_all(settings), *_expire(settings)]
 
     def work(name: str) -> outcome.Outcome:
         return back_up(by_name[name], settings=settings, store=store, options=options, moment=moment, reporter=reporter)

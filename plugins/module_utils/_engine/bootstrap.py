@@ -15,6 +15,7 @@ import dataclasses
 import platform
 import typing as t
 
+from . import leftovers
 from .domain.databases import Databases
 from .domain.plan import (
     AlterRole,
@@ -42,12 +43,14 @@ class Report:
     :param resumed: one had begun and not ended.
     :param plan: roles and databases.
     :param outstanding: databases that wait for their restore now.
+    :param warnings: what could not be tidied up.
     """
 
     fresh: bool
     resumed: bool
     plan: BootstrapPlan
     outstanding: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -100,6 +103,7 @@ def bootstrap(
     :param restore_added: whether databases that are added to a cluster that is not fresh are to be restored as well.
     :param plan_only: say what would be done, change nothing.
     """
+    warnings = () if plan_only else tuple(leftovers.remove_all(settings))
     wish = Wish.of(listed)
     wanted = {entry.name: restore and bool(entry.restore_latest or entry.restore_dump_path) for entry in listed.entries}
     with contextlib.closing(connect(settings, application_name=f"{APPLICATION} bootstrap")) as conn:
@@ -124,7 +128,7 @@ def bootstrap(
         done = roles.converge(conn, wish)
         if begins:
             state.finish_bootstrap(conn)
-        return Report(cluster.fresh, cluster.unfinished, done, state.outstanding(conn))
+        return Report(cluster.fresh, cluster.unfinished, done, state.outstanding(conn), warnings)
 
 
 def _record_new(conn: Connection, names: t.Mapping[str, bool]) -> None:

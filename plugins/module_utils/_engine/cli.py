@@ -204,6 +204,17 @@ def _parser() -> argparse.ArgumentParser:
         help="let every role connect to the restored database where every role could to the one that it replaces",
     )
     sub.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        help="give up after this time, whatever the restore is waiting for (default: DB_RESTORE_TIMEOUT, or 259200)",
+    )
+    sub.add_argument(
+        "--max-size",
+        metavar="SIZE",
+        help="largest size of the new database, such as 500G; 0: any size (default: DB_RESTORE_MAX_SIZE, or by what the"
+        " manifest says)",
+    )
+    sub.add_argument(
         "--trust",
         choices=trusting.MODES,
         help="signed: only a backup that a host of allowed_signers has signed; unsigned: any, such as an older tool's",
@@ -251,13 +262,14 @@ def _backup(options: argparse.Namespace, reporter: Reporter) -> int:
 
 def _restore(options: argparse.Namespace, reporter: Reporter) -> int:
     # Not with the others: a backup, which is begun every night on every host, starts sooner without it.
-    from . import restore
+    from . import leftovers, restore
 
     host = Host.read(options.config)
     database = host.databases.named(options.database)
     switches = restoring.read_switches(os.environ, base=host.restore_options(options))
     # What runs as a child of ours must not find the key in its environment.
     os.environ.pop("DB_RESTORE_AGE_PRIVATE_KEY", None)
+    limits = restoring.read_limits(options.timeout, options.max_size, base=switches.options)
     identity = _read_identity(options.identity_fd) if options.identity_fd is not None else switches.identity
     store = factory.open_store(host.store())
     choice = restore.choose(
@@ -272,12 +284,13 @@ def _restore(options: argparse.Namespace, reporter: Reporter) -> int:
     request = restore.Request(
         database=database,
         choice=choice,
-        options=switches.options,
+        options=limits,
         identities=() if identity is None else tuple(age.parse_identities([identity])),
     )
     run, status = (restore.plan, restore.PLANNED) if options.dry_run else (restore.restore, restore.RESTORED)
+    warnings = [] if options.dry_run else leftovers.remove_all(host.connection())
     summary = outcome.run_each(
-        [database.name], lambda _name: run(request, settings=host.connection(), reporter=reporter)
+        [database.name], lambda _name: run(request, settings=host.connection(), reporter=reporter), warnings=warnings
     )
     return _finish(options, summary, status)
 

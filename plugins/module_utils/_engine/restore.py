@@ -13,8 +13,8 @@ import secrets
 import time
 import typing as t
 
-from . import archive, authenticity, catalogue, outcome
-from .domain import dumptext, layout, lineage, manifest, names
+from . import archive, authenticity, catalogue, leftovers, limits, outcome
+from .domain import dumptext, layout, lineage, manifest, names, restoring
 from .domain.databases import Database
 from .domain.restoring import REFUSE, REPLACE, RestoreOptions
 from .domain.secret import Secret
@@ -396,33 +396,41 @@ class _Restore:
         self.warnings = list(made.warnings)
         # Settings that the new database gets instead of those of the one in its place: of one that was dropped.
         self.before: databases.DatabaseSettings | None = None
+        self.limits = limits.Limits(self.name, seconds=self.options.timeout.total_seconds())
 
     def run(self) -> outcome.Outcome:
-        """Do all of it, or nothing."""
+        """Do all of it, or nothing, within the limits of time and size."""
+        with self.limits, self.limits.holding(self.admin, to_tidy_up=True):
+            return self._run()
+
+    def _run(self) -> outcome.Outcome:
         started = time.monotonic()
-        _remove_leftovers(self.admin, self.name, settings=self.settings)
+        leftovers.remove_of(self.admin, self.name, settings=self.settings)
         record = state.database_record(self.admin, self.name)
         if record is not None and record.dropped is not None:
             self.before = databases.DatabaseSettings.from_dict(record.dropped)
         like = self._creation()
         if self.options.strategy == REPLACE and self.plan.replaces is not None:
-            self._clear_the_way(record)
+            with self.limits.enforced():
+                self._clear_the_way(record)
         try:
-            state.begin_restore(self.admin, self.restore_id, database=self.name, stage=self.stage, role=self.role)
-            loaded = self._fill(like)
+            with self.limits.enforced():
+                state.begin_restore(self.admin, self.restore_id, database=self.name, stage=self.stage, role=self.role)
+                loaded = self._fill(like)
+            self.limits.disarm()
             self.held.check()
             swapped = self._put_in_place()
         except BaseException as exc:
             # What can't be removed now is on record: the next restore of this database removes it.
             with contextlib.suppress(PostgresError):
-                _remove(self.admin, self.stage, self.role, self.restore_id, settings=self.settings)
+                self._tidy_up()
             if self.before is not None and isinstance(exc, EngineError):
                 exc.hint = "; ".join(filter(None, [exc.hint, _DROPPED]))
             raise
         # The restore has succeeded: what fails from here on is told, and left to later runs.
         self.warnings += swapped.warnings
         with self._warned():
-            _remove(self.admin, self.stage, self.role, self.restore_id, settings=self.settings)
+            self._tidy_up()
         kept = swapped.kept
         with self._warned():
             if kept is not None and self._is_disposable(kept):
@@ -444,6 +452,10 @@ class _Restore:
         }
         self.reporter.stage(self.name, "done", f"restored from {self.choice.url}")
         return outcome.Outcome(self.name, RESTORED, details)
+
+    def _tidy_up(self) -> None:
+        """Remove what this restore made for itself, and then the record of it."""
+        leftovers.remove(self.admin, self.stage, self.role, self.restore_id, settings=self.settings)
 
     @contextlib.contextmanager
     def _warned(self) -> t.Iterator[None]:
@@ -483,7 +495,7 @@ class _Restore:
     def _clear_the_way(self, record: state.DatabaseRecord | None) -> None:
         """For want of room: prove the backup to its last byte, then drop the old database."""
         self.reporter.stage(self.name, "check", f"reading {self.choice.url} once to check it", total=self.plan.size)
-        with contextlib.ExitStack() as stack:
+        with self.limits.sources() as stack:
             self._compare({table.name: table.rows for table in dumptext.check(self._text(stack))})
         if self.options.on_connections == REFUSE:
             databases.require_no_sessions(self.admin, self.name)
@@ -507,19 +519,40 @@ class _Restore:
             self.reporter.advance(self.name, count)
 
         plain = stack.enter_context(_plain(self.choice, self.plan.request.identities, advance=advance))
-        return stack.enter_context(archive.as_text(plain, server_version_num=self.admin.info.server_version))
+        self.limits.closing(plain)
+        text = stack.enter_context(archive.as_text(plain, server_version_num=self.admin.info.server_version))
+        return self.limits.text(text)
+
+    def _most(self, text_bytes: int) -> int | None:
+        """How large the new database may be when so many bytes of the dump's text were read."""
+        said = self.choice.manifest
+        return restoring.size_limit(
+            self.options.max_size,
+            plaintext_size=None if said is None else said.plaintext_size,
+            rows=None if said is None else said.rows,
+            text_bytes=text_bytes,
+        )
 
     def _fill(self, like: databases.Creation) -> load.LoadResult:
         self.reporter.stage(self.name, "load", f"loading {self.choice.url}", total=self.plan.size)
-        databases.create_loader_role(self.admin, self.role)
+        databases.create_loader_role(
+            self.admin, self.role, temp_file_limit=self._most(restoring.text_bytes_of(self.plan.size))
+        )
         databases.create_stage(self.admin, self.stage, loader=self.role, like=like)
-        with contextlib.closing(connect(self.settings, database=self.stage)) as stage_admin:
+        with (
+            self.limits.bounded(self.settings, self.stage, self._most),
+            contextlib.closing(connect(self.settings, database=self.stage)) as stage_admin,
+            self.limits.holding(stage_admin),
+        ):
             databases.open_stage(stage_admin, self.role)
             helper = extensions.StageAdministrator(stage_admin, loader=self.role, allowed=self.options.extensions)
-            with contextlib.closing(
-                databases.connect_loader(self.settings, self.admin, database=self.stage, role=self.role)
-            ) as loader:
-                with contextlib.ExitStack() as stack:
+            with (
+                contextlib.closing(
+                    databases.connect_loader(self.settings, self.admin, database=self.stage, role=self.role)
+                ) as loader,
+                self.limits.holding(loader),
+            ):
+                with self.limits.sources() as stack:
                     loaded = load.load(
                         dumptext.events(self._text(stack)),
                         connection=loader,
@@ -631,6 +664,7 @@ def restore_all(
     expected_sha256: str | None = None,
     outstanding_only: bool = False,
     plan_only: bool = False,
+    jobs: int = 1,
     reporter: Reporter | None = None,
 ) -> outcome.Summary:
     """Restore each of *entries* from what its entry says, or one of them from *source*.
@@ -640,7 +674,10 @@ def restore_all(
         empty, one whose entry names none any more as skipped, and when nothing is outstanding any more the bootstrap
         is finished.
     :param plan_only: say what would be done.
+    :param jobs: databases that are restored at the same time; one that takes long holds up no other.
     """
+    if jobs < 1:
+        raise ConfigurationError("jobs must be at least 1")
     if len(entries) != 1 and (source, expected_sha256) != (None, None):
         raise ConfigurationError("source and expected_sha256 go with one database", hint="name it with only")
     by_name = {entry.name: entry for entry in entries}
@@ -653,8 +690,6 @@ def restore_all(
         entry = by_name[name]
         text = source or default_source(entry)
         if name not in wanted:
-            if records:
-                _clean_up(name, settings=settings)
             return outcome.Outcome(name, SKIPPED, {"reason": "no restore is outstanding"})
         if text is None:
             if records:
@@ -678,7 +713,9 @@ def restore_all(
         )
         return (plan if plan_only else restore)(request, settings=settings, reporter=reporter)
 
-    summary = outcome.run_each(list(by_name), work)
+    # Not by each restore: it would hold the lock of a database that another one is about to restore.
+    warnings = [] if plan_only else leftovers.remove_all(settings)
+    summary = outcome.run_each(list(by_name), work, jobs=jobs, warnings=warnings)
     if records:
         with contextlib.closing(connect(settings)) as admin:
             if state.exists(admin):
@@ -689,28 +726,6 @@ def restore_all(
 def default_source(entry: Database) -> str | None:
     """What the entry says it is to be restored from; ``None``: nothing."""
     return layout.latest_key(entry.prefix) if entry.restore_latest else entry.restore_dump_path or None
-
-
-def _remove(admin: Connection, stage: str, role: str, restore_id: str, *, settings: ConnectionSettings) -> None:
-    """Remove what a restore made for itself, and then the record of it."""
-    databases.drop_stage(admin, stage, settings=settings)
-    databases.drop_loader_role(admin, role)
-    state.end_restore(admin, restore_id)
-
-
-def _remove_leftovers(admin: Connection, name: str, *, settings: ConnectionSettings) -> None:
-    """Remove what killed restores have left: under the lock nobody else works on this database."""
-    for left in state.restores(admin, database=name):
-        _remove(admin, left.stage, left.role, left.id, settings=settings)
-
-
-def _clean_up(name: str, *, settings: ConnectionSettings) -> None:
-    """Remove what a restore has left that was killed when its database was in place already."""
-    with contextlib.closing(connect(settings)) as admin:
-        if not state.restores(admin, database=name):
-            return
-    with lock.locked_session(settings, name, doing="restore") as (admin, _held):
-        _remove_leftovers(admin, name, settings=settings)
 
 
 def _record(name: str, restore: str, *, settings: ConnectionSettings) -> None:

@@ -26,6 +26,9 @@ REFUSE: t.Literal["refuse"] = "refuse"
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _MOST_HOURS = 10 * 366 * 24
+#: What any database may take: indexes of empty tables, extensions, what the first rows need.
+_LEAST_SIZE = 1 << 30
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
 
 
@@ -50,6 +53,8 @@ class RestoreOptions:
     :param protected_roles: roles that are never dropped, those of the list.
     :param trust: whose backups are restored.
     :param statement_timeout: how long one statement of the dump may take, or one table's rows stand still.
+    :param timeout: how long a restore may take, up to the swap.
+    :param max_size: bytes that the new database may take; 0: any number; ``None``: see :func:`size_limit`.
     """
 
     role_map: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -67,6 +72,8 @@ class RestoreOptions:
     protected_roles: frozenset[str] = frozenset()
     trust: Trust = dataclasses.field(default_factory=Trust)
     statement_timeout: datetime.timedelta = datetime.timedelta(hours=24)
+    timeout: datetime.timedelta = datetime.timedelta(hours=72)
+    max_size: int | None = None
 
     @property
     def skips_acl(self) -> bool:
@@ -133,14 +140,67 @@ def keep_replaced(hours: float, *, name: str) -> datetime.timedelta:
     return datetime.timedelta(hours=hours)
 
 
-def statement_timeout(text: str, *, name: str) -> datetime.timedelta:
-    """How long a statement of a dump may take, given in seconds.
+def seconds(text: str, *, name: str) -> datetime.timedelta:
+    """How long something may take, given in seconds.
 
     :param name: how errors call the setting.
     """
     if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _MOST_HOURS * 3600:
         raise ConfigurationError(f"{name} is no number of seconds", hint="give a whole number of at least 1")
     return datetime.timedelta(seconds=int(text))
+
+
+def max_size(text: str, *, name: str) -> int:
+    """How large a restored database may be: bytes, or a number with a binary unit such as ``20G`` or ``1.5 TiB``.
+
+    :param name: how errors call the setting.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ConfigurationError(
+            f"{name} is not a size", hint="give bytes, or a number with K, M, G or T; 0 for any size"
+        )
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+
+
+def size_limit(given: int | None, *, plaintext_size: int | None, rows: int | None, text_bytes: int) -> int | None:
+    """Bytes that a restored database may take; ``None``: any number.
+
+    By default four times the dump's text, of which each row counts 64 bytes more than it has.  A row takes at least 36
+    bytes in its table and 16 in each index, also where its text is one digit; and small numbers of 8 bytes are written
+    with one.  What is allowed leaves room for about ten indexes of narrow rows, and for bloat.  Where no manifest says
+    how much text and how many rows there are, sixteen times the text that was read so far: of a row that may be two
+    bytes.  In any case 1 GiB.
+
+    :param given: what the operator allows; 0: any number; ``None``: by default.
+    :param plaintext_size: bytes of the dump's text, by the manifest.
+    :param rows: of all tables, likewise.
+    :param text_bytes: of the dump's text, read so far.
+    """
+    if given is not None:
+        return given or None
+    if plaintext_size is None or rows is None:
+        return max(_LEAST_SIZE, 16 * text_bytes)
+    return max(_LEAST_SIZE, 4 * (plaintext_size + 64 * rows))
+
+
+def text_bytes_of(size: int) -> int:
+    """Bytes of text that an object of *size* bytes may hold, for a first guess: it may be compressed."""
+    return 16 * size
+
+
+def default_jobs(processors: int | None) -> int:
+    """How many databases are restored at a time: one that stands still must leave room for others."""
+    return min(4, max(2, processors or 0))
+
+
+def read_limits(timeout: str | None, size: str | None, *, base: RestoreOptions) -> RestoreOptions:
+    """*base* with the limits that the command line gives; ``None``: not given."""
+    return dataclasses.replace(
+        base,
+        timeout=base.timeout if timeout is None else seconds(timeout, name="--timeout"),
+        max_size=base.max_size if size is None else max_size(size, name="--max-size"),
+    )
 
 
 def expected_sha256(text: str, *, name: str) -> str:
@@ -168,7 +228,9 @@ def read_switches(environment: t.Mapping[str, str], *, base: RestoreOptions) -> 
     mapping = environment.get("DB_RESTORE_ROLE_MAP", "")
     sha256 = environment.get("DB_RESTORE_EXPECTED_SHA256", "").strip()
     path = environment.get("DB_RESTORE_SEARCH_PATH", "")
-    timeout = environment.get("DB_RESTORE_STATEMENT_TIMEOUT", "").strip()
+    statement = environment.get("DB_RESTORE_STATEMENT_TIMEOUT", "").strip()
+    whole = environment.get("DB_RESTORE_TIMEOUT", "").strip()
+    most = environment.get("DB_RESTORE_MAX_SIZE", "").strip()
     key = environment.get("DB_RESTORE_AGE_PRIVATE_KEY", "")
     mode = environment.get("DB_RESTORE_TRUST", "").strip().lower()
     names = filter(None, (part.strip() for part in environment.get("DB_RESTORE_SIGNER", "").split(",")))
@@ -186,9 +248,11 @@ def read_switches(environment: t.Mapping[str, str], *, base: RestoreOptions) -> 
         public_connect=flag("DB_RESTORE_PUBLIC_CONNECT", base.public_connect),
         search_path=tuple(filter(None, (part.strip() for part in path.split(",")))) or base.search_path,
         trust=dataclasses.replace(base.trust, mode=mode or base.trust.mode, once=base.trust.once + signers),
-        statement_timeout=statement_timeout(timeout, name="DB_RESTORE_STATEMENT_TIMEOUT")
-        if timeout
+        statement_timeout=seconds(statement, name="DB_RESTORE_STATEMENT_TIMEOUT")
+        if statement
         else base.statement_timeout,
+        timeout=seconds(whole, name="DB_RESTORE_TIMEOUT") if whole else base.timeout,
+        max_size=max_size(most, name="DB_RESTORE_MAX_SIZE") if most else base.max_size,
     )
     return Switches(
         options=options,

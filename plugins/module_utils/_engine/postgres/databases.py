@@ -266,6 +266,16 @@ def drop_loader_role(conn: Connection, role: str) -> None:
         cursor.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role)))
 
 
+def size_of(conn: Connection, name: str) -> int:
+    """Bytes that the database *name* takes on disk; 0 where there is none (any more)."""
+    with translated(f"the size of {name!r} can't be measured", stage="load"), conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = %s", (name,)
+        )
+        row = cursor.fetchone()
+    return 0 if row is None else int(row[0])
+
+
 # What belongs to a database and not to its contents -----------------------------------------------------------------
 
 

@@ -416,6 +416,14 @@ class _Rows:
 _HINT_MEMORY = "no pg_dump writes statements that answer with so much: find out where the dump comes from"
 
 
+class _Memory:
+    """The limit of this process, which all of its loads share."""
+
+    lock = threading.Lock()
+    loads = 0
+    before = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+
 @contextlib.contextmanager
 def _bounded_memory() -> t.Iterator[None]:
     """Let this process take at most half of the memory that the host has to spare.
@@ -423,16 +431,29 @@ def _bounded_memory() -> t.Iterator[None]:
     libpq and psycopg2 hold whatever a statement answers with, rows, notices, notifications, before anybody sees it, and
     there is no asking them for less.  With no limit a dump could have the host's other processes killed for it.  Both
     survive an allocation that fails.
+
+    The kernel knows one limit for the process.  Each further load at the same time may take half of what is left then;
+    the limit ends with the last one.
     """
-    before, hard = resource.getrlimit(resource.RLIMIT_AS)
-    taken = int(pathlib.Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    limit = taken + max(_available_memory() // 2, LEAST_MEMORY)
-    if before == resource.RLIM_INFINITY or limit < before:
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    with _Memory.lock:
+        if not _Memory.loads:
+            _Memory.before = resource.getrlimit(resource.RLIMIT_AS)
+        _Memory.loads += 1
+        now, hard = resource.getrlimit(resource.RLIMIT_AS)
+        taken = int(pathlib.Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        limit = taken + max(_available_memory() // 2, LEAST_MEMORY)
+        most = _Memory.before[0]
+        if most != resource.RLIM_INFINITY:
+            limit = min(limit, most)
+        if _Memory.loads == 1 or limit > now:
+            resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, (before, hard))
+        with _Memory.lock:
+            _Memory.loads -= 1
+            if not _Memory.loads:
+                resource.setrlimit(resource.RLIMIT_AS, _Memory.before)
 
 
 def _available_memory() -> int:
@@ -441,6 +462,9 @@ def _available_memory() -> int:
         if name == "MemAvailable":
             return int(value.split()[0]) * 1024
     return 0
+
+
+_CANCEL_SECONDS = 5
 
 
 class _Watch:
@@ -473,7 +497,8 @@ class _Watch:
         """End the thread."""
         self._closed.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            # Not for ever: it may be asking a server that stands still to cancel a statement.
+            self._thread.join(_CANCEL_SECONDS)
 
     def _work(self) -> None:
         seconds = t.cast(float, self._seconds)

@@ -124,3 +124,50 @@ def test_how_long_a_statement_may_take() -> None:
 def test_a_time_that_is_none(text: str) -> None:
     with pytest.raises(ConfigurationError, match="DB_RESTORE_STATEMENT_TIMEOUT is no number of seconds"):
         read_switches({"DB_RESTORE_STATEMENT_TIMEOUT": text}, base=BASE)
+
+
+def test_how_long_and_how_large_a_restore_may_be() -> None:
+    assert BASE.timeout == datetime.timedelta(hours=72) and BASE.max_size is None
+    options = read_switches({"DB_RESTORE_TIMEOUT": "90", "DB_RESTORE_MAX_SIZE": "1.5g"}, base=BASE).options
+    assert (options.timeout, options.max_size) == (datetime.timedelta(seconds=90), 3 << 29)
+    assert restoring.read_limits(None, None, base=options) == options
+    given = restoring.read_limits("5", "0", base=options)
+    assert (given.timeout, given.max_size) == (datetime.timedelta(seconds=5), 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("4096", 4096), ("1k", 1024), ("20 GiB", 20 << 30), ("2TB", 2 << 40), ("7B", 7)]
+)
+def test_a_size(text: str, size: int) -> None:
+    assert restoring.max_size(text, name="x") == size
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1e9", "G", "1 XB", "1,5G", "٣", "nan", "9" * 30])
+def test_what_is_not_a_size(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="x is not a size"):
+        restoring.max_size(text, name="x")
+
+
+@pytest.mark.parametrize(
+    ("given", "plaintext_size", "rows", "text_bytes", "limit"),
+    [
+        (0, 10**12, 10**6, 0, None),
+        (5, 10**12, 10**6, 0, 5),
+        (None, 10, 1, 10**12, 1 << 30),
+        (None, 10**12, 0, 0, 4 * 10**12),
+        # Twenty million rows of one small number: 720 MB and 430 MB for its index, and 160 MB of text.
+        (None, 160 * 10**6, 20 * 10**6, 0, 4 * (160 + 64 * 20) * 10**6),
+        (None, None, None, 0, 1 << 30),
+        (None, None, None, 10**12, 16 * 10**12),
+        (None, 10**12, None, 10**9, 16 * 10**9),
+    ],
+)
+def test_how_large_a_restored_database_may_be(
+    given: int | None, plaintext_size: int | None, rows: int | None, text_bytes: int, limit: int | None
+) -> None:
+    said = restoring.size_limit(given, plaintext_size=plaintext_size, rows=rows, text_bytes=text_bytes)
+    assert said == limit
+
+
+def test_how_many_at_a_time() -> None:
+    assert [restoring.default_jobs(count) for count in (None, 1, 2, 3, 64)] == [2, 2, 2, 3, 4]
