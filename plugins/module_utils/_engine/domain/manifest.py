@@ -27,11 +27,19 @@ from .text import NotJson, strict_json, utf8_size
 SCHEMA_VERSION = 1
 #: No manifest is longer: 100,000 tables with long names fit.
 MAX_BYTES = 64 * 1024 * 1024
+#: No manifest has more fields (in all its objects together), or more items of any kind.  A table has three fields and
+#: is four items, so 100,000 tables fit twice.  A small item costs many times its bytes once it is read:
+#: without a limit 64 MiB of them would take 1.75 GiB.
+MAX_FIELDS = 600_000
+MAX_ITEMS = 1_500_000
 
 _MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 #: What a signed integer of 64 bits holds: more is no size, count or version.
 _MAX_NUMBER = 2**63 - 1
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+#: A JSON string whose escapes were removed.
+_STRING = re.compile(rb'"[^"]*"')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,9 +146,17 @@ def signed_text(data: bytes) -> bytes:
 
 
 def _canonical(fields: t.Mapping[str, t.Any]) -> bytes:
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    # In small pieces: one emoji in a text makes each of its characters take four bytes.
+    pieces = []
+    for name, value in sorted(fields.items()):
+        data = b"[" + b",".join(map(_encoded, value)) + b"]" if isinstance(value, list) else _encoded(value)
+        pieces.append(_encoded(name) + b":" + data)
+    return b"{" + b",".join(pieces) + b"}"
+
+
+def _encoded(value: t.Any) -> bytes:
     # The one printable difference to jq, which escapes this control character too.
-    return text.replace("\x7f", "\\u007f").encode("utf-8")
+    return _ENCODER.encode(value).replace("\x7f", "\\u007f").encode("utf-8")
 
 
 def digest(data: bytes) -> str:
@@ -156,6 +172,7 @@ def parse(data: bytes) -> Manifest:
     """
     if len(data) > MAX_BYTES:
         raise _bad(f"is longer than {MAX_BYTES} bytes")
+    _check_structure(data)
     try:
         fields = strict_json(data)
     except NotJson as exc:
@@ -210,6 +227,21 @@ def parse(data: bytes) -> Manifest:
         tables=ours.tables(),
         signature=ours.text("signature"),
     )
+
+
+def _check_structure(data: bytes) -> None:
+    """Count what JSON *data* would become, in linear time and before any of it is made.
+
+    :raises ManifestError: where that is more than any backup has.
+    """
+    # Without the two escapes that matter each quote begins or ends a string.  Where there are more strings than fields
+    # and items together, JSON has too many of these, whatever its strings contain.
+    plain = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    outside = _STRING.sub(b"", plain) if plain.count(b'"') <= 2 * (MAX_FIELDS + MAX_ITEMS) else plain
+    fields, items = outside.count(b":"), sum(map(outside.count, (b",", b"[", b"{")))
+    for name, count, most in (("fields", fields, MAX_FIELDS), ("items", items, MAX_ITEMS)):
+        if count > most:
+            raise _bad(f"has more than {most} {name}")
 
 
 def _bad(reason: str, *, field: str = "", cause: str = "") -> ManifestError:

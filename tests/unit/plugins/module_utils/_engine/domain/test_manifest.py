@@ -9,6 +9,8 @@ import datetime
 import hashlib
 import json
 import subprocess
+import sys
+import textwrap
 import typing as t
 
 import pytest
@@ -210,6 +212,103 @@ def test_a_manifest_has_a_limit() -> None:
     assert manifest.parse(encoded(CONTRACT) + b" " * padding).sha256 == SHA256
     with pytest.raises(errors.ManifestError, match="longer than"):
         manifest.parse(encoded(CONTRACT) + b" " * (padding + 1))
+
+
+# Memory -------------------------------------------------------------------------------------------------------------
+
+
+def _large(name: str, rows: int, *, count: int = 100_000) -> bytes:
+    """A manifest with *count* tables of that name, as 0.1 wrote it."""
+    head = f'{{"created_at":"2026-11-21T03:20:07Z","key":"x.sql","schema_version":1,"sha256":"{SHA256}","tables":['
+    quoted = json.dumps(name)[1:-1]
+    return (
+        head.encode()
+        + b",".join(
+            b'{"digest":"%s","name":"%s","rows":%d}' % (SHA256.encode(), quoted.encode(), rows) for _n in range(count)
+        )
+        + b"]}"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["public.t", '"' + "s" * 63 + '"."' + "t" * 63 + '"', ".".join(['"' + '""' * 63 + '"'] * 2), "{[,:" * 15],
+    ids=["short", "long", "quotes", "punctuation"],
+)
+def test_100_000_tables_are_read(name: str) -> None:
+    read = manifest.parse(_large(name, 2**63 - 1))
+    assert read.tables is not None and len(read.tables) == 100_000
+    assert read.tables[-1] == manifest.Table(name, 2**63 - 1, SHA256)
+
+
+#: What fills 64 MiB with as much as is let in, or would: a beginning, an item that is repeated, how often.
+HOSTILE = {
+    "objects": (b'"x":[', b"{},", 10**9),
+    "texts": (b'"x":[', b'"",', 10**9),
+    "fields": (b'"x":{', b'"%d":0.5,', 10**9),
+    "texts that end in escapes": (b'"x":[', b'"\\\\","\\"",', 10**9),
+    "as many objects as may be": (b'"x":[', b"{},", manifest.MAX_ITEMS // 2 - 100),
+    "as many fields as may be": (b'"x":[', b'{"%d":0.5},', manifest.MAX_FIELDS - 100),
+    "as many names as may be": (b'"x":{', b'"%d":0.5,', manifest.MAX_FIELDS - 100),
+    "tables": (
+        b'"tables":[',
+        b'{"digest":"d","name":"\xf0\x9f\x98\x80%d","rows":1000000000},',
+        manifest.MAX_FIELDS // 3 - 100,
+    ),
+}
+
+
+@pytest.mark.parametrize("which", HOSTILE)
+def test_the_memory_that_a_manifest_takes_is_bounded(which: str) -> None:
+    """In an interpreter of its own: the peak of reading 64 MiB, and of the text that its signature is of.
+
+    What the items leave of the 64 MiB is one text with one wide character, for which each of its characters takes four
+    bytes, first in the text as a whole and again on its own.  That alone is eight times the size.
+    """
+    begin, item, count = HOSTILE[which]
+    script = textwrap.dedent(
+        """
+        import ast, sys
+        sys.path[:0] = sys.argv[4].split(":")
+        from ansible_collections.infrazero.database.plugins.module_utils._engine import errors
+        from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import manifest
+
+        begin, item, count = ast.literal_eval(sys.argv[1]), ast.literal_eval(sys.argv[2]), int(sys.argv[3])
+        head = b'{"created_at":"2026-11-21T03:20:07Z","key":"x.sql","schema_version":1,"sha256":"' + b"0" * 64 + b'",'
+        data = bytearray(head + begin)
+        most = manifest.MAX_BYTES - len(data) - 200
+        if b"%" in item:
+            data += b"".join(item % number for number in range(min(count, most // (len(item) + 5))))
+        else:
+            data += item * min(count, most // len(item))
+        data[-1:] = b"}" if begin.endswith(b"{") else b"]"
+        data += b',"z":"' + "\N{GRINNING FACE}".encode()
+        data += b"z" * (manifest.MAX_BYTES - len(data) - 2) + b'"}'
+        data = bytes(data)
+        assert len(data) == manifest.MAX_BYTES
+
+        def status(name):
+            return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
+
+        open("/proc/self/clear_refs", "w").write("5")
+        before = status("VmRSS")
+        said = "accepted"
+        try:
+            read = manifest.parse(data)
+            manifest.signed_text(data)
+        except errors.ManifestError as exc:
+            said = exc.message
+        print((status("VmHWM") - before) * 1024, said)
+        """
+    )
+    argv = [sys.executable, "-c", script, repr(begin), repr(item), str(count), ":".join(sys.path)]
+    peak, said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split(" ", 1)
+    if "may be" in which or which == "tables":
+        assert said.strip() == "accepted"
+        assert int(peak) < 12 * manifest.MAX_BYTES
+    else:
+        assert "more than" in said
+        assert int(peak) < 3 * manifest.MAX_BYTES
 
 
 @pytest.mark.parametrize("field", CONTRACT)
