@@ -101,11 +101,18 @@ _MANIFESTS = st.fixed_dictionaries(
         | _SCALARS,
     },
     optional={
-        "schema_version": st.sampled_from([1, 1, 1, 0, 2, True, 1.0, "1"]) | _SCALARS,
+        "schema_version": st.sampled_from([1, 1, 2, 2, 2, 0, 3, True, 1.0, "1"]) | _SCALARS,
         **dict.fromkeys(
             ("database", "host", "encoding", "format", "compression", "signature", "system_identifier"), _SCALARS
         ),
         **dict.fromkeys(("size", "plaintext_size", "sequence", "server_version_num"), _SCALARS | st.integers(0, 9)),
+        "chunks": st.fixed_dictionaries(
+            {
+                "size": st.sampled_from([65536, 8388608, 0, 65536.0]) | _SCALARS,
+                "sha256": st.lists(_SHA, max_size=2) | _SHA,
+            }
+        )
+        | _SCALARS,
         "duration_seconds": _SCALARS | st.floats(0, 100),
         **dict.fromkeys(("plaintext_sha256", "previous_sha256"), _SHA),
         "roles": st.lists(_SCALARS, max_size=3) | _SCALARS,

@@ -297,6 +297,7 @@ def back_up(
             format="plain",
             compression=options.compression.method,
             size=stream.size,
+            chunks=stream.chunks,
             plaintext_size=stream.plain_size,
             plaintext_sha256=stream.plain_sha256,
             duration_seconds=round(time.monotonic() - started, 3),
@@ -495,7 +496,12 @@ def _upload(
         with Process(arguments, stage="dump", environment=environment, pass_fds=pass_fds, gather=CHUNK) as process:
             text = _DumpText(process, advance=lambda count: reporter.advance(plan.database, count))
             with contextlib.closing(
-                pipeline.encode(text, compression=options.compression, recipients=recipients)
+                pipeline.encode(
+                    text,
+                    compression=options.compression,
+                    recipients=recipients,
+                    chunk_size=manifest.chunk_size(plan.estimated_size),
+                )
             ) as stream:
                 try:
                     stored = store.upload(plan.key, stream, size_hint=plan.estimated_size)

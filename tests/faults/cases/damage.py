@@ -18,6 +18,8 @@ from tests.support.faultyproxy import Answer, Exchange, Fault, altered
 
 Bytes = t.Callable[[bytes], bytes]
 
+#: Bytes of the chunks in a manifest; the database's backup is smaller.
+_CHUNK = 8 * 1024 * 1024
 #: Where a bit is flipped: a byte, counted from the end where negative, or a share of the whole.
 PLACES: dict[str, float] = {
     "age-magic": 3,
@@ -173,6 +175,7 @@ def _remade(change: Bytes) -> t.Callable[[Trial], None]:
             trial.manifest(
                 sha256=hashlib.sha256(data).hexdigest(),
                 size=len(data),
+                chunks={"size": _CHUNK, "sha256": [hashlib.sha256(data).hexdigest()]},
                 plaintext_size=len(text),
                 plaintext_sha256=hashlib.sha256(text).hexdigest(),
             ),

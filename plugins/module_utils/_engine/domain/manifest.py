@@ -23,12 +23,18 @@ from ..errors import ConfigurationError, ManifestError
 from .layout import locate
 from .text import NotJson, strict_json, utf8_size
 
-#: Version of the fields that stand beside the contract's three.
-SCHEMA_VERSION = 1
+#: Version of the fields that stand beside the contract's three.  1 had no ``chunks``.
+SCHEMA_VERSION = 2
+#: Bytes of each chunk of an object, and how many of them are enough: larger objects have larger ones.
+CHUNK_SIZE = 8 * 1024 * 1024
+_MANY_CHUNKS = 100_000
+#: What chunks of others may have: with smaller ones the list is no summary any more, larger ones fill the memory.
+MIN_CHUNK_SIZE = 64 * 1024
+MAX_CHUNK_SIZE = 64 * 1024 * 1024
 #: No manifest is longer: 100,000 tables with long names fit.
 MAX_BYTES = 64 * 1024 * 1024
 #: No manifest has more fields (in all its objects together), or more items of any kind.  A table has three fields and
-#: is four items, so 100,000 tables fit twice.  A small item costs many times its bytes once it is read:
+#: is four items, a chunk is one, so 100,000 tables fit twice.  A small item costs many times its bytes once it is read:
 #: without a limit 64 MiB of them would take 1.75 GiB.
 MAX_FIELDS = 600_000
 MAX_ITEMS = 1_500_000
@@ -65,6 +71,18 @@ class Extension:
 
 
 @dataclasses.dataclass(frozen=True)
+class Chunks:
+    """The encrypted object in pieces, so that each can be proven before anything reads it.
+
+    :param size: bytes of each chunk; the last one has what is left.
+    :param sha256: of each chunk, lower-case hex, in their order.
+    """
+
+    size: int
+    sha256: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """One backup.  Sizes are bytes, durations seconds, moments UTC; ``None``: not said (another tool's manifest).
 
@@ -75,6 +93,7 @@ class Manifest:
     :param server_version_num: as the server's setting of that name: ``150018``.
     :param dump_version: version of the ``pg_dump`` that made the dump.
     :param size: of the encrypted object.
+    :param chunks: of the encrypted object; never without *size*.
     :param plaintext_sha256: lower-case hex over the dump's text.
     :param sequence: counts the backups of this database, from 1.
     :param previous_sha256: SHA-256 of the bytes of the manifest before this one, ``None`` for the first.
@@ -108,12 +127,21 @@ class Manifest:
     extensions: tuple[Extension, ...] | None = None
     roles: tuple[str, ...] | None = None
     tables: tuple[Table, ...] | None = None
+    chunks: Chunks | None = None
     signature: str | None = None
 
     @property
     def rows(self) -> int | None:
         """Rows of all tables together."""
         return None if self.tables is None else sum(table.rows for table in self.tables)
+
+
+def chunk_size(estimated: int) -> int:
+    """Bytes of each chunk of an object of about *estimated* bytes."""
+    size = CHUNK_SIZE
+    while size < MAX_CHUNK_SIZE and estimated > _MANY_CHUNKS * size:
+        size *= 2
+    return size
 
 
 def render(manifest: Manifest) -> bytes:
@@ -127,6 +155,8 @@ def render(manifest: Manifest) -> bytes:
             value = value.astimezone(datetime.timezone.utc).strftime(_MOMENT)
         elif isinstance(value, float) and value.is_integer():
             value = int(value)  # as jq writes it
+        elif isinstance(value, Chunks):
+            value = {"size": value.size, "sha256": value.sha256}
         elif isinstance(value, tuple):
             value = [item if isinstance(item, str) else dataclasses.asdict(item) for item in value]
         fields[field.name] = value
@@ -198,6 +228,7 @@ def parse(data: bytes) -> Manifest:
     sha256 = reader.sha256("sha256")
     if sha256 is None:
         raise _bad("is missing", field="sha256")
+    size = ours.number("size")
     return Manifest(
         key=key,
         sha256=sha256,
@@ -215,7 +246,7 @@ def parse(data: bytes) -> Manifest:
         icu_locale=ours.text("icu_locale"),
         format=ours.text("format"),
         compression=ours.text("compression"),
-        size=ours.number("size"),
+        size=size,
         plaintext_size=ours.number("plaintext_size"),
         plaintext_sha256=ours.sha256("plaintext_sha256"),
         duration_seconds=ours.seconds("duration_seconds"),
@@ -225,6 +256,7 @@ def parse(data: bytes) -> Manifest:
         extensions=ours.extensions(),
         roles=ours.texts("roles"),
         tables=ours.tables(),
+        chunks=ours.chunks(size) if (version or 0) >= 2 else None,
         signature=ours.text("signature"),
     )
 
@@ -304,6 +336,22 @@ class _Fields:
         except ValueError:
             raise _bad("is not of the form 2026-01-31T23:59:59Z", field=name) from None
         return moment.replace(tzinfo=datetime.timezone.utc)
+
+    def chunks(self, total: int | None) -> Chunks | None:
+        value = self.fields.get("chunks")
+        if value is None:
+            return None
+        if not isinstance(value, dict) or total is None:
+            raise _bad("are not an object beside a size", field="chunks")
+        size, sha256 = value.get("size"), value.get("sha256")
+        if isinstance(size, bool) or not isinstance(size, int) or not MIN_CHUNK_SIZE <= size <= MAX_CHUNK_SIZE:
+            raise _bad(f"do not have a size from {MIN_CHUNK_SIZE} to {MAX_CHUNK_SIZE} bytes", field="chunks")
+        expected = -(-total // size)
+        if not isinstance(sha256, list) or len(sha256) != expected:
+            raise _bad(f"are not the {expected} that an object of {total} bytes has", field="chunks")
+        if not all(isinstance(item, str) and _SHA256.match(item) for item in sha256):
+            raise _bad("have a SHA-256 that is not in lower-case hex", field="chunks")
+        return Chunks(size, tuple(sha256))
 
     def _list(self, name: str) -> list[t.Any] | None:
         value = self.fields.get(name)

@@ -113,7 +113,7 @@ class _Abandoned(Exception):
 
 
 class ThreadReader(ChunkReader):
-    """Runs *produce* in a thread of its own and reads what it puts, at most :data:`DEPTH` chunks behind.
+    """Runs *produce* in a thread of its own and reads what it puts, at most *depth* chunks behind.
 
     :param produce: called once, in the thread, with a function that takes the next chunk and blocks while the reader
         is behind.  Its normal return is the proven end; whatever it raises is raised by :meth:`read`.
@@ -121,8 +121,16 @@ class ThreadReader(ChunkReader):
         then waits for the thread.
     """
 
-    def __init__(self, produce: t.Callable[[t.Callable[[bytes], None]], None], source: Readable, *, name: str) -> None:
+    def __init__(
+        self,
+        produce: t.Callable[[t.Callable[[bytes], None]], None],
+        source: Readable,
+        *,
+        name: str,
+        depth: int = DEPTH,
+    ) -> None:
         super().__init__()
+        self._depth = depth
         self._produce = produce
         self._source = source
         self._chunks: collections.deque[bytes] = collections.deque()
@@ -147,7 +155,7 @@ class ThreadReader(ChunkReader):
         if not chunk:
             return
         with self._changed:
-            while len(self._chunks) >= DEPTH and not self._closed:
+            while len(self._chunks) >= self._depth and not self._closed:
                 self._changed.wait()
             if self._closed:
                 raise _Abandoned
@@ -198,7 +206,7 @@ class Peekable(ChunkReader):
         self._source.close()
 
 
-def read_ahead(source: Readable, *, name: str, size: int = CHUNK) -> ThreadReader:
+def read_ahead(source: Readable, *, name: str, size: int = CHUNK, depth: int = DEPTH) -> ThreadReader:
     """*source*, read in a thread of its own so that it overlaps with whoever reads the result."""
 
     def produce(put: t.Callable[[bytes], None]) -> None:
@@ -208,4 +216,4 @@ def read_ahead(source: Readable, *, name: str, size: int = CHUNK) -> ThreadReade
                 return
             put(chunk)
 
-    return ThreadReader(produce, source, name=name)
+    return ThreadReader(produce, source, name=name, depth=depth)

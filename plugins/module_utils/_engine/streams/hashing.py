@@ -2,13 +2,16 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Digest and size of bytes that pass by."""
+"""Digests and sizes of bytes that pass by, and chunks that pass only when they are the expected ones."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
-from .flow import Readable
+from ..domain.manifest import CHUNK_SIZE, Chunks
+from ..errors import ChecksumMismatch
+from .flow import CHUNK, Readable
 
 
 class HashingReader:
@@ -33,6 +36,117 @@ class HashingReader:
     def hexdigest(self) -> str:
         """The digest of the bytes so far, in lower-case hex: the whole stream's after its end only."""
         return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+
+class ChunkHashingReader(HashingReader):
+    """A :class:`HashingReader` of SHA-256 that also keeps the digest of each chunk of *chunk_size* bytes."""
+
+    def __init__(self, source: Readable, *, chunk_size: int = CHUNK_SIZE) -> None:
+        super().__init__(source)
+        self._size = chunk_size
+        self._chunk = hashlib.sha256()
+        self._left = chunk_size
+        self._digests: list[str] = []
+
+    def read(self, n: int, /) -> bytes:
+        """What the source gives for *n*; its errors are its own."""
+        data = super().read(n)
+        view = memoryview(data)
+        while view:
+            piece, view = view[: self._left], view[self._left :]
+            self._chunk.update(piece)
+            self._left -= len(piece)
+            if not self._left:
+                self._digests.append(self._chunk.hexdigest())
+                self._chunk = hashlib.sha256()
+                self._left = self._size
+        return data
+
+    def chunks(self) -> Chunks:
+        """The digests of the bytes so far: the whole stream's after its end only."""
+        last = [self._chunk.hexdigest()] if self._left < self._size else []
+        return Chunks(self._size, (*self._digests, *last))
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """What an object must be, so that each of its chunks can be checked before anything reads it.
+
+    :param size: bytes of the object.
+    :param sha256: of the object, lower-case hex.
+    :param origin: who says so, as the end of an error's first line: ``the object is not ...``.
+    """
+
+    size: int
+    sha256: str
+    chunks: Chunks
+    origin: str
+
+
+class ProvenReader:
+    """Hands on what *source* gives, but each chunk only after all of it was found to be what *proof* says.
+
+    Holds one chunk at a time.
+
+    :raises ChecksumMismatch: at a read: another chunk, an early end, or bytes behind the end.
+    """
+
+    def __init__(self, source: Readable, proof: Proof) -> None:
+        self._source = source
+        self._proof = proof
+        self._number = 0
+        self._chunk = memoryview(b"")
+        self._error: ChecksumMismatch | None = None
+
+    def read(self, n: int, /) -> bytes:
+        """The next proven bytes, ``b""`` after the last one; errors of the source are its own."""
+        if self._error is not None:
+            raise self._error
+        if not self._chunk:
+            try:
+                self._chunk = self._next_chunk()
+            except ChecksumMismatch as exc:
+                self._error = exc
+                raise
+        piece, self._chunk = self._chunk[:n], self._chunk[n:]
+        return bytes(piece)
+
+    def _next_chunk(self) -> memoryview:
+        proof, chunks = self._proof, self._proof.chunks
+        begin = min(self._number * chunks.size, proof.size)
+        size = min(chunks.size, proof.size - begin)
+        if not size:
+            if self._source.read(1):
+                raise self._mismatch(f"it goes on behind its {proof.size} bytes")
+            return memoryview(b"")
+        place = f"chunk {self._number + 1} of {len(chunks.sha256)}, bytes {begin} to {begin + size - 1}"
+        # Filled in place: a source may give it byte by byte.
+        chunk = memoryview(bytearray(size))
+        digest = hashlib.sha256()
+        filled = 0
+        while filled < size:
+            data = self._source.read(min(CHUNK, size - filled))
+            if not data:
+                raise self._mismatch(f"it ends after {begin + filled} bytes, in {place}")
+            digest.update(data)
+            chunk[filled : filled + len(data)] = data
+            filled += len(data)
+        expected = chunks.sha256[self._number]
+        if digest.hexdigest() != expected:
+            raise self._mismatch(f"{place}: SHA-256 {digest.hexdigest()}, not {expected}")
+        self._number += 1
+        return chunk
+
+    def _mismatch(self, cause: str) -> ChecksumMismatch:
+        return ChecksumMismatch(
+            f"the object is not {self._proof.origin}",
+            cause=cause,
+            hint="nothing from there on was used: find out who writes to the store, and choose another backup",
+        )
 
     def close(self) -> None:
         """Close the source."""

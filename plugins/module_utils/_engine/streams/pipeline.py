@@ -11,21 +11,25 @@ chunks for each thread, whatever the size.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import typing as t
 
+from ..domain.manifest import CHUNK_SIZE, Chunks
 from ..errors import ChecksumMismatch, StreamError
 from .age import MAGIC_SIZE, decrypting_reader, encrypting_reader, is_encrypted
 from .compression import METHOD_SIZE, Compression, compressing_reader, decompressing_reader, method_of
-from .flow import CHUNK, ChunkReader, Peekable, Readable, ThreadReader, read_ahead
-from .hashing import HashingReader
+from .flow import CHUNK, DEPTH, ChunkReader, Peekable, Readable, ThreadReader, read_ahead
+from .hashing import ChunkHashingReader, HashingReader, Proof, ProvenReader
 
 #: How long a thread may keep Python's lock while another wants it, in seconds.  The stages hand over every few hundred
 #: microseconds; with Python's own 5 ms each of them waits for a turn longer than it works.
 SWITCH_INTERVAL = 5e-5
 
-__all__ = ["Decoded", "Encoded", "Readable", "decode", "encode"]
+__all__ = ["Decoded", "Encoded", "Proof", "Readable", "decode", "encode", "prove"]
+
+_Hashing = t.TypeVar("_Hashing", bound=HashingReader)
 
 
 class _Observed:
@@ -57,12 +61,12 @@ class _Observed:
 class Encoded(Peekable):
     """The bytes of an object as it goes to the store, and after their end what a manifest says of them."""
 
-    def __init__(self, source: HashingReader, plain: HashingReader) -> None:
+    def __init__(self, source: ChunkHashingReader, plain: HashingReader) -> None:
         super().__init__(source)
         self._cipher = source
         self._plain = plain
 
-    def _whole(self, reader: HashingReader) -> HashingReader:
+    def _whole(self, reader: _Hashing) -> _Hashing:
         if not self._ended:
             raise StreamError("sizes and checksums are known only after the proven end of the stream")
         return reader
@@ -87,12 +91,18 @@ class Encoded(Peekable):
         """SHA-256 of the object, lower-case hex."""
         return self._whole(self._cipher).hexdigest()
 
+    @property
+    def chunks(self) -> Chunks:
+        """SHA-256 of each chunk of the object."""
+        return self._whole(self._cipher).chunks()
+
 
 def encode(
     source: Readable,
     *,
     compression: Compression,
     recipients: t.Sequence[t.Any],
+    chunk_size: int = CHUNK_SIZE,
     observe: t.Callable[[bytes], None] | None = None,
     advance: t.Callable[[int], None] | None = None,
 ) -> Encoded:
@@ -103,13 +113,14 @@ def encode(
     (made for :class:`.process.Process`), and ends the threads.
 
     :param recipients: of :func:`.age.parse_recipients`, at least one.
+    :param chunk_size: bytes of each of :attr:`Encoded.chunks`.
     :param observe: is given every plain chunk, in order, in a thread of ours; what it raises is a failure like others.
     :param advance: is told the size of every plain chunk, likewise.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
     plain = HashingReader(_Observed(source, observe, advance))
     compressed = compressing_reader(read_ahead(plain, name="hash"), compression)
-    return Encoded(HashingReader(encrypting_reader(compressed, recipients)), plain)
+    return Encoded(ChunkHashingReader(encrypting_reader(compressed, recipients), chunk_size=chunk_size), plain)
 
 
 class _Checked:
@@ -155,14 +166,34 @@ class _Patient:
 
 
 class Decoded(ThreadReader):
-    """The plain bytes of an object; its layers are found by their magic bytes.  See :func:`decode`."""
+    """The plain bytes of an object; its layers are found by their magic bytes.  See :func:`decode`.
 
-    def __init__(self, source: Readable, *, identities: t.Sequence[t.Any], limit: int | None) -> None:
-        self._object = read_ahead(source, name="fetch")
+    :param proof: what the object is, once *source* was read to its end.
+    :param depth: pieces of the object that may wait to be decrypted.
+    """
+
+    def __init__(
+        self,
+        source: Readable,
+        *,
+        proof: t.Callable[[], Proof],
+        depth: int,
+        identities: t.Sequence[t.Any],
+        limit: int | None,
+    ) -> None:
+        self._object = read_ahead(source, name="fetch", depth=depth)
         super().__init__(self._unwrap, self._object, name="decompress")
+        self._proof = proof
         self._identities = identities
         self._limit = limit
         self._layers: tuple[str, ...] = ()
+
+    @property
+    def proof(self) -> Proof:
+        """What another reading of the object is to be compared with; after the proven end only."""
+        if not self._ended:
+            raise StreamError("what an object is, is known only after its proven end")
+        return self._proof()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -190,11 +221,35 @@ class Decoded(ThreadReader):
             reader.close()
 
 
+def _proof_of(hashed: ChunkHashingReader) -> Proof:
+    return Proof(hashed.size, hashed.hexdigest(), hashed.chunks(), origin="what it was when it was checked")
+
+
+def prove(source: Readable, *, expected_sha256: str | None, advance: t.Callable[[int], None] | None = None) -> Proof:
+    """Read an object to its end, and return what a second reading of it is to be compared with.
+
+    Nothing in it is looked at.  *source* is closed.
+
+    :param expected_sha256: of the whole object, in hex.
+    :param advance: is told the size of every piece of the object, in a thread of ours.
+    :raises ChecksumMismatch: it has another SHA-256.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    ahead = read_ahead(_Observed(_Patient(source), None, advance), name="fetch")
+    hashed = ChunkHashingReader(ahead)
+    checked: Readable = hashed if expected_sha256 is None else _Checked(hashed, expected_sha256)
+    with contextlib.closing(ahead):
+        while checked.read(CHUNK):
+            pass
+    return _proof_of(hashed)
+
+
 def decode(
     source: Readable,
     *,
     identities: t.Sequence[t.Any],
     expected_sha256: str | None,
+    proof: Proof | None = None,
     limit: int | None = None,
     advance: t.Callable[[int], None] | None = None,
 ) -> Decoded:
@@ -205,12 +260,19 @@ def decode(
 
     :param identities: of :func:`.age.parse_identities`; may be empty where the object is not encrypted.
     :param expected_sha256: of the whole object, in hex; checked before the end is given to the reader.
+    :param proof: what the object must be: no byte of it is decrypted before its chunk was found to be the right one.
+        Without it everything is read before anything is checked, so nothing of it may be executed.
     :param limit: most plain bytes.
     :param advance: is told the size of every piece of the object, in a thread of ours.
     :raises IdentityMissing, WrongIdentity, DamagedObject, ChecksumMismatch: all at a read.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
     reader: Readable = _Observed(_Patient(source), None, advance)
-    if expected_sha256 is not None:
-        reader = _Checked(HashingReader(reader), expected_sha256)
-    return Decoded(reader, identities=identities, limit=limit)
+    if proof is None:
+        hashed = ChunkHashingReader(reader)
+        checked: Readable = hashed if expected_sha256 is None else _Checked(hashed, expected_sha256)
+        return Decoded(checked, proof=lambda: _proof_of(hashed), depth=DEPTH, identities=identities, limit=limit)
+    # As many pieces as a chunk has: the next one is fetched while this one is used.
+    depth = max(DEPTH, proof.chunks.size // CHUNK)
+    checked = _Checked(HashingReader(ProvenReader(reader, proof)), proof.sha256)
+    return Decoded(checked, proof=lambda: proof, depth=depth, identities=identities, limit=limit)

@@ -27,8 +27,20 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 NUMBERS = st.integers(0, 2**63 - 1)
 HASHES = st.binary(max_size=8).map(lambda data: hashlib.sha256(data).hexdigest())
+#: Sizes of an object with the chunks that go with them.
+CHUNKED = st.tuples(
+    st.integers(0, 5 * manifest.MIN_CHUNK_SIZE), st.integers(manifest.MIN_CHUNK_SIZE, manifest.MAX_CHUNK_SIZE)
+).flatmap(
+    lambda sizes: st.tuples(
+        st.just(sizes[0]),
+        st.lists(HASHES, min_size=-(-sizes[0] // sizes[1]), max_size=-(-sizes[0] // sizes[1])).map(
+            lambda hashes: manifest.Chunks(sizes[1], tuple(hashes))
+        ),
+    )
+)
 MANIFESTS = st.builds(
-    manifest.Manifest,
+    lambda chunked, **fields: manifest.Manifest(size=chunked[0], chunks=chunked[1], **fields),
+    st.tuples(st.none() | NUMBERS, st.none()) | CHUNKED,
     key=st.sampled_from([CONTRACT["key"], "dump.sql", 's3://other/db/日本 "$(id)"/x.sql']),
     sha256=HASHES,
     created_at=st.datetimes(
@@ -43,7 +55,7 @@ MANIFESTS = st.builds(
     extensions=st.none() | st.lists(st.builds(manifest.Extension, NAMES, NAMES), max_size=3).map(tuple),
     roles=st.none() | st.lists(TEXTS, max_size=3).map(tuple),
     tables=st.none() | st.lists(st.builds(manifest.Table, NAMES, NUMBERS, NAMES), max_size=3).map(tuple),
-    **{name: st.none() | NUMBERS for name in ("server_version_num", "size", "plaintext_size", "sequence")},
+    **{name: st.none() | NUMBERS for name in ("server_version_num", "plaintext_size", "sequence")},
     **{
         name: st.none() | TEXTS
         for name in (
@@ -66,7 +78,7 @@ def encoded(fields: t.Mapping[str, t.Any]) -> bytes:
 
 
 def of_ours(**fields: t.Any) -> bytes:
-    return encoded({**CONTRACT, "schema_version": 1, **fields})
+    return encoded({**CONTRACT, "schema_version": 2, **fields})
 
 
 @given(MANIFESTS)
@@ -177,6 +189,62 @@ def test_ten_thousand_tables() -> None:
     assert manifest.parse(manifest.render(written)) == written
 
 
+KIB64 = 65536
+
+
+@pytest.mark.parametrize(
+    ("total", "size", "count"),
+    [(0, KIB64, 0), (1, KIB64, 1), (KIB64, KIB64, 1), (KIB64 + 1, KIB64, 2), (2**40, 2**26, 2**14), (9, 2**26, 1)],
+)
+def test_there_is_a_hash_for_each_chunk(total: int, size: int, count: int) -> None:
+    read = manifest.parse(of_ours(size=total, chunks={"size": size, "sha256": [SHA256] * count}))
+    assert read.chunks == manifest.Chunks(size, (SHA256,) * count)
+    for other in {max(count - 1, 0), count + 1, 2 * count + 1} - {count}:
+        with pytest.raises(errors.ManifestError, match="the manifest's chunks are not the"):
+            manifest.parse(of_ours(size=total, chunks={"size": size, "sha256": [SHA256] * other}))
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        *([], "x", 1, True, {}, {"size": KIB64}, {"sha256": [SHA256] * 2}),
+        *({"size": KIB64, "sha256": value} for value in (None, SHA256, {"0": SHA256, "1": SHA256}, 2)),
+        *(
+            {"size": KIB64, "sha256": [SHA256, value]}
+            for value in (None, 1, "", [SHA256], SHA256.upper(), SHA256[1:], SHA256 + "0", SHA256 + "\n", "\ud800" * 64)
+        ),
+        *(
+            {"size": size, "sha256": [SHA256] * 2}
+            for size in (None, 0, 1, -KIB64, KIB64 - 1, 2**26 + 1, 2**63, 1e5, float(KIB64), True, str(KIB64))
+        ),
+        # As many as a size of 0, 1 or 2^26 + 1 would need.
+        *({"size": size, "sha256": [SHA256] * count} for size, count in ((0, 0), (1, 100_000), (2**26 + 1, 1))),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_chunks_that_prove_nothing(chunks: object) -> None:
+    with pytest.raises(errors.ManifestError, match="the manifest's chunks "):
+        manifest.parse(of_ours(size=100_000, chunks=chunks))
+
+
+def test_chunks_need_the_objects_size() -> None:
+    chunks = {"size": KIB64, "sha256": [SHA256]}
+    with pytest.raises(errors.ManifestError, match="the manifest's chunks are not an object beside a size"):
+        manifest.parse(of_ours(chunks=chunks))
+    data = of_ours(size=1, chunks=chunks).replace(b"65536", b"NaN")
+    with pytest.raises(errors.ManifestError, match="NaN"):
+        manifest.parse(data)
+    data = of_ours(size=1, chunks=chunks).replace(b'"size": 65536', b'"size": 65536, "size": 65537')
+    with pytest.raises(errors.ManifestError, match="'size' stands twice"):
+        manifest.parse(data)
+
+
+def test_version_1_has_no_chunks() -> None:
+    """A reader of that version passes over them, so they can't have been meant."""
+    read = manifest.parse(of_ours(schema_version=1, size=1, chunks={"size": KIB64, "sha256": [SHA256]}))
+    assert (read.schema_version, read.size, read.chunks) == (1, 1, None)
+
+
 def test_the_digest_is_plain_sha256_of_the_bytes() -> None:
     assert manifest.digest(b"{}") == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 
@@ -241,6 +309,26 @@ def test_100_000_tables_are_read(name: str) -> None:
     assert read.tables[-1] == manifest.Table(name, 2**63 - 1, SHA256)
 
 
+@pytest.mark.parametrize(
+    ("estimated", "size"), [(0, 8), (700 * 2**30, 8), (900 * 2**30, 16), (2 * 2**40, 32), (5 * 2**40, 64), (2**60, 64)]
+)
+def test_large_objects_have_larger_chunks(estimated: int, size: int) -> None:
+    assert manifest.chunk_size(estimated) == size * 2**20
+
+
+@pytest.mark.parametrize("name", ["public.t", '"' + "s" * 63 + '"."' + "t" * 63 + '"'])
+def test_the_largest_object_and_100_000_tables_are_read(name: str) -> None:
+    """5 TiB, the most that S3 keeps as one object."""
+    size = 5 * 2**40
+    chunk_size = manifest.chunk_size(size)
+    hashes = b'"%s",' % SHA256.encode() * (size // chunk_size - 1) + b'"%s"' % SHA256.encode()
+    chunks = b'{"chunks":{"sha256":[%s],"size":%d},"size":%d,' % (hashes, chunk_size, size)
+    data = chunks + _large(name, 10**9).replace(b'"schema_version":1', b'"schema_version":2')[1:]
+    read = manifest.parse(data)
+    assert read.chunks is not None and read.tables is not None
+    assert (len(read.chunks.sha256), len(read.tables)) == (81_920, 100_000)
+
+
 #: What fills 64 MiB with as much as is let in, or would: a beginning, an item that is repeated, how often.
 HOSTILE = {
     "objects": (b'"x":[', b"{},", 10**9),
@@ -274,7 +362,7 @@ def test_the_memory_that_a_manifest_takes_is_bounded(which: str) -> None:
         from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import manifest
 
         begin, item, count = ast.literal_eval(sys.argv[1]), ast.literal_eval(sys.argv[2]), int(sys.argv[3])
-        head = b'{"created_at":"2026-11-21T03:20:07Z","key":"x.sql","schema_version":1,"sha256":"' + b"0" * 64 + b'",'
+        head = b'{"created_at":"2026-11-21T03:20:07Z","key":"x.sql","schema_version":2,"sha256":"' + b"0" * 64 + b'",'
         data = bytearray(head + begin)
         most = manifest.MAX_BYTES - len(data) - 200
         if b"%" in item:
@@ -425,8 +513,8 @@ def test_items_need_all_their_fields(field: str, item: dict[str, t.Any]) -> None
 
 
 def test_a_newer_version_says_what_to_do_before_anything_else() -> None:
-    with pytest.raises(errors.ManifestError, match="of version 2, this program reads up to 1") as caught:
-        manifest.parse(encoded({"schema_version": 2}))
+    with pytest.raises(errors.ManifestError, match="of version 3, this program reads up to 2") as caught:
+        manifest.parse(encoded({"schema_version": 3}))
     assert "newer" in caught.value.hint
 
 

@@ -9,6 +9,7 @@ import io
 import itertools
 import os
 import pathlib
+import random
 import subprocess
 import sys
 import textwrap
@@ -18,6 +19,7 @@ import typing as t
 import pyrage
 import pytest
 import zstandard
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.manifest import CHUNK_SIZE, Chunks
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
     ChecksumMismatch,
     ConfigurationError,
@@ -32,8 +34,10 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.streams
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams.pipeline import (
     Decoded,
     Encoded,
+    Proof,
     decode,
     encode,
+    prove,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams.process import (
     Process,
@@ -130,7 +134,7 @@ def test_large_data_through_all_threads(method: str) -> None:
 def test_figures_are_known_after_the_end_only() -> None:
     with encoder(io.BytesIO(SAMPLE)) as encoded:
         assert encoded.read(1000)
-        for name in ("plain_size", "plain_sha256", "size", "sha256"):
+        for name in ("plain_size", "plain_sha256", "size", "sha256", "chunks"):
             with pytest.raises(StreamError, match="only after"):
                 getattr(encoded, name)
         drain(encoded)
@@ -217,6 +221,89 @@ def test_the_limit_bounds_what_comes_out(method: str) -> None:
         assert len(drain(decoded)) == 10_000_000
     with decoder(io.BytesIO(packed), limit=9_999_999) as decoded, pytest.raises(DamagedObject, match="larger"):
         drain(decoded)
+
+
+# Chunks -------------------------------------------------------------------------------------------------------------
+
+
+def gather(reader: Decoded, pieces: list[bytes]) -> None:
+    """Read to the end; what was read before an error is in *pieces*."""
+    pieces.extend(iter(lambda: reader.read(1000), b""))
+
+
+def proven(packed: bytes, size: int = 65536) -> Proof:
+    hashes = tuple(sha256(packed[start : start + size]) for start in range(0, len(packed), size))
+    return Proof(len(packed), sha256(packed), Chunks(size, hashes), origin="the one that was signed")
+
+
+def test_the_chunks_that_were_written_prove_what_is_read() -> None:
+    data = random.Random(1).randbytes(20_000_000)
+    with encoder(io.BytesIO(data), "none", chunk_size=1_000_000) as encoded:
+        packed = drain(encoded)
+        assert encoded.chunks == proven(packed, 1_000_000).chunks
+    with encoder(io.BytesIO(data), "none") as encoded:
+        packed = drain(encoded)
+        chunks = encoded.chunks
+    assert chunks == proven(packed, CHUNK_SIZE).chunks and len(chunks.sha256) == 3
+    proof = Proof(len(packed), sha256(packed), chunks, origin="it")
+    advanced: list[int] = []
+    with decoder(Pieces(packed), proof=proof, advance=advanced.append) as decoded:
+        assert drain(decoded) == data
+        assert decoded.proof is proof
+    assert sum(advanced) == len(packed)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("layered", [True, False])
+def test_nothing_of_an_unproven_chunk_is_decoded(method: str, layered: bool) -> None:
+    """Also where the changed chunk is sound in itself, as a writer makes it who needs no key for that."""
+    packed = pack(LARGE, method) if layered else LARGE
+    for number in (0, 1, len(packed) // 65536 - 1):
+        changed = bytearray(packed)
+        changed[number * 65536 + 5] ^= 1
+        pieces: list[bytes] = []
+        with (
+            decoder(Pieces(bytes(changed)), proof=proven(packed)) as decoded,
+            pytest.raises(ChecksumMismatch, match=f"chunk {number + 1} of .*bytes {number * 65536} to "),
+        ):
+            gather(decoded, pieces)
+        out = b"".join(pieces)
+        assert LARGE.startswith(out)
+        if not layered:
+            assert len(out) <= number * 65536
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_what_an_object_is_comes_out_of_either_reading(name: str) -> None:
+    packed, _layers = OBJECTS[name]
+    source = Pieces(packed, sizes=(1000,))
+    advanced: list[int] = []
+    found = prove(source, expected_sha256=None, advance=advanced.append)
+    assert (found.size, found.sha256, found.chunks) == (
+        len(packed),
+        sha256(packed),
+        proven(packed, CHUNK_SIZE).chunks,
+    )
+    assert (source.closed, sum(advanced)) == (1, len(packed))
+    with decoder(Pieces(packed), sha256(packed)) as decoded:
+        with pytest.raises(StreamError, match="only after"):
+            _unused = decoded.proof
+        drain(decoded)
+        assert decoded.proof == found
+    with decoder(Pieces(packed), proof=found) as decoded:
+        drain(decoded)
+    assert prove(Pieces(packed), expected_sha256=sha256(packed).upper()) == found
+
+
+def test_an_object_that_is_not_the_expected_one_is_not_proven() -> None:
+    source = Pieces(SAMPLE)
+    with pytest.raises(ChecksumMismatch):
+        prove(source, expected_sha256=sha256(b""))
+    assert source.closed == 1
+    source = Pieces(SAMPLE, fail_at=100)
+    with pytest.raises(SourceBroke):
+        prove(source, expected_sha256=None)
+    assert source.closed == 1
 
 
 # Stages that die ----------------------------------------------------------------------------------------------------
@@ -408,3 +495,42 @@ def test_memory_is_flat(method: str, tmp_path: pathlib.Path) -> None:
         peaks.append(int(subprocess.run(argv, check=True, capture_output=True).stdout) * 1024)
     assert max(peaks) < 80 * 1024 * 1024  # both directions at once
     assert peaks[1] < peaks[0] + 16 * 1024 * 1024
+
+
+def test_memory_is_flat_where_each_chunk_is_proven() -> None:
+    """In an interpreter of its own: 40 and 200 MB read twice, the second time chunk by chunk."""
+    script = textwrap.dedent(
+        """
+        import resource, sys
+        sys.path[:0] = sys.argv[2].split(":")
+        from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import pipeline
+
+        class Rows:
+            def __init__(self):
+                self.left = int(sys.argv[1]) * 1000 * 1000
+            def read(self, n, /):
+                # As a socket may: never as much as was asked for.
+                n = min(max(n // 3, 1), self.left)
+                self.left -= n
+                return bytes(n)
+            def close(self):
+                pass
+
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        proof = pipeline.prove(Rows(), expected_sha256=None)
+        first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pipeline.decode(Rows(), identities=[], expected_sha256=None, proof=proof) as decoded:
+            while decoded.read(1024 * 1024):
+                pass
+        print(first - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+        """
+    )
+    peaks = []
+    for megabytes in (40, 200):
+        argv = [sys.executable, "-c", script, str(megabytes), ":".join(sys.path)]
+        done = subprocess.run(argv, check=True, capture_output=True)
+        peaks.append([int(peak) * 1024 for peak in done.stdout.split()])
+    for once, both in peaks:
+        assert once < 8 * 1024 * 1024
+        assert both < once + 3 * CHUNK_SIZE
+    assert peaks[1][1] < peaks[0][1] + 4 * 1024 * 1024
