@@ -15,6 +15,8 @@ description:
     that is no superuser.  Only when all of it was loaded and counted, that database takes the place of the one
     before.  A restore that fails changes nothing.
   - A dump is data here, never a script. C(psql) is not used, and meta-commands in a dump are errors.
+  - Nothing of a backup is executed before it is proven.  A backup whose manifest has signed hashes of its chunks is
+    read once, any other twice.  The first reading checks it as a whole, the second is compared with the first.
   - One database that fails does not stop the others.  The module fails at the end and names it.
 author:
   - The infrazero.database contributors (@infrazero)
@@ -251,7 +253,7 @@ databases:
       type: str
       sample: s3://db-backups/db/shop/20260131T032000Z.sql.gz.age
     sha256:
-      description: SHA-256 of the encrypted object, null where nothing says it.
+      description: SHA-256 of the encrypted object; in check mode null where nothing says it.
       type: str
       sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
     signed_by:
@@ -282,6 +284,18 @@ databases:
       description: Bytes of the encrypted object.
       type: int
       sample: 104857600
+    reads:
+      description:
+        - How often the object is read.  V(2) where no trusted host has signed hashes of its chunks, and where
+          O(strategy=replace) drops a database first.
+      type: int
+      sample: 1
+      version_added: 0.2.0
+    read_size:
+      description: Bytes of the object that are read in all.
+      type: int
+      sample: 104857600
+      version_added: 0.2.0
     plaintext_size:
       description: Bytes of the dump's text, null where no manifest says it.
       type: int

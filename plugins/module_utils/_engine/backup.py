@@ -310,7 +310,7 @@ def back_up(
         )
         if options.signer is not None:
             made = options.signer.sign(made)
-        data = manifest.render(made)
+        data = _rendered(made)
         own_key = layout.manifest_key(plan.key)
         # A run that was stopped for a while may find another one at work; latest is not ours to move then.
         held.check()
@@ -360,6 +360,23 @@ def _record(
         )
     except PostgresError as exc:
         yield f"the backup is good, but the cluster could not record it: {exc}"
+
+
+def _rendered(made: manifest.Manifest) -> bytes:
+    """The manifest's bytes, which a restore can read.
+
+    :raises BackupRefused: they are more than a restore reads.
+    """
+    data = manifest.render(made)
+    try:
+        manifest.parse(data)
+    except ManifestError as exc:
+        raise BackupRefused(
+            f"the manifest of {made.database!r} is one that no restore would read",
+            cause=exc.message,
+            hint="the latest backup is still the one before; split the database, it has too many tables or roles",
+        ) from None
+    return data
 
 
 def _require_unmoved(plan: BackupPlan, database: Database, *, store: Store) -> None:

@@ -85,6 +85,14 @@ class Choice:
         return None if self.found is None else self.found.manifest
 
     @property
+    def proof(self) -> pipeline.Proof | None:
+        """What each chunk of the object must be; ``None``: nothing that could be believed says so."""
+        said = self.manifest
+        if not self.proven or said is None or said.size is None or said.chunks is None:
+            return None
+        return pipeline.Proof(said.size, said.sha256, said.chunks, origin="the one its manifest names")
+
+    @property
     def created_at(self) -> datetime.datetime | None:
         """When the backup was made, as far as anything tells."""
         return layout.moment_of(self.key) if self.found is None else self.found.manifest.created_at
@@ -175,6 +183,8 @@ class RestorePlan:
 
     :param encrypted: whether the object needs an age identity.
     :param size: of the object, bytes.
+    :param reads: how often the object is read.  Twice where no signature proves its chunks one by one, because nothing
+        of it may be executed before all of it was checked, and where the old database is dropped first.
     :param missing_extensions: those that can't be made here, each with what to do.
     :param missing_roles: roles of the dump that the cluster hasn't; they matter only where grants or owners are kept.
     """
@@ -183,6 +193,7 @@ class RestorePlan:
     moment: datetime.datetime
     encrypted: bool
     size: int
+    reads: int
     server_version: str
     missing_extensions: tuple[str, ...]
     missing_roles: tuple[str, ...]
@@ -200,6 +211,8 @@ class RestorePlan:
             "created_at": None if made is None else made.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "age_seconds": None if made is None else int((self.moment - made).total_seconds()),
             "size": self.size,
+            "reads": self.reads,
+            "read_size": self.reads * self.size,
             "plaintext_size": None if said is None else said.plaintext_size,
             "rows": None if said is None else said.rows,
             "encrypted": self.encrypted,
@@ -254,15 +267,18 @@ def plan_restore(request: Request, *, admin: Connection, settings: ConnectionSet
         warnings += _rolled_back(choice, request.database.name, admin=admin)
         if said.database not in (None, request.database.name):
             warnings.append(f"the backup is of the database {said.database!r}")
+    replaces = _replaced(admin, request.database.name, settings)
+    drops_first = options.strategy == REPLACE and replaces is not None
     return RestorePlan(
         request=request,
         moment=datetime.datetime.now(datetime.timezone.utc),
         encrypted=encrypted,
         size=size,
+        reads=2 if drops_first or choice.proof is None else 1,
         server_version=cluster.server_version,
         missing_extensions=missing_extensions,
         missing_roles=missing_roles,
-        replaces=_replaced(admin, request.database.name, settings),
+        replaces=replaces,
         warnings=tuple(warnings),
     )
 
@@ -303,25 +319,33 @@ def _replaced(admin: Connection, name: str, settings: ConnectionSettings) -> Rep
 
 
 def _look_into(choice: Choice, identities: t.Sequence[t.Any]) -> tuple[int, bool]:
-    """Size of the object and whether it is encrypted; identities that are given are tried on it."""
+    """Size of the object and whether it is encrypted; identities that are given are tried on its beginning.
+
+    Its first bytes only tell whether an identity is needed.  What the identities are tried on is proven where that is
+    possible; elsewhere it is decrypted and dropped.
+    """
     with contextlib.closing(choice.store.open(choice.key)) as reader:
         size = reader.size
         encrypted = age.is_encrypted(reader.read(_MAGIC_BYTES))
     if encrypted and identities:
-        with _plain(choice, identities) as plain:
+        with _plain(choice, identities, proof=choice.proof) as plain:
             plain.peek(1)
     return size, encrypted
 
 
 @contextlib.contextmanager
 def _plain(
-    choice: Choice, identities: t.Sequence[t.Any], *, advance: t.Callable[[int], None] | None = None
+    choice: Choice,
+    identities: t.Sequence[t.Any],
+    *,
+    proof: pipeline.Proof | None,
+    advance: t.Callable[[int], None] | None = None,
 ) -> t.Iterator[pipeline.Decoded]:
     reader = choice.store.open(choice.key)
     with (
         contextlib.closing(reader),
         contextlib.closing(
-            pipeline.decode(reader, identities=identities, expected_sha256=choice.sha256, advance=advance)
+            pipeline.decode(reader, identities=identities, expected_sha256=choice.sha256, proof=proof, advance=advance)
         ) as plain,
     ):
         yield plain
@@ -391,6 +415,7 @@ class _Restore:
         self.stage = names.stage_name(self.name, restore_id)
         self.kept_name = names.replaced_name(self.name, restore_id)
         self.role = names.loader_role(restore_id)
+        self.proof = self.choice.proof
         self.sha256 = self.choice.sha256
         self.search_path: list[str] | None = None
         self.warnings = list(made.warnings)
@@ -413,6 +438,9 @@ class _Restore:
         if self.options.strategy == REPLACE and self.plan.replaces is not None:
             with self.limits.enforced():
                 self._clear_the_way(record)
+        if self.proof is None:
+            with self.limits.enforced():
+                self._prove()
         try:
             with self.limits.enforced():
                 state.begin_restore(self.admin, self.restore_id, database=self.name, stage=self.stage, role=self.role)
@@ -492,11 +520,25 @@ class _Restore:
             locale=said.icu_locale,
         )
 
+    def _prove(self) -> None:
+        """Read the object as a whole before anything in it is executed; the second reading is compared with this."""
+        self.reporter.stage(self.name, "check", f"reading {self.choice.url} once to check it", total=self.plan.size)
+        with self.limits.sources() as stack:
+            reader = stack.enter_context(contextlib.closing(self.choice.store.open(self.choice.key)))
+            first = pipeline.FirstReading(reader, expected_sha256=self.choice.sha256, advance=self._advance)
+            self.limits.closing(stack.enter_context(contextlib.closing(first)))
+            self.proof = first.prove()
+        self.sha256 = self.proof.sha256
+
     def _clear_the_way(self, record: state.DatabaseRecord | None) -> None:
         """For want of room: prove the backup to its last byte, then drop the old database."""
         self.reporter.stage(self.name, "check", f"reading {self.choice.url} once to check it", total=self.plan.size)
         with self.limits.sources() as stack:
-            self._compare({table.name: table.rows for table in dumptext.check(self._text(stack))})
+            plain = self._object(stack)
+            self._compare({table.name: table.rows for table in dumptext.check(self._as_text(plain, stack))})
+            self.proof = plain.proof
+        self.sha256 = self.proof.sha256
+        self.limits.text_bytes = 0  # it is read once more
         if self.options.on_connections == REFUSE:
             databases.require_no_sessions(self.admin, self.name)
         before = self.before or databases.capture(self.admin, self.name)
@@ -512,16 +554,24 @@ class _Restore:
             raise
         self.before = before
 
-    def _text(self, stack: contextlib.ExitStack) -> pipeline.Readable:
-        """The text of the dump, whatever form the object has, until *stack* is left."""
+    def _advance(self, count: int) -> None:
+        self.reporter.advance(self.name, count)
 
-        def advance(count: int) -> None:
-            self.reporter.advance(self.name, count)
-
-        plain = stack.enter_context(_plain(self.choice, self.plan.request.identities, advance=advance))
+    def _object(self, stack: contextlib.ExitStack) -> pipeline.Decoded:
+        """The decoded object, until *stack* is left."""
+        plain = stack.enter_context(
+            _plain(self.choice, self.plan.request.identities, proof=self.proof, advance=self._advance)
+        )
         self.limits.closing(plain)
+        return plain
+
+    def _as_text(self, plain: pipeline.Decoded, stack: contextlib.ExitStack) -> pipeline.Readable:
         text = stack.enter_context(archive.as_text(plain, server_version_num=self.admin.info.server_version))
         return self.limits.text(text)
+
+    def _text(self, stack: contextlib.ExitStack) -> pipeline.Readable:
+        """The text of the dump, whatever form the object has, until *stack* is left."""
+        return self._as_text(self._object(stack), stack)
 
     def _most(self, text_bytes: int) -> int | None:
         """How large the new database may be when so many bytes of the dump's text were read."""

@@ -11,7 +11,6 @@ chunks for each thread, whatever the size.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 import typing as t
@@ -27,7 +26,7 @@ from .hashing import ChunkHashingReader, HashingReader, Proof, ProvenReader
 #: microseconds; with Python's own 5 ms each of them waits for a turn longer than it works.
 SWITCH_INTERVAL = 5e-5
 
-__all__ = ["Decoded", "Encoded", "Proof", "Readable", "decode", "encode", "prove"]
+__all__ = ["Decoded", "Encoded", "FirstReading", "Proof", "Readable", "decode", "encode"]
 
 _Hashing = t.TypeVar("_Hashing", bound=HashingReader)
 
@@ -225,23 +224,35 @@ def _proof_of(hashed: ChunkHashingReader) -> Proof:
     return Proof(hashed.size, hashed.hexdigest(), hashed.chunks(), origin="what it was when it was checked")
 
 
-def prove(source: Readable, *, expected_sha256: str | None, advance: t.Callable[[int], None] | None = None) -> Proof:
-    """Read an object to its end, and return what a second reading of it is to be compared with.
+class FirstReading:
+    """Reads an object to its end before a second reading decodes it; nothing in it is looked at.
 
-    Nothing in it is looked at.  *source* is closed.
+    Closing it ends the reading, and closes *source* between two reads.
 
     :param expected_sha256: of the whole object, in hex.
     :param advance: is told the size of every piece of the object, in a thread of ours.
-    :raises ChecksumMismatch: it has another SHA-256.
     """
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    ahead = read_ahead(_Observed(_Patient(source), None, advance), name="fetch")
-    hashed = ChunkHashingReader(ahead)
-    checked: Readable = hashed if expected_sha256 is None else _Checked(hashed, expected_sha256)
-    with contextlib.closing(ahead):
-        while checked.read(CHUNK):
+
+    def __init__(
+        self, source: Readable, *, expected_sha256: str | None, advance: t.Callable[[int], None] | None = None
+    ) -> None:
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        self._ahead = read_ahead(_Observed(_Patient(source), None, advance), name="fetch")
+        self._hashed = ChunkHashingReader(self._ahead)
+        self._checked: Readable = self._hashed if expected_sha256 is None else _Checked(self._hashed, expected_sha256)
+
+    def prove(self) -> Proof:
+        """What the second reading is to be compared with.
+
+        :raises ChecksumMismatch: the object has another SHA-256 than the expected one.
+        """
+        while self._checked.read(CHUNK):
             pass
-    return _proof_of(hashed)
+        return _proof_of(self._hashed)
+
+    def close(self) -> None:
+        """Give up what is held; a second call does nothing."""
+        self._ahead.close()
 
 
 def decode(

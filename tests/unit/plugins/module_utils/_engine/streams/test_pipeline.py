@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -34,10 +35,10 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.streams
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams.pipeline import (
     Decoded,
     Encoded,
+    FirstReading,
     Proof,
     decode,
     encode,
-    prove,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams.process import (
     Process,
@@ -271,6 +272,11 @@ def test_nothing_of_an_unproven_chunk_is_decoded(method: str, layered: bool) -> 
         assert LARGE.startswith(out)
         if not layered:
             assert len(out) <= number * 65536
+
+
+def prove(source: Pieces, *, expected_sha256: str | None, advance: t.Callable[[int], None] | None = None) -> Proof:
+    with contextlib.closing(FirstReading(source, expected_sha256=expected_sha256, advance=advance)) as reading:
+        return reading.prove()
 
 
 @pytest.mark.parametrize("name", OBJECTS)
@@ -517,7 +523,9 @@ def test_memory_is_flat_where_each_chunk_is_proven() -> None:
                 pass
 
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        proof = pipeline.prove(Rows(), expected_sha256=None)
+        reading = pipeline.FirstReading(Rows(), expected_sha256=None)
+        proof = reading.prove()
+        reading.close()
         first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with pipeline.decode(Rows(), identities=[], expected_sha256=None, proof=proof) as decoded:
             while decoded.read(1024 * 1024):
