@@ -33,6 +33,13 @@ SIZE_EVERY = 2.0
 GRACE = 60.0
 
 
+class Closable(t.Protocol):
+    """What a reading ends with when it is closed."""
+
+    def close(self) -> None:
+        """Give up what is held; a second call does nothing."""
+
+
 class Limits:
     """The limits of one restore; a context around all of it, tidying up included.
 
@@ -50,7 +57,7 @@ class Limits:
         self._left = threading.Event()
         self._held: list[socket.socket] = []
         self._last: list[socket.socket] = []
-        self._sources: list[Readable] = []
+        self._sources: list[Closable] = []
         self._thread = threading.Thread(target=self._work, name="limits", daemon=True)
         #: Bytes of the dump's text that were read so far.
         self.text_bytes = 0
@@ -142,7 +149,7 @@ class Limits:
             else:
                 _close_apart(stack.close)
 
-    def closing(self, source: Readable) -> None:
+    def closing(self, source: Closable) -> None:
         """Close *source*, of the stack of :meth:`sources`, when a limit is reached."""
         with self._changing:
             self._check()
