@@ -292,7 +292,7 @@ def test_names_are_read_in_the_encoding_of_the_dump():
         ("DO $$hunter2$$", "DO"),
         ("COPY public.t (a, b) FROM stdin", "COPY public.t"),
         ("REFRESH MATERIALIZED VIEW public.v", "REFRESH public.v"),
-        ('CREATE TABLE "a\nb" (c int)', 'CREATE TABLE "a?b"'),
+        ('CREATE TABLE "a\nb" (c int)', 'CREATE TABLE "a\\x0ab"'),
         ("'hunter2'", "statement"),
     ],
 )
