@@ -10,7 +10,6 @@ import dataclasses
 import datetime
 import functools
 import pathlib
-import shlex
 import typing as t
 
 from . import catalogue
@@ -26,6 +25,7 @@ from .errors import (
     TrustError,
     Unsigned,
 )
+from .printing import shell_word
 from .stores.base import Store
 from .streams.process import child_environment, run
 from .trust import sshsig
@@ -288,7 +288,8 @@ def _behind(latest: catalogue.Found, *, signed: Signed | None, trust: Trust, dat
     highest = max(found.links, key=lambda one: one.sequence, default=own)
     if highest.sequence > own.sequence:
         # What nobody has signed is not suggested.
-        advice = f"; to restore the newer one name {shlex.quote(highest.key)}" if highest.signed_by else ""
+        word = shell_word(highest.key) if highest.signed_by else None
+        advice = "" if word is None else f"; to restore the newer one name {word}"
         yield lineage.behind(own, highest) + advice
     if found.warning is not None:
         yield found.warning

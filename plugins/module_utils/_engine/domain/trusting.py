@@ -281,9 +281,9 @@ def refusal(verdict: Verdict, said: Manifest, *, url: str) -> TrustError | None:
         return UnknownSigner(
             f"{url} was signed with a key that is not trusted",
             cause=f"it says it is of {said.host}, allowed_signers has no line with the key {verdict.key}",
-            hint=f"if {said.host} is yours, compare that with ssh-keygen -lf /etc/infrazero/signing/id_ed25519.pub "
-            "there, add the key's line to infrazero_allowed_signers (or allowed_signers beside db.env): "
-            f"{signers_line(str(said.host), 'ssh-ed25519 AAAA...')}",
+            hint="if the backup is of a host of yours, compare that with ssh-keygen -lf "
+            "/etc/infrazero/signing/id_ed25519.pub there, and add that host's line to infrazero_allowed_signers (or "
+            "allowed_signers beside db.env) under its name in the inventory",
         )
     if verdict.reason == ELSEWHERE:
         return UnknownSigner(
@@ -333,14 +333,14 @@ def misplaced(said: Manifest, *, key: str, url: str, database: Database) -> Trus
         return WrongDatabase(
             f"{url} is a backup of the database {said.database!r}, and lies where those of "
             f"{(database.name if own or home is None else home)!r} do",
-            hint=f"if a backup of {said.database!r} is meant, name the dump itself as the source: {said.key}",
+            hint="find out who put it there; if a backup of that database is meant, name the dump itself as the source",
         )
     name = layout.manifest_key(layout.locate(said.key).key).rpartition("/")[2]
     if not pointer and key.rpartition("/")[2] != name:
         return Replayed(
             f"{url} is the manifest of another backup",
-            cause=f"it names {said.key}",
-            hint="somebody has put it there under a wrong name; name the dump itself as the source",
+            cause=f"it names {printable(said.key)}",
+            hint="somebody has put it there under a wrong name: find out who, and name the dump itself as the source",
         )
     return None
 

@@ -134,7 +134,7 @@ def test_the_age_of_the_latest_backup() -> None:
 
 def test_what_anyone_can_leave_in_the_store_is_one_warning() -> None:
     text = trusting.strange(["db/shop/1", "db/shop/3\x1b[2J\n", "db/shop/2"], unread=0)
-    assert "3 newer manifests" in text and "db/shop/3?[2J?:" in text and "write access" in text
+    assert "3 newer manifests" in text and r"db/shop/3\x1b[2J\x0a:" in text and "write access" in text
     assert "1480 more were not read" in trusting.strange(["k"], unread=1480)
     assert trusting.strange([], unread=1).startswith("1 more")
 
