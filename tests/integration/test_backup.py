@@ -21,7 +21,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine import 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import layout
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
-from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConnectionFailed
+from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConnectionFailed, PostgresError
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import lock, state
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.reporting import Silent
@@ -360,6 +360,30 @@ def test_replaced_databases_go_when_their_time_is_over(cluster: Cluster, store: 
     good(back_up(cluster, store, app))
     left = cluster.psql("SELECT string_agg(datname, ',') FROM pg_database WHERE datname LIKE '%replaced%'")
     assert left == "app__replaced_0b"
+
+
+def test_a_backup_is_recorded_in_the_cluster(cluster: Cluster, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = scene.entry("app")
+    scene.make(cluster, app)
+    first = good(back_up(cluster, store, app)).details
+    place = catalogue.location(store, "db/app/")
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        record = state.last_backup(conn, "app", location=place)
+        assert record is not None
+        assert (record.sequence, record.key, record.signed_by) == (1, first["key"], None)
+        assert record.manifest_sha256 == hashlib.sha256(store.get(first["manifest"], limit=1 << 20)).hexdigest()
+        next_second(store, "app")
+
+        def fails(*_: object) -> t.NoReturn:
+            raise PostgresError("the disk is full")
+
+        monkeypatch.setattr(state, "record_backup", fails)
+        second = good(back_up(cluster, store, app)).details
+        assert any("could not record it" in w and "disk is full" in w for w in second["warnings"])
+        assert state.last_backup(conn, "app", location=place) == record
+        monkeypatch.undo()
+        next_second(store, "app")
+        assert good(back_up(cluster, store, app)).details["sequence"] == 3
 
 
 def test_no_server_is_one_clear_error(fresh_cluster: Cluster, store: Store) -> None:

@@ -23,6 +23,7 @@ from tests.support.cluster import Cluster
 from tests.support.foreign import FOREIGN
 from tests.support.playbook import Played, Task, play
 from tests.support.s3server import S3Server
+from tests.support.signing import SigningHost
 
 #: Anything that a shell, a template or SQL would take for something else.
 PASSWORD = "canary-of-a-password {{ 1 + 1 }} '\"\\%s"
@@ -244,6 +245,30 @@ def test_failures_of_a_restore_change_nothing(directory: Scene) -> None:
     assert twice["error"]["stage"] == hours["error"]["stage"] == unknown["error"]["stage"] == "configuration"
     assert "mutually exclusive" in exclusive["msg"]
     assert oids(cluster) == kept and scene.rows(cluster, app) == rows
+
+
+def test_another_hosts_backup_is_restored_where_it_is_named(
+    directory: Scene, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    app = scene.entry("app")
+    make(directory.cluster, app)
+    here, there = (SigningHost.make(tmp_path_factory.mktemp("keys"), name) for name in ("db1", "db2"))
+    keys = {"allowed_signers": [here.line, there.line]}
+    theirs = {**keys, "signing_name": "db2", "signing_key": str(there.path)}
+    ours = {**keys, "signing_name": "db1", "signing_key": str(here.path), "trust": "signed", "check": True}
+    made, refused, named, wrong, again = directory.play(
+        directory.backup(app, **theirs),
+        directory.restore(app, **ours),
+        directory.restore(app, **ours, signers={"app": ["db2"]}),
+        directory.restore(app, **ours, signers={"app": ["db1,db2"]}),
+        directory.backup(app, **theirs),
+    )
+    assert made["databases"][0]["signed"] is True
+    assert refused["databases"][0]["error"]["type"] == "ForeignSigner"
+    assert named["databases"][0]["signed_by"]["name"] == "db2"
+    assert wrong["error"]["stage"] == "configuration" and "signers" in wrong["msg"]
+    assert again["databases"][0]["previous"] == made["databases"][0]["key"]
+    assert again["databases"][0]["previous_signed_by"]["name"] == "db2"
 
 
 def test_one_that_fails_does_not_stop_the_others(directory: Scene) -> None:
