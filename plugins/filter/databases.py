@@ -66,9 +66,23 @@ def validated(value: object, *, private: bool = True, maintenance_db: str = "pos
         raise AnsibleFilterError(f"infrazero.database.validated: {exc}") from None
 
 
+def backup_prefixes(value: object) -> list[str]:
+    """Where the backups of the list's databases are, in the order of the list."""
+    try:
+        found = databases.parse(value, rules=_LeftToTheHost() if pyrage is None else age, private=True)
+    except EngineError as exc:
+        raise AnsibleFilterError(f"infrazero.database.backup_prefixes: {exc}") from None
+    return [entry.prefix for entry in found.entries]
+
+
 class FilterModule:
     """Filters of infrazero.database."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """By name."""
-        return {"public": public, "private": private, "validated": validated}
+        return {
+            "backup_prefixes": backup_prefixes,
+            "public": public,
+            "private": private,
+            "validated": validated,
+        }

@@ -9,6 +9,7 @@ The server's policies are enforced in front of it, see :mod:`tests.support.polic
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import json
 import os
@@ -20,7 +21,8 @@ import typing as t
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import policies
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile, policies
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trusting import UNSIGNED, Trust
@@ -38,6 +40,7 @@ from conftest import COLLECTIONS
 from tests.support import scene
 from tests.support.cluster import Cluster
 from tests.support.controller import Controller
+from tests.support.host import as_json
 from tests.support.policyproxy import PolicyProxy
 from tests.support.s3server import S3Server
 
@@ -77,7 +80,7 @@ def proxy(server: S3Server) -> t.Iterator[PolicyProxy]:
 def store(server: S3Server, proxy: PolicyProxy, *roles: str) -> S3Store:
     """A store whose user has *roles*."""
     if roles:
-        proxy.policy = policies.policy(roles, bucket=BUCKET)
+        proxy.policy = policies.policy(roles, bucket=BUCKET, prefixes=["db/"])
     secret = Secret(server.secret_key)
     return S3Store(
         S3Settings(bucket=BUCKET, endpoint=proxy.endpoint, access_key_id=server.access_key, secret_access_key=secret)
@@ -186,7 +189,7 @@ EXTRA = {
 @pytest.mark.parametrize("extra", EXTRA)
 def test_what_a_host_can_do_too_much_is_found(server: S3Server, proxy: PolicyProxy, extra: str) -> None:
     host = store(server, proxy, policies.HOST)
-    wide = copy.deepcopy(policies.policy([policies.HOST], bucket=BUCKET))
+    wide = copy.deepcopy(policies.policy([policies.HOST], bucket=BUCKET, prefixes=["db/"]))
     wide["Statement"] = [s for s in wide["Statement"] if s["Effect"] == "Allow" or extra not in s["Action"]]
     wide["Statement"].append({"Effect": "Allow", "Action": [extra], "Resource": ["*"]})
     proxy.policy = wide
@@ -201,7 +204,7 @@ LACKING = {"List": policies.LIST, "ReadManifests": policies.READ_MANIFEST, "Crea
 @pytest.mark.parametrize("missing", LACKING)
 def test_what_a_host_lacks_is_found(server: S3Server, proxy: PolicyProxy, missing: str) -> None:
     host = store(server, proxy, policies.HOST)
-    narrow = policies.policy([policies.HOST], bucket=BUCKET)
+    narrow = policies.policy([policies.HOST], bucket=BUCKET, prefixes=["db/"])
     proxy.policy = {"Statement": [s for s in narrow["Statement"] if s["Sid"] != missing]}
     findings = policies.judge(try_out(host, "db/"), [policies.HOST])
     assert [f"{LACKING[missing]}: denied"] == [
@@ -227,10 +230,87 @@ def run(server: S3Server, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def db_env(directory: pathlib.Path, server: S3Server, proxy: PolicyProxy, *entries: Database) -> pathlib.Path:
+    """The configuration directory of a host with these databases, whose way to the bucket leads through *proxy*."""
+    items = []
+    for entry in entries:
+        item = {name: value for name, value in as_json(entry).items() if name != "backup_age_private_key"}
+        items.append({**item, "backup_prefix": entry.backup_prefix})
+    values = {
+        "DATABASES_JSON": json.dumps(items),
+        "DB_BACKUP_BUCKET": BUCKET,
+        "S3_ENDPOINT": proxy.endpoint,
+        "S3_ACCESS_KEY_ID": server.access_key,
+        "S3_SECRET_ACCESS_KEY": server.secret_key,
+    }
+    directory.mkdir()
+    (directory / "db.env").write_text(envfile.render(values), encoding="utf-8")
+    return directory
+
+
+def test_a_host_can_neither_read_nor_write_what_another_host_has(
+    tmp_path: pathlib.Path, server: S3Server, proxy: PolicyProxy
+) -> None:
+    blog = scene.entry("blog")
+    wiki = dataclasses.replace(scene.entry("wiki"), backup_prefix="team/wiki/")
+    client = server.client()
+    forged = json.dumps({"key": "db/shop/20300101T000000Z.sql.gz.age", "sha256": "0" * 64}).encode()
+    for key in ("db/shop/latest-dump.json", "db/shop/20260131T032000Z.sql.gz.age"):
+        client.put_object(Bucket=BUCKET, Key=key, Body=b"of host A")
+    config = db_env(tmp_path / "b", server, proxy, blog, wiki)
+
+    printed = run(server, "policy", "host", "restore", "--config", str(config))
+    assert printed.returncode == 0, printed.stderr
+    proxy.policy = json.loads(printed.stdout)
+    host_b = store(server, proxy)
+    for key in ("db/shop/latest-dump.json", "db/latest-dump.json", "x/latest-dump.json"):
+        with pytest.raises(AccessDenied):
+            host_b.put(key, forged)
+        with pytest.raises(AccessDenied):
+            host_b.get(key, limit=MIB)
+    for key in ("db/shop/20300101T000000Z.sql.gz.age", "db/shop/20300101T000000Z.manifest.json", "x/y.age"):
+        with pytest.raises(AccessDenied):
+            host_b.upload(key, Peekable(io.BytesIO(forged)))
+    assert client.get_object(Bucket=BUCKET, Key="db/shop/latest-dump.json")["Body"].read() == b"of host A"
+    assert keys(server) == ["db/shop/20260131T032000Z.sql.gz.age", "db/shop/latest-dump.json"]
+    # Its own, it can.
+    for prefix in ("db/blog/", "team/wiki/"):
+        host_b.upload(f"{prefix}20260131T032000Z.sql.gz.age", Peekable(io.BytesIO(b"dump")))
+        host_b.put(f"{prefix}latest-dump.json", b"{}")
+
+    # One that is asked for beside the host's own is not added to them.
+    printed = run(server, "policy", "host", "--config", str(config), "--prefix", "db/other/")
+    assert json.loads(printed.stdout) == policies.policy(["host"], bucket=BUCKET, prefixes=["db/other/"])
+
+
+def test_the_probe_tries_below_a_prefix_of_the_host(
+    tmp_path: pathlib.Path, server: S3Server, proxy: PolicyProxy
+) -> None:
+    config = db_env(tmp_path / "b", server, proxy, scene.entry("blog"), scene.entry("wiki"))
+    proxy.policy = json.loads(run(server, "policy", "host", "--config", str(config)).stdout)
+    fits = run(server, "probe", "--config", str(config))
+    assert fits.returncode == 0, fits.stdout + fits.stderr
+    assert keys(server) == ["db/blog/.infrazero/probe.age"]
+    assert run(server, "probe", "--config", str(config), "--prefix", "db/wiki/").returncode == 0
+    elsewhere = run(server, "probe", "--config", str(config), "--prefix", "db/shop/")
+    assert elsewhere.returncode == 1 and "NOT OK\tcreate: denied" in elsewhere.stdout
+
+
+@pytest.mark.parametrize("command", [("policy", "host"), ("probe",)])
+def test_without_a_list_a_prefix_must_be_given(
+    tmp_path: pathlib.Path, server: S3Server, proxy: PolicyProxy, command: tuple[str, ...]
+) -> None:
+    arguments = (*command, "--bucket", BUCKET, "--config", str(tmp_path))
+    done = run(server, *arguments)
+    assert done.returncode == 2
+    assert "no prefix is given" in done.stderr and "--prefix db/shop/" in done.stderr
+    assert proxy.requests == []
+
+
 def test_the_commands_write_policies_and_say_what_is_wrong(server: S3Server, proxy: PolicyProxy) -> None:
-    printed = run(server, "policy", "host", "--bucket", BUCKET)
-    assert json.loads(printed.stdout) == policies.policy(["host"], bucket=BUCKET)
-    probe = ("probe", "--bucket", BUCKET, "--endpoint", proxy.endpoint)
+    printed = run(server, "policy", "host", "--bucket", BUCKET, "--prefix", "db/shop/")
+    assert json.loads(printed.stdout) == policies.policy(["host"], bucket=BUCKET, prefixes=["db/shop/"])
+    probe = ("probe", "--bucket", BUCKET, "--endpoint", proxy.endpoint, "--prefix", "db/shop/")
 
     proxy.policy = json.loads(printed.stdout)
     fits = run(server, *probe)
@@ -246,18 +326,66 @@ def test_the_commands_write_policies_and_say_what_is_wrong(server: S3Server, pro
     assert {a["action"] for a in report["actions"] if not a["fits"]} >= {"read a dump", "overwrite", "delete"}
     assert server.secret_key not in fits.stdout + unfit.stdout
 
-    nothing = run(server, "probe", "--bucket", BUCKET, "--endpoint", "http://127.0.0.1:9")
+    nothing = run(server, "probe", "--bucket", BUCKET, "--endpoint", "http://127.0.0.1:9", "--prefix", "db/")
     assert nothing.returncode == 1 and "nothing answers" in nothing.stderr
 
 
-def test_the_playbook_writes_policies_into_files(tmp_path: pathlib.Path) -> None:
-    controller = Controller(tmp_path, {})
-    written = ("bucket=backups", f"dest={tmp_path}/policies", '{"prefixes": ["db/shop/"]}')
-    arguments = [argument for each in written for argument in ("-e", each)]
-    done = controller.play("policies", *arguments, hosts=("localhost",))
+def files(directory: pathlib.Path) -> dict[str, t.Any]:
+    """What the playbook has written: documents by their paths."""
+    found = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): json.loads(path.read_text(encoding="utf-8")) for path in found}
+
+
+def expected(*prefixes: str) -> dict[str, t.Any]:
+    roles = (["host"], ["host", "restore"], ["restore"], ["prune"])
+    return {f"{'-and-'.join(each)}.json": policies.policy(each, bucket="backups", prefixes=prefixes) for each in roles}
+
+
+def test_the_playbook_limits_each_host_to_its_own_databases(tmp_path: pathlib.Path) -> None:
+    public = {"user": "app", "password": "x", "backup_age_public_key": scene.entry("x").recipients[0]}
+    lists = {
+        "db1": [{"name": "shop", **public}, {"name": "ledger", **public, "backup_prefix": "team/ledger/"}],
+        "db2": [{"name": "blog", **public}],
+    }
+    controller = Controller(
+        tmp_path / "controller",
+        {
+            "infrazero_databases": f"{{{{ ({json.dumps(lists)})[inventory_hostname] | default([]) }}}}",
+            "infrazero_s3_bucket": "backups",
+            # Nobody is there: all of it is the controller's work.
+            "ansible_connection": "ssh",
+            "ansible_host": "nobody.invalid",
+        },
+    )
+    group = tmp_path / "infisical.ini"
+    group.write_text("[infisical]\ndb2\n", encoding="utf-8")
+    arguments = ("--inventory", str(group), "-e", f"dest={tmp_path}/policies")
+    hosts = ("db1", "db2", "web1")
+    done = controller.play("policies", *arguments, hosts=hosts)
     assert done.status == 0, done.output
-    for roles in (["host"], ["host", "restore"], ["restore"], ["prune"]):
-        text = (tmp_path / "policies" / f"{'-and-'.join(roles)}.json").read_text(encoding="utf-8")
-        assert json.loads(text) == policies.policy(roles, bucket="backups", prefixes=["db/shop/"])
-    assert controller.play("policies", *arguments, hosts=("localhost",)).changed == 0
-    assert "Say for which bucket" in controller.play("policies", hosts=("localhost",)).output
+    written = {
+        f"{host}/{name}": text
+        for host, prefixes in {"db1": ("db/shop/", "team/ledger/"), "db2": ("db/blog/", "infisical/")}.items()
+        for name, text in expected(*prefixes).items()
+    }
+    assert files(tmp_path / "policies") == written
+    assert controller.play("policies", *arguments, hosts=hosts).changed == 0
+
+    given = {"prefixes": ["db/shop/"], "dest": str(tmp_path / "given")}
+    done = controller.play("policies", "-e", json.dumps(given), hosts=hosts, infrazero_s3_bucket="")
+    assert done.status != 0 and "Say for which bucket" in done.output
+    done = controller.play("policies", "-e", json.dumps({**given, "bucket": "backups"}), hosts=hosts)
+    assert done.status == 0, done.output
+    assert files(tmp_path / "given") == expected("db/shop/")
+
+
+def test_the_playbook_refuses_what_it_can_not_limit(tmp_path: pathlib.Path) -> None:
+    public = {"user": "app", "password": "x", "backup_age_public_key": scene.entry("x").recipients[0]}
+    controller = Controller(tmp_path / "controller", {"infrazero_databases": [{"name": "shop*", **public}]})
+    arguments = ("-e", f"dest={tmp_path}/policies")
+    assert "Say for which bucket" in controller.play("policies", *arguments).output
+    run = controller.play("policies", *arguments, infrazero_s3_bucket="backups")
+    assert run.status != 0 and "'db/shop*/' cannot be the prefix of a policy" in run.output
+    run = controller.play("policies", *arguments, "-e", "bucket=backups", hosts=())
+    assert run.status != 0 and "There are no hosts" in run.output
+    assert not (tmp_path / "policies").exists()

@@ -28,12 +28,14 @@ Print the S3 policy of whoever has these roles, as JSON for Amazon, MinIO, Ceph 
   prune     deletes old backups, and reads manifests only
 
 A host that is to restore by itself has two of them: policy host restore.  Without --principal it is a policy to be
-attached to a user, with --principal one of the bucket."""
+attached to a user, with --principal one of the bucket.  It covers the prefixes of db.env's databases and nothing else
+of the bucket, unless others are given."""
 
 _PROBE = """\
 Try out what the credentials can do, and compare it with their roles.  They are those of db.env; with --bucket, those
 that boto3 finds (AWS_ACCESS_KEY_ID, AWS_PROFILE, the machine's role).  Nothing of a backup is touched: what is written,
-read and deleted is one object of a few bytes, .infrazero/probe.age below the prefix, which stays there.
+read and deleted is one object of a few bytes, .infrazero/probe.age below the prefix, which stays there.  The prefix is
+that of db.env's first database, unless another one is given.
 
 The exit status is 1 where they can do more than their roles may, or less than these must."""
 
@@ -41,11 +43,13 @@ The exit status is 1 where they can do more than their roles may, or less than t
 def register(
     command: t.Callable[..., argparse.ArgumentParser],
     host_store: t.Callable[[argparse.Namespace], S3Settings | DirectorySettings],
+    host_prefixes: t.Callable[[argparse.Namespace], t.Sequence[str]],
 ) -> None:
     """Add the commands to the host's.
 
     :param command: makes the parser of one: name, function, summary, description.
     :param host_store: the store that the host's settings name.
+    :param host_prefixes: where the backups of the host's databases are.
     """
 
     def bucket_of(options: argparse.Namespace) -> S3Settings:
@@ -56,11 +60,19 @@ def register(
             raise ConfigurationError("backups lie in a directory", hint="its rights are those of the file system")
         return settings
 
+    def own_prefixes(options: argparse.Namespace) -> t.Sequence[str]:
+        try:
+            return host_prefixes(options)
+        except ConfigurationError as exc:
+            raise ConfigurationError(
+                "no prefix is given, and db.env names none", cause=str(exc), hint="name it: --prefix db/shop/"
+            ) from None
+
     def policy(options: argparse.Namespace, _reporter: object) -> int:
         document = policies.policy(
             options.roles,
             bucket=options.bucket or bucket_of(options).bucket,
-            prefixes=options.prefix or [policies.PREFIX],
+            prefixes=options.prefix or own_prefixes(options),
             principals=options.principal or [],
             conditions=not options.without_conditions,
         )
@@ -69,7 +81,8 @@ def register(
 
     def probe(options: argparse.Namespace, _reporter: object) -> int:
         roles = list(dict.fromkeys(options.role or [policies.HOST]))
-        access = try_out(S3Store(bucket_of(options)), options.prefix)
+        prefix = options.prefix or own_prefixes(options)[0]
+        access = try_out(S3Store(bucket_of(options)), prefix)
         findings = policies.judge(access, roles)
         if options.json:
             sys.stdout.write(json.dumps(_as_dict(roles, access, findings), indent=2) + "\n")
@@ -86,7 +99,10 @@ def register(
     sub.add_argument("roles", metavar="ROLE", nargs="+", choices=policies.ROLES, help="host, restore or prune")
     sub.add_argument("--bucket", metavar="NAME", help="default: that of db.env")
     sub.add_argument(
-        "--prefix", metavar="PREFIX", action="append", help="below which backups lie (default: db/); several times"
+        "--prefix",
+        metavar="PREFIX",
+        action="append",
+        help="below which the backups are (default: those of db.env's databases); several times",
     )
     sub.add_argument(
         "--principal", metavar="ARN", action="append", help="make it a bucket's policy about this user; several times"
@@ -102,7 +118,7 @@ def register(
     sub.add_argument(
         "--role", choices=policies.ROLES, action="append", help="default: host; several times for whoever has several"
     )
-    sub.add_argument("--prefix", metavar="PREFIX", default=policies.PREFIX, help="default: %(default)s")
+    sub.add_argument("--prefix", metavar="PREFIX", help="below which to try (default: that of db.env's first database)")
     sub.add_argument("--bucket", metavar="NAME", help="default: that of db.env, with its credentials")
     sub.add_argument("--endpoint", metavar="URL", help="of the S3 server, with --bucket")
     sub.add_argument("--region", metavar="NAME", help="of the bucket, with --bucket")

@@ -235,7 +235,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("list", _list, "list backups", "List the backups of databases, newest first.")
     sub.add_argument("--database", metavar="NAME", action="append", help="only this one; may be given several times")
 
-    access.register(command, lambda options: Host.read(options.config).store())
+    access.register(
+        command,
+        lambda options: Host.read(options.config).store(),
+        lambda options: [database.prefix for database in Host.read(options.config).databases.entries],
+    )
     return parser
 
 

@@ -23,9 +23,6 @@ RESTORE = "restore"
 PRUNE = "prune"
 ROLES = (HOST, RESTORE, PRUNE)
 
-#: The prefix under which all databases lie that name no other.
-PREFIX = "db/"
-
 # Policies have wildcards and variables of their own; a name with one of these would mean more than itself.
 _PATTERN = re.compile(r"[*?$\"\\\x00-\x1f\x7f]")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}\Z")
@@ -53,25 +50,28 @@ def policy(
     roles: t.Collection[str],
     *,
     bucket: str,
-    prefixes: t.Sequence[str] = (PREFIX,),
+    prefixes: t.Sequence[str],
     principals: t.Sequence[str] = (),
     conditions: bool = True,
 ) -> dict[str, t.Any]:
     """The policy of whoever has *roles*, as plain data, for JSON.
 
     :param roles: of :data:`ROLES`; several where a host is to restore by itself.
-    :param prefixes: below which backups lie, each ending with ``/``; those of one tenant, for a user of its own.
+    :param prefixes: below which the backups are, each ending with ``/``: those of one host's databases, so that it
+        can write and read no other host's.
     :param principals: ARNs of the users that it is about, for a bucket's policy; none: a policy of users.
     :param conditions: forbid a host to write over what is there.  Amazon knows these conditions; a store that doesn't
         passes over them or refuses the policy.
-    :raises ConfigurationError: for names that would be patterns.
+    :raises ConfigurationError: for names that would be patterns, and without a prefix.
     """
     if not _BUCKET.match(bucket):
         raise ConfigurationError(f"{bucket!r} can't be the name of a bucket", hint="give its name alone")
+    if not prefixes:
+        raise ConfigurationError("a policy needs at least one prefix", hint="name those of the host's databases")
     for prefix in prefixes:
         if not prefix.endswith("/") or prefix.startswith("/") or _PATTERN.search(prefix):
             raise ConfigurationError(
-                f"{prefix!r} is no prefix for a policy",
+                f"{prefix!r} cannot be the prefix of a policy",
                 hint="a prefix ends with '/', does not begin with it, and has none of * ? $ \" \\ in it",
             )
     arn = f"arn:aws:s3:::{bucket}"

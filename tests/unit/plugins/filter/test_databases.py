@@ -45,6 +45,13 @@ def test_views() -> None:
     assert filters.validated([entry()]) == filters.validated(text) == [entry()]
 
 
+def test_prefixes_are_those_of_the_entries() -> None:
+    items = [entry(), entry(name="b", backup_prefix="team/b/"), entry(name="c", backup_prefix=None)]
+    assert filters.backup_prefixes(json.dumps(items)) == ["db/app/", "team/b/", "db/c/"]
+    with pytest.raises(AnsibleFilterError, match=r"backup_prefixes: .*does not end with"):
+        filters.backup_prefixes([entry(backup_prefix="team")])
+
+
 def test_a_valid_list_comes_out_as_it_went_in() -> None:
     items = [entry(restore_latest=None, backup_age_public_key=[RECIPIENT]), entry(name="b", restore_dump_path="")]
     assert filters.validated(items) == items

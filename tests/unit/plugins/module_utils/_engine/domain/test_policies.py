@@ -36,10 +36,15 @@ def may(document: dict[str, t.Any], method: str, key: str, query: str = "", **he
     return allows(document, Request(method, f"/backups/{key}{query}", headers, b""), "backups")
 
 
+def fleet_policy(*roles: str, **rest: t.Any) -> dict[str, t.Any]:
+    """That of whoever has *roles* for all databases of the bucket."""
+    return policy(roles, bucket="backups", prefixes=["db/"], **rest)
+
+
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("key", [DUMP, MANIFEST, LATEST, TOKENS, "elsewhere/x.age"])
 def test_what_each_role_may(role: str, key: str) -> None:
-    document = policy([role], bucket="backups")
+    document = fleet_policy(role)
     ours, pointer = key.startswith("db/"), key in (LATEST, TOKENS)
     condition = {"If-None-Match": "*"}
     assert may(document, "GET", "", "?list-type=2")
@@ -56,7 +61,7 @@ def test_what_each_role_may(role: str, key: str) -> None:
 
 
 def test_roles_together_may_what_each_of_them_may() -> None:
-    both = policy([HOST, RESTORE], bucket="backups")
+    both = fleet_policy(HOST, RESTORE)
     assert may(both, "GET", DUMP)
     assert may(both, "PUT", DUMP, **{"If-None-Match": "*"})
     assert not may(both, "PUT", DUMP)
@@ -64,7 +69,7 @@ def test_roles_together_may_what_each_of_them_may() -> None:
 
 
 def test_stores_without_conditions_get_none() -> None:
-    document = policy([HOST], bucket="backups", conditions=False)
+    document = fleet_policy(HOST, conditions=False)
     assert "Condition" not in str(document)
     assert may(document, "PUT", DUMP)
 
@@ -81,21 +86,36 @@ def test_a_bucket_s_policy_says_about_whom_it_is_and_a_tenant_s_where() -> None:
 
 @pytest.mark.parametrize("prefix", ["", "db", "/db/", "*/", "db/?/", "${aws:username}/", 'a"/', "a\n/"])
 def test_a_prefix_is_no_pattern(prefix: str) -> None:
-    with pytest.raises(ConfigurationError, match="no prefix"):
+    with pytest.raises(ConfigurationError, match="cannot be the prefix"):
         policy([HOST], bucket="backups", prefixes=[prefix])
+
+
+def test_a_policy_is_limited_to_prefixes() -> None:
+    with pytest.raises(ConfigurationError, match="at least one prefix"):
+        policy([HOST], bucket="backups", prefixes=[])
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("key", [DUMP, MANIFEST, LATEST, "db/latest-dump.json", "db/shop2/x.age", "db/blog/x/y.age"])
+def test_no_role_reaches_what_another_host_has(role: str, key: str) -> None:
+    document = policy([role], bucket="backups", prefixes=["db/blog/", "team/shop/"])
+    ours = key.startswith("db/blog/")
+    for method in ("GET", "PUT", "DELETE"):
+        assert not may(document, method, key, **{"If-None-Match": "*"}) or ours
+    assert may(document, "PUT", "team/shop/x.age", **{"If-None-Match": "*"}) == (role == HOST)
 
 
 @pytest.mark.parametrize("bucket", ["", "*", "a/b", "x"])
 def test_a_bucket_is_a_name(bucket: str) -> None:
     with pytest.raises(ConfigurationError, match="bucket"):
-        policy([HOST], bucket=bucket)
+        policy([HOST], bucket=bucket, prefixes=["db/"])
 
 
 def test_the_object_to_try_things_on_is_no_backup_and_to_a_policy_a_dump() -> None:
     key = policies.probe_key("db/")
     assert layout.moment_of(key) is None
-    assert not may(policy([HOST], bucket="backups"), "GET", key)
-    assert may(policy([RESTORE], bucket="backups"), "GET", key)
+    assert not may(fleet_policy(HOST), "GET", key)
+    assert may(fleet_policy(RESTORE), "GET", key)
 
 
 def access(versions: bool | None = None, **answers: str) -> Access:
