@@ -15,6 +15,7 @@ import datetime
 import os
 import typing as t
 
+from ..domain import allowed_signers as allowed
 from ..domain import trusting
 from ..errors import ConfigurationError, ProcessFailed
 
@@ -76,7 +77,8 @@ def verify(
     if key is None:
         return trusting.Verdict(trusting.ALTERED)
     name = trusting.fingerprint(key)
-    with _file(signature) as (signature_path, signature_fd), _file(allowed_signers) as (allowed_path, allowed_fd):
+    valid = allowed.valid_at(allowed_signers, moment)
+    with _file(signature) as (signature_path, signature_fd), _file(valid) as (allowed_path, allowed_fd):
         with _file(revoked_keys) as (revoked_path, revoked_fd):
             arguments = [_PROGRAM, "-Y", "verify", "-q", "-f", allowed_path, "-I", signer, "-n", trusting.NAMESPACE]
             arguments += ["-s", signature_path, "-O", f"verify-time={moment:%Y%m%d%H%M%S}"]

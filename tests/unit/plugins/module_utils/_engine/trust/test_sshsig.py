@@ -66,6 +66,32 @@ def test_a_trusted_hosts_signature_is_good(hosts: tuple[SigningHost, SigningHost
     assert verdict.key == listed.split()[1]
 
 
+@pytest.mark.parametrize(("ends", "reason"), [("20260201", trusting.GOOD), ("20260131", trusting.ELSEWHERE)])
+def test_an_openssh_that_knows_no_times_takes_a_line_with_some(
+    hosts: tuple[SigningHost, SigningHost], signature: str, ends: str, reason: str
+) -> None:
+    def old(argv: t.Sequence[str], *, stdin: bytes | None = None, pass_fds: t.Sequence[int] = ()) -> bytes:
+        """Debian 11's: a line with an option that it doesn't know is none to it."""
+        argv, passed = (
+            list(argv),
+            pathlib.Path(argv[argv.index("-f") + 1] if "-f" in argv else "/dev/null").read_bytes(),
+        )
+        if b"valid-" in passed:
+            argv[argv.index("-f") + 1] = "/dev/null"
+        return RUN(argv, stdin=stdin, pass_fds=pass_fds)
+
+    verdict = sshsig.verify(
+        MESSAGE,
+        signature,
+        signer="db1",
+        moment=MOMENT,
+        allowed_signers=hosts[0].line.replace("namespaces", f'valid-before="{ends}",namespaces'),
+        revoked_keys="",
+        run=old,
+    )
+    assert verdict.reason == reason
+
+
 def test_every_byte_of_the_message_counts(hosts: tuple[SigningHost, SigningHost], signature: str) -> None:
     for message in (MESSAGE + b"\n", MESSAGE[:-1], MESSAGE.replace(b"app", b"apq"), b""):
         assert verify(signature, message=message, allowed_signers=hosts[0].line).reason == trusting.ALTERED
