@@ -42,6 +42,7 @@ def render(directory: pathlib.Path, *arguments: str, **variables: t.Any) -> Run:
         "infrazero_s3_bucket": "backups",
         "infrazero_s3_secret_access_key": NASTY,
         "infrazero_hosts": "all",
+        "infrazero_rotate_signing_key": True,
         "cloud_init_path": str(directory / "user-data"),
         # Nobody is there: all of it is the controller's work.
         "ansible_connection": "ssh",
@@ -97,8 +98,11 @@ def test_what_a_new_host_is_given(tmp_path: pathlib.Path) -> None:
         "ansible_connection": "local",
         "infrazero_s3_bucket": "backups",
         "infrazero_s3_secret_access_key": NASTY,
+        "infrazero_signing_name": "db1",
         "runtime_wheelhouse": "/opt/wheels",
     }, listed.output
+    # That would replace the key in each run of the script.
+    assert b"rotate" not in inventory.read_bytes()
 
     subprocess.run(["/bin/sh", "-n"], input=script, check=True)
     assert good(render(tmp_path, cloud_init_settings={"runtime_wheelhouse": "/opt/wheels"})).changed == 0
@@ -106,7 +110,8 @@ def test_what_a_new_host_is_given(tmp_path: pathlib.Path) -> None:
 
 def show(directory: pathlib.Path) -> pathlib.Path:
     """A playbook that writes down what db1 knows."""
-    names = ["ansible_connection", "infrazero_s3_bucket", "infrazero_s3_secret_access_key", "runtime_wheelhouse"]
+    names = ["ansible_connection", "infrazero_s3_bucket", "infrazero_s3_secret_access_key", "infrazero_signing_name"]
+    names.append("runtime_wheelhouse")
     seen = "{{ dict(names | zip(query('ansible.builtin.vars', *names))) | to_json }}"
     path = directory / "show.yml"
     copy = {"content": seen, "dest": str(directory / "seen.json"), "mode": "0600"}
@@ -168,6 +173,7 @@ def test_over_the_limit_nothing_is_written(tmp_path: pathlib.Path) -> None:
     [
         ({"infrazero_databases": [{"name": "a b"}]}, "holds whitespace"),
         ({"infrazero_databases": [], "infrazero_databases_host": []}, "There is no list of databases for db1"),
+        ({"infrazero_signing_name": "db*"}, "cannot sign backups under the name 'db*'"),
         ({"cloud_init_collection": "x\ny"}, "cloud_init_collection has something else than printable ASCII"),
         ({"cloud_init_collection_sha256": "abc"}, "no SHA-256"),
         ({"cloud_init_infisical_private_key": "age1xyz"}, "no age private key"),

@@ -1,0 +1,86 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Filters: names that hosts sign under, and the file their keys are gathered in."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trusting
+from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import EngineError
+from ansible_collections.infrazero.database.plugins.plugin_utils import signers
+
+
+def signing_name(name: str) -> str:
+    """The name that the host with this inventory name signs under."""
+    try:
+        return signers.signing_name(str(name), node=platform.node())
+    except EngineError as exc:
+        raise AnsibleFilterError(f"infrazero.database.signing_name: {exc}") from None
+
+
+def accepted_signers(mapping: t.Mapping[str, t.Sequence[str]]) -> dict[str, list[str]]:
+    """The mapping of databases and prefixes to other hosts whose backups are accepted, where it is valid."""
+    try:
+        return {where: list(names) for where, names in trusting.signers(mapping, name="infrazero_signers").items()}
+    except EngineError as exc:
+        raise AnsibleFilterError(f"infrazero.database.accepted_signers: {exc}") from None
+
+
+def signer_line(public_key: str, name: str) -> str:
+    """The line of an allowed_signers file for a host."""
+    try:
+        return signers.signer_line(public_key, name)
+    except EngineError as exc:
+        raise AnsibleFilterError(f"infrazero.database.signer_line: {exc}") from None
+
+
+def gathered_signers(
+    text: str,
+    name: str,
+    public_key: str,
+    *,
+    node: str = "",
+    others: t.Sequence[str] = (),
+    replace: bool = False,
+) -> str:
+    """The text of an allowed_signers file with the key of a host in it."""
+    try:
+        return signers.gathered(
+            text,
+            name=name,
+            public_key=public_key,
+            node=node,
+            others=others,
+            replace=replace,
+            now=datetime.datetime.now(datetime.timezone.utc),
+        )
+    except EngineError as exc:
+        raise AnsibleFilterError(f"infrazero.database.gathered_signers: {exc}") from None
+
+
+def signer_report(text: str, name: str, public_key: str) -> str:
+    """What an allowed_signers file says about a host whose key has just been gathered."""
+    try:
+        return signers.report(text, name=name, public_key=public_key)
+    except EngineError as exc:
+        raise AnsibleFilterError(f"infrazero.database.signer_report: {exc}") from None
+
+
+class FilterModule:
+    """Filters of infrazero.database."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        """By name."""
+        return {
+            "accepted_signers": accepted_signers,
+            "gathered_signers": gathered_signers,
+            "signer_line": signer_line,
+            "signer_report": signer_report,
+            "signing_name": signing_name,
+        }
