@@ -11,11 +11,18 @@ bodies, rules with several actions, and the rows after ``COPY … FROM stdin`` u
 
 Rows are most of a dump, and cost one search for their end in each chunk.  The text between them is crossed in the
 longest steps that a compiled pattern can make.
+
+The text may be made to stall its reader, so the time is linear in the bytes, for every text and however it is cut.  No
+pattern can match the same text in two ways, and a pattern that can fail is never tried again on bytes that it has
+crossed: where more text is to come, the state says what has been crossed.  The memory is that of the statement being
+read: Python's ``re`` takes 100 bytes and more for each repetition of a group, so groups are repeated only within one
+chunk, never over a whole statement.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 import typing as t
 
 from ..errors import DumpIncomplete, DumpSyntax
@@ -69,13 +76,13 @@ _Text = t.Union[bytes, bytearray]
 # Lexical patterns ---------------------------------------------------------------------------------------------------
 
 # Bytes above 0x7f belong to names, in every encoding that a server can have (scan.l: ident_start, ident_cont).
-IDENTIFIER = rb"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*"
-QUOTED_IDENTIFIER = rb"\"(?:[^\"]|\"\")+\""
 _IN_NAME = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_$" + bytes(range(0x80, 0x100)))
 _NO_NAME_BEFORE, _NO_NAME_AFTER = rb"(?<![A-Za-z0-9_$\x80-\xff])", rb"(?![A-Za-z0-9_$\x80-\xff])"
+_IDENTIFIER = re.compile(rb"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*")
 _BLANK = rb"[ \t\n\r\f\v]*"
 _LINES = _BLANK + rb"(?:--[^\n\r]*[\n\r]" + _BLANK + rb")*"
-_GAP = rb"(?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r]|/\*(?:[^*]|\*(?!/))*\*/)+"
+_SPACE = re.compile(_BLANK)
+_SPACES = b" \t\n\r\f\v"
 
 # From anywhere in a statement as far as nothing needs a decision.  It can't fail, so it never goes back.  It stops
 # before what may be an E'' string; these take the slow way.
@@ -88,33 +95,26 @@ _BETWEEN = re.compile(_LINES)
 # For statements that may hold semicolons: every byte that matters, and the words around a body.
 _STOP_IN_RULE = re.compile(rb"['\"$\\;/\-()]")
 _STOP_IN_ROUTINE = re.compile(
-    rb"['\"$\\;/\-()]|" + _NO_NAME_BEFORE + rb"(?:atomic|case|end)" + _NO_NAME_AFTER, re.IGNORECASE
+    rb"['\"$\\;/\-()]|" + _NO_NAME_BEFORE + rb"(?:begin|atomic|case|end)" + _NO_NAME_AFTER, re.IGNORECASE
 )
 _LONGEST_WORD = len(b"atomic")
-_BEGIN_BEFORE = re.compile(_NO_NAME_BEFORE + rb"begin[ \t\n\r\f\v]" + _LINES + rb"\Z", re.IGNORECASE)
-_HOLDS = rb"create" + _GAP + rb"(?:or" + _GAP + rb"replace" + _GAP + rb")?(?:(rule)|function|procedure)"
-_HOLDS_SEMICOLONS = re.compile(_HOLDS + _NO_NAME_AFTER, re.IGNORECASE)
 _ATOMIC = re.compile(rb"atomic", re.IGNORECASE)
-# Statements that change how the text behind them is read.
-_SPECIAL = re.compile(rb"copy|set\s+(?:\w+\s+)?standard_conforming_strings|" + _HOLDS, re.IGNORECASE)
+_WORD = re.compile(rb"[A-Za-z]{1,9}" + _NO_NAME_AFTER)
+# Statements that change how the text behind them is read, where they hold no comment.
+_SPECIAL = re.compile(
+    rb"copy|set\s+(?:\w+\s+)?standard_conforming_strings|create\s+(?:or\s+replace\s+)?(?:rule|function|procedure)",
+    re.IGNORECASE,
+)
 _DOLLAR_TAG = rb"\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]{0,255})?"
 _DOLLAR_QUOTE = re.compile(_DOLLAR_TAG + rb"\$")
 _DOLLAR_CUT = re.compile(_DOLLAR_TAG + rb"\Z")
 _ESCAPE_STOP = re.compile(rb"\\.|''|'", re.DOTALL)
-# Another piece of an E'' string on a later line is read by the same rules (scan.l: quotecontinue).
-_CONTINUED = re.compile(rb"[ \t\f\v]*(?:--[^\n\r]*)?[\n\r]" + _LINES + rb"'")
-_CONTINUED_CUT = re.compile(_LINES + rb"(?:--[^\n\r]*|-)?\Z")
 _COMMENT_STOP = re.compile(rb"/\*|\*/")
 _LINE_END = re.compile(rb"[\n\r]")
 
-_NAME_PART = rb"(?:" + IDENTIFIER + rb"|" + QUOTED_IDENTIFIER + rb")"
-_COPY = re.compile(
-    rb"copy" + _GAP + rb"(" + _NAME_PART + rb"(?:\s*\.\s*" + _NAME_PART + rb")*)\s*"
-    rb"(?:\((?:[^\"()]|" + QUOTED_IDENTIFIER + rb")*\)\s*)?from\s+stdin" + _NO_NAME_AFTER,
-    re.IGNORECASE,
-)
-_COPY_LINE = re.compile(rb"[ \t]*(\r?\n)")
-_COPY_LINE_CUT = re.compile(rb"[ \t]*\r?\Z")
+_PLAIN_COLUMNS = re.compile(rb"[^\"()]*")
+_FROM_STDIN = re.compile(rb"from\s+stdin" + _NO_NAME_AFTER, re.IGNORECASE)
+_SPACE_IN_LINE = re.compile(rb"[ \t]*")
 _CONFORMING = re.compile(
     rb"set\s+(?:session\s+|local\s+)?standard_conforming_strings(?:\s*=\s*|\s+to\s+)'?(\w+)'?\s*\Z", re.IGNORECASE
 )
@@ -122,11 +122,12 @@ _OFF = (b"off", b"false", b"no", b"0", b"f", b"n", b"of")
 _META = re.compile(rb"\\([A-Za-z_]{0,32})")
 _RESTRICT = re.compile(rb"\\(?:un)?restrict[ \t]+[A-Za-z0-9]+[ \t]*[\n\r]")
 _HEADER = b"-- PostgreSQL database dump"
-_HEADER_LINE = re.compile(rb"^" + _HEADER + rb"( complete)?[ \t]*$", re.MULTILINE)
+_COMMENT_LINE = re.compile(rb"--[^\n\r]*\n?")
+_HEADER_LINE = re.compile(_HEADER + rb"( complete)?[ \t]*\n")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 # Where in the text the scanner stands.
-_SQL, _STRING, _ESCAPE, _AFTER_ESCAPE, _NAME, _TAGGED, _LINE, _BLOCK, _COPY_STATEMENT, _ROWS = range(10)
+_SQL, _STRING, _ESCAPE, _AFTER_ESCAPE, _NAME, _TAGGED, _LINE, _BLOCK, _META_COMMAND, _COPY_STATEMENT, _ROWS = range(11)
 _QUOTE, _DOUBLE, _DOLLAR, _BACKSLASH, _SEMICOLON, _SLASH, _DASH, _OPEN, _CLOSE, _STAR = b"'\"$\\;/-()*"
 _WATCHED = frozenset(b"cCsS")  # the first bytes of _SPECIAL
 
@@ -149,7 +150,10 @@ class Scanner:
         self._stops: re.Pattern[bytes] | None = None  # for a statement that may hold semicolons
         self._parentheses = 0
         self._bodies = 0
+        self._begin = -1  # where BEGIN, and white space and comments behind it, end in the statement; -1: none did
         self._depth = 0  # of nested comments
+        self._after_line = _SQL  # the state behind a line comment
+        self._line_ended = False  # since the end of an E'' string, which goes on in a later line only
         self._tag = b""
         self._conforming = True
         self._opening = True  # no byte has been passed yet
@@ -186,7 +190,7 @@ class Scanner:
                 first = start + self._before_rows
                 if stop > first:
                     whole = text is chunk and first == 0 and stop == size
-                    yield CopyData(chunk if whole else bytes(text[first:stop]))
+                    yield CopyData(chunk if whole else _cut(text, first, stop))
                     self._before_rows = 0
                     start = stop
                 if end < 0:
@@ -196,25 +200,47 @@ class Scanner:
                 self._state = _SQL
                 yield CopyEnd()
             elif self._state == _COPY_STATEMENT:
-                line = _COPY_LINE.match(text, at)
-                if line is None:
-                    if _COPY_LINE_CUT.match(text, at):
-                        break
+                start = at = _end_of(_SPACE_IN_LINE, text, at)
+                line_end = bytes(text[at : at + 2])
+                if line_end in (b"", b"\r"):
+                    break
+                if line_end[:1] == b"\n":
+                    line_end = b"\n"
+                elif line_end != b"\r\n":
                     raise DumpSyntax("the rows of a COPY don't begin on the next line", hint=_HINT)
-                self._line_end = bytes(line[1])
-                self._before_rows = len(self._line_end)
-                start = at = line.start(1)
+                self._line_end = line_end
+                self._before_rows = len(line_end)
                 self._state = _ROWS
-            elif self._begun or self._state == _BLOCK:
+            elif self._state == _META_COMMAND:
+                if _LINE_END.search(text, at) is None:
+                    at = size
+                    _require_short_line(size - start)
+                    break
+                restrict = _RESTRICT.match(text, start)
+                if restrict is None:
+                    raise _meta_command(text, start)
+                start = at = restrict.end()
+                self._state = _SQL
+            elif self._begun or self._state in (_LINE, _BLOCK):
+                in_line = self._state == _LINE
                 if not self._scan(text, start, at):
                     at = self._at
+                    if self._begun:
+                        _require_short_statement(size - start)
+                    elif in_line:
+                        _require_short_line(size - start)
+                    else:
+                        start = at
                     break
                 at = self._at
                 if self._begun:
                     self._begun = False
                     self._stops = None
+                    self._begin = -1
                     if at - 1 > start:
-                        yield self._event(bytes(text[start : at - 1]))
+                        yield self._event(_cut(text, start, at - 1))
+                elif in_line:
+                    self._comments(text, start, at)
                 start = at
             else:
                 # The quick way: statements that are whole and have nothing in them that needs a decision.
@@ -229,15 +255,21 @@ class Scanner:
                         self._empty = self._complete = False
                         yield Statement(match[1])
                     start = at = stop + 1
-                # The careful way: one statement.
-                start = at = self._between(text, at)
-                if text[at : at + 2] == b"/*":
+                # The careful way: one statement, or a comment or meta-command before it.
+                end = _end_of(_BETWEEN, text, at)
+                self._comments(text, at, end)
+                start = at = end
+                two = text[at : at + 2]
+                if two in (b"", b"-", b"/"):
+                    break
+                if two == b"--":
+                    self._state, self._after_line = _LINE, _SQL
+                    at += 2
+                elif two == b"/*":
                     self._state, self._depth = _BLOCK, 1
                     at += 2
-                elif at == size or text[at : at + 2] in (b"--", b"-", b"/") or text[at] == _BACKSLASH:
-                    if size - at > _LINE_LIMIT:
-                        raise DumpSyntax("a line between statements is longer than 1 MiB", hint=_HINT)
-                    break  # a comment or a meta-command whose end, or second byte, is still to come
+                elif text[at] == _BACKSLASH:
+                    self._state = _META_COMMAND
                 else:
                     self._begun = True
         if text is chunk:
@@ -268,25 +300,14 @@ class Scanner:
         """Whether pg_dump's closing comment was the last thing in the text so far."""
         return self._complete
 
-    def _between(self, text: _Text, at: int) -> int:
-        """Pass over what may stand between statements, but block comments; return where that ends."""
-        while True:
-            end = t.cast("re.Match[bytes]", _BETWEEN.match(text, at)).end()
-            self._comments(text, at, end)
-            at = end
-            if text[at : at + 1] != b"\\" or _LINE_END.search(text, at) is None:
-                return at
-            restrict = _RESTRICT.match(text, at)
-            if restrict is None:
-                raise _meta_command(text, at)
-            at = restrict.end()
-
     def _comments(self, text: _Text, start: int, end: int) -> None:
-        """Look for pg_dump's opening and closing comment in the lines between *start* and *end*."""
+        """Look for pg_dump's opening and closing comment among the line comments between *start* and *end*."""
         if text.find(_HEADER, start, end) >= 0:
-            for line in _HEADER_LINE.finditer(text, start, end):
-                self._from_pg_dump = True
-                self._complete = line[1] is not None
+            for comment in _COMMENT_LINE.finditer(text, start, end):
+                line = _HEADER_LINE.fullmatch(comment[0])
+                if line is not None:
+                    self._from_pg_dump = True
+                    self._complete = line[1] is not None
 
     def _scan(self, text: _Text, start: int, at: int) -> bool:
         """Go on from *at* in the statement, or the comment before one, that begins at *start*.
@@ -299,7 +320,7 @@ class Scanner:
             if state == _SQL:
                 if self._stops is None:
                     step = _STEP if self._conforming else _STEP_NOT_CONFORMING
-                    at = t.cast("re.Match[bytes]", step.match(text, at)).end()
+                    at = _end_of(step, text, at)
                     if at == size:
                         break
                 else:
@@ -316,10 +337,10 @@ class Scanner:
                         continue
                 byte = text[at]
                 if byte == _SEMICOLON:
-                    if self._stops is None:
-                        holds = _HOLDS_SEMICOLONS.match(text, start)
-                        if holds is not None and (holds[1] or _ATOMIC.search(text, start, at)):
-                            self._stops = _STOP_IN_RULE if holds[1] else _STOP_IN_ROUTINE
+                    if self._stops is None and text[start] in b"cC":
+                        kind = _created(text, start, at)
+                        if kind == b"rule" or (kind in _ROUTINES and _ATOMIC.search(text, start, at)):
+                            self._stops = _STOP_IN_RULE if kind == b"rule" else _STOP_IN_ROUTINE
                             self._parentheses = self._bodies = 0
                             at = start
                             continue
@@ -358,9 +379,11 @@ class Scanner:
                 elif at + 1 == size:
                     break  # the second byte of a comment's start may come
                 elif byte == _DASH and text[at + 1] == _DASH:
-                    self._state = _LINE
+                    self._follows_begin(text, start, at)
+                    self._state, self._after_line = _LINE, _SQL
                     at += 2
                 elif byte == _SLASH and text[at + 1] == _STAR:
+                    self._follows_begin(text, start, at)
                     self._state, self._depth = _BLOCK, 1
                     at += 2
                 else:
@@ -382,14 +405,24 @@ class Scanner:
                     if at == size:
                         at = stop.start()
                         break  # it may be the first of two
-                    self._state = _AFTER_ESCAPE
+                    self._state, self._line_ended = _AFTER_ESCAPE, False
             elif state == _AFTER_ESCAPE:
-                continued = _CONTINUED.match(text, at)
-                if continued is not None:
-                    self._state = _ESCAPE
-                    at = continued.end()
-                elif _CONTINUED_CUT.match(text, at):
+                # Another piece of the string on a later line is read by the same rules (scan.l: quotecontinue).
+                if at == size:
                     break
+                byte = text[at]
+                if byte in _SPACES:
+                    end = _end_of(_SPACE, text, at)
+                    self._line_ended = self._line_ended or _LINE_END.search(text, at, end) is not None
+                    at = end
+                elif byte == _DASH and at + 1 == size:
+                    break
+                elif byte == _DASH and text[at + 1] == _DASH:
+                    self._state, self._after_line = _LINE, _AFTER_ESCAPE
+                    at += 2
+                elif byte == _QUOTE and self._line_ended:
+                    self._state = _ESCAPE
+                    at += 1
                 else:
                     self._state = _SQL
             elif state == _TAGGED:
@@ -404,8 +437,15 @@ class Scanner:
                 if stop is None:
                     at = size
                     break
-                self._state = _SQL
                 at = stop.end()
+                self._state = self._after_line
+                if not self._begun:
+                    self._at = at
+                    return True
+                if self._state == _AFTER_ESCAPE:
+                    self._line_ended = True
+                elif self._begin >= 0:
+                    self._begin = at - start
             else:
                 stop = _COMMENT_STOP.search(text, at)
                 if stop is None:
@@ -418,17 +458,28 @@ class Scanner:
                     if not self._begun:
                         self._at = at
                         return True
+                    if self._begin >= 0:
+                        self._begin = at - start
         self._at = at
-        if size - start > STATEMENT_LIMIT:
-            raise DumpSyntax("a statement is longer than the server takes (1 GiB)", hint=_HINT)
         return False
 
     def _word(self, word: bytes, text: _Text, start: int, at: int) -> None:
         """Count the bodies of a routine: BEGIN ATOMIC … END, and CASE … END inside it."""
         if self._bodies:
             self._bodies += -1 if word == b"end" else word == b"case"
-        elif word == b"atomic" and _BEGIN_BEFORE.search(text, max(start, at - 1024), at):
+        elif word == b"begin":
+            self._begin = at + len(word) - start
+        elif word == b"atomic" and self._follows_begin(text, start, at):
             self._bodies = 1
+            self._begin = -1
+
+    def _follows_begin(self, text: _Text, start: int, at: int) -> bool:
+        """Whether only white space and comments are between BEGIN and *at*; if not, that BEGIN is forgotten."""
+        if self._begin >= 0:
+            between = text[start + self._begin : at]
+            if between and not between.isspace():
+                self._begin = -1
+        return self._begin >= 0
 
     def _escapes(self, text: _Text, start: int, at: int) -> bool:
         """Whether a backslash escapes in the string whose quote is at *at*."""
@@ -442,15 +493,116 @@ class Scanner:
         self._empty = self._complete = False
         head = statement[:4].lower()
         if head == b"copy":
-            copy = _COPY.match(statement)
-            if copy is not None:
+            table = _copied_table(statement)
+            if table is not None:
                 self._state = _COPY_STATEMENT
-                return CopyStart(statement, copy[1].decode("utf-8", "backslashreplace"))
+                return CopyStart(statement, table.decode("utf-8", "backslashreplace"))
         elif head[:3] == b"set":
             conforming = _CONFORMING.match(statement)
             if conforming is not None:
                 self._conforming = conforming[1].lower() not in _OFF
         return Statement(statement)
+
+
+def _end_of(pattern: re.Pattern[bytes], text: _Text, at: int, end: int = sys.maxsize) -> int:
+    """Where the match of *pattern*, which can't fail, ends."""
+    return pattern.match(text, at, end).end()  # type: ignore[union-attr]
+
+
+def _cut(text: _Text, start: int, end: int) -> bytes:
+    if isinstance(text, bytes):
+        return text[start:end]
+    with memoryview(text) as view:  # a slice of a bytearray would be copied twice
+        return bytes(view[start:end])
+
+
+def _after_gap(text: _Text, at: int, end: int) -> int:
+    """Where the white space and the comments from *at* on end."""
+    while True:
+        at = _end_of(_SPACE, text, at, end)
+        if text.startswith(b"--", at, end):
+            line = _LINE_END.search(text, at, end)
+            at = end if line is None else line.end()
+        elif text.startswith(b"/*", at, end):
+            depth = 0
+            for edge in _COMMENT_STOP.finditer(text, at, end):
+                depth += 1 if edge[0] == b"/*" else -1
+                at = edge.end()
+                if not depth:
+                    break
+            else:
+                return end
+        else:
+            return at
+
+
+def _words(text: _Text, at: int, end: int) -> t.Iterator[bytes]:
+    """The keywords that a statement begins with, in small letters."""
+    while True:
+        word = _WORD.match(text, at, end)
+        if word is None:
+            return
+        yield word[0].lower()
+        at = _after_gap(text, word.end(), end)
+
+
+_ROUTINES = (b"function", b"procedure")
+
+
+def _created(text: _Text, start: int, end: int) -> bytes:
+    """The word behind CREATE, or CREATE OR REPLACE; empty for another statement."""
+    words = _words(text, start, end)
+    if next(words, b"") != b"create":
+        return b""
+    kind = next(words, b"")
+    return next(words, b"") if kind == b"or" and next(words, b"") == b"replace" else kind
+
+
+def _copied_table(statement: bytes) -> bytes | None:
+    """The table in ``COPY table [(columns)] FROM stdin``, as it is written; None for another COPY."""
+    begin = at = _after_gap(statement, len(b"copy"), len(statement))
+    if begin == len(b"copy"):
+        return None
+    while True:
+        end = _after_name(statement, at)
+        if end < 0:
+            return None
+        at = _end_of(_SPACE, statement, end)
+        if not statement.startswith(b".", at):
+            break
+        at = _end_of(_SPACE, statement, at + 1)
+    if statement.startswith(b"(", at):
+        at = _end_of(_PLAIN_COLUMNS, statement, at + 1)
+        while statement.startswith(b'"', at):
+            at = statement.find(b'"', at + 1) + 1
+            at = _end_of(_PLAIN_COLUMNS, statement, at) if at else len(statement)
+        if not statement.startswith(b")", at):
+            return None
+        at = _end_of(_SPACE, statement, at + 1)
+    return statement[begin:end] if _FROM_STDIN.match(statement, at) else None
+
+
+def _after_name(text: bytes, at: int) -> int:
+    """Where the name at *at* ends; -1: there is none."""
+    if not text.startswith(b'"', at):
+        name = _IDENTIFIER.match(text, at)
+        return name.end() if name else -1
+    while True:
+        at = text.find(b'"', at + 1) + 1
+        if not at:
+            return -1
+        if not text.startswith(b'"', at):
+            return at
+
+
+def _require_short_statement(size: int) -> None:
+    if size > STATEMENT_LIMIT:
+        raise DumpSyntax("a statement is longer than the server takes (1 GiB)", hint=_HINT)
+
+
+def _require_short_line(size: int) -> None:
+    if size > _LINE_LIMIT:
+        raise DumpSyntax("a line between statements is longer than 1 MiB", hint=_HINT)
 
 
 def _cut_marker(text: _Text, start: int, marker: bytes) -> int:

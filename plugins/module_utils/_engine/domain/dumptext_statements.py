@@ -21,21 +21,26 @@ from .text import printable
 # Tokens -------------------------------------------------------------------------------------------------------------
 
 _LETTER = r"A-Za-z_\u0080-\U0010ffff"
+# What may be long is only begun here, and its end is searched for: a text that is made for it must not take time that
+# grows faster than its length, nor the memory that Python's re takes for each repetition of a group.
 _TOKEN = re.compile(
     rf"""
       (?P<skip>    [ \t\n\r\f\v]+ | --[^\n\r]* )
     | (?P<comment> /\* )
-    | (?P<uname>   [uU]&"(?:[^"]|"")+" )
-    | (?P<escape>  [eE]'(?:[^'\\]|\\.|'')*' )
-    | (?P<text>    (?:[uU]&|[bBxXnN])?'(?:[^']|'')*' )
-    | (?P<dollar>  \$(?P<tag>(?:[{_LETTER}][{_LETTER}0-9]*)?)\$.*?\$(?P=tag)\$ )
-    | (?P<name>    "(?:[^"]|"")+" )
+    | (?P<uname>   [uU]&" )
+    | (?P<escape>  [eE]' )
+    | (?P<text>    (?:[uU]&|[bBxXnN])?' )
+    | (?P<dollar>  \$(?:[{_LETTER}][{_LETTER}0-9]*)?\$ )
+    | (?P<name>    " )
     | (?P<word>    [{_LETTER}][{_LETTER}0-9$]* )
     | (?P<number>  [0-9][0-9A-Za-z_.]* | \$[0-9]+ )
-    | (?P<symbol>  [(),.;\[\]] | ::? | (?:(?!--|/\*)[-+*/<>=~!@\#%^&|`?])+ )
+    | (?P<symbol>  [(),.;\[\]] | ::? )
+    | (?P<operator> [+*<>=~!@\#%^&|`?] | -(?!-) | / )
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE,
 )
+_OPERATOR_GOES_ON = re.compile(r"[+*<>=~!@#%^&|`?]+|-(?!-)|/(?!\*)")
+_ESCAPE_STOP = re.compile(r"\\.|''|'", re.DOTALL)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 #: Two escapes that together are one character.
 _SURROGATES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -58,32 +63,61 @@ class Token(t.NamedTuple):
 
 
 def tokens(text: str) -> t.Iterator[Token]:
-    """Yield the tokens of a statement, comments left out; ends early at what is no SQL."""
+    """Yield the tokens of a statement, comments left out; ends early at what is not SQL."""
     at = 0
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
             return
-        kind, at = match.lastgroup or "", match.end()
-        if kind == "tag":
-            kind = "dollar"
-        value = match[0]
-        if kind == "comment":
-            at = _after_comment(text, at)
-        elif kind == "word":
-            yield Token("word", value.translate(_FOLD), match.start(), at)
-        elif kind == "name":
-            yield Token("name", value[1:-1].replace('""', '"'), match.start(), at)
-        elif kind == "uname":
-            yield Token("name", _unicode(value[3:-1].replace('""', '"')), match.start(), at)
-        elif kind in ("text", "escape", "dollar"):
-            yield Token("text", value, match.start(), at)
+        kind, begin, at = match.lastgroup or "", at, match.end()
+        if kind == "word":
+            yield Token("word", match[0].translate(_FOLD), begin, at)
+        elif kind == "comment":
+            at = _after_comment(text, begin)
         elif kind != "skip":
-            yield Token(kind, value, match.start(), at)
+            inner, at = at, _after(kind, text, match)
+            if at < 0:
+                return
+            if kind not in ("name", "uname"):
+                yield Token(_KINDS_OF_TOKENS.get(kind, kind), text[begin:at], begin, at)
+            elif at > inner + 1:
+                value = text[inner : at - 1].replace('""', '"')
+                yield Token("name", _unicode(value) if kind == "uname" else value, begin, at)
+            else:
+                return  # a name without a letter
+
+
+_KINDS_OF_TOKENS = {"escape": "text", "dollar": "text", "operator": "symbol"}
+
+
+def _after(kind: str, text: str, match: re.Match[str]) -> int:
+    """Where a token of *kind*, which begins with *match*, ends; -1: it doesn't."""
+    at = match.end()
+    if kind == "dollar":
+        end = text.find(match[0], at)
+        return end + len(match[0]) if end >= 0 else -1
+    if kind == "escape":
+        return next((stop.end() for stop in _ESCAPE_STOP.finditer(text, at) if stop[0] == "'"), -1)
+    if kind in ("text", "name", "uname"):
+        quote = text[at - 1]
+        while True:
+            at = text.find(quote, at) + 1
+            if not at:
+                return -1
+            if not text.startswith(quote, at):
+                return at
+            at += 1  # two quotes are one
+    if kind == "operator":
+        more = _OPERATOR_GOES_ON.match(text, at)
+        while more is not None:
+            at = more.end()
+            more = _OPERATOR_GOES_ON.match(text, at)
+    return at
 
 
 def _after_comment(text: str, at: int) -> int:
-    depth = 1
+    """Where the comment at *at* ends."""
+    depth = 0
     for edge in _COMMENT_EDGE.finditer(text, at):
         depth += 1 if edge[0] == "/*" else -1
         if not depth:
@@ -251,10 +285,12 @@ def rewrite_roles(
 ) -> Statement:
     """Return *statement* with the names *roles* in it replaced as *mapping* says; names that it lacks stay."""
     text = decode(statement, encoding)
-    for role in sorted(roles, key=lambda role: role.start, reverse=True):
+    pieces, at = [], 0
+    for role in sorted(roles, key=lambda role: role.start):
         if role.name in mapping:
-            text = text[: role.start] + quote(mapping[role.name]) + text[role.end :]
-    return Statement(text.encode(encoding, "surrogateescape"))
+            pieces += [text[at : role.start], quote(mapping[role.name])]
+            at = role.end
+    return Statement("".join([*pieces, text[at:]]).encode(encoding, "surrogateescape"))
 
 
 def quote(name: str) -> str:
@@ -422,6 +458,8 @@ class _Cursor:
             token = self.advance()
             if token is None:
                 return None
+            del self._tokens[: self._at]  # a statement may be long, and nobody goes back
+            self._at = 0
             if token.kind == "symbol":
                 depth += (token.value in "([") - (token.value in ")]")
             elif token.kind == "word" and not depth and token.value in words:
@@ -504,12 +542,13 @@ class _Cursor:
         return True
 
     def _spelled(self, begin: int) -> str:
-        spelled = ""
+        spelled: list[str] = []
         for token in self._tokens[begin : self._at]:
             written = self._text[token.start : token.end]
-            tight = not spelled or spelled[-1] in "(.[" or (token.kind == "symbol" and written[0] in "(),.[]")
-            spelled += written if tight else f" {written}"
-        return spelled
+            if spelled and spelled[-1][-1] not in "(.[" and not (token.kind == "symbol" and written[0] in "(),.[]"):
+                spelled.append(" ")
+            spelled.append(written)
+        return "".join(spelled)
 
 
 # Commands -----------------------------------------------------------------------------------------------------------

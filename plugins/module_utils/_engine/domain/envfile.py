@@ -16,7 +16,7 @@ from ..errors import ConfigurationError
 
 _KEY = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=")
 #: One piece of a shell word: '...', "..." without expansions, an escaped character, or plain characters.
-_PIECE = re.compile(r"'([^']*)'|\"((?:[^\"\\$`]|\\.)*)\"|\\(.)|([^\s'\"\\#;&|<>()$`~]+)", re.DOTALL)
+_PIECE = re.compile(r"'([^']*)'|\"([^\"\\$`]*(?:\\.[^\"\\$`]*)*)\"|\\(.)|([^\s'\"\\#;&|<>()$`~]+)", re.DOTALL)
 _BLANK = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\n|\Z))")
 
 

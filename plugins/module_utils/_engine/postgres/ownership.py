@@ -400,11 +400,12 @@ def _require_nothing_of(conn: Connection, role: str) -> None:
 
 # Owners that a dump names -------------------------------------------------------------------------------------------
 
-_IDENTIFIER = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
+_QUOTED = r'"(?:[^"]|"")[^"]*(?:""[^"]*)*"'
+_IDENTIFIER = rf"(?:{_QUOTED}|[^\W\d][\w$]*)"
 _NAME = rf"{_IDENTIFIER}(?:\.{_IDENTIFIER}){{0,2}}"
 _OPERATOR = rf"(?:{_IDENTIFIER}\.)?[-+*/<>=~!@#%^&|`?]+"
 # What may stand in a list of arguments: names, modes and types, with brackets and lengths.
-_ARGUMENT_TOKEN = re.compile(r'\s+|"(?:[^"]|"")+"|[^\W\d][\w$]*|\d+|[.,*()\[\]]')
+_ARGUMENT_TOKEN = re.compile(rf"\s+|{_QUOTED}|[^\W\d][\w$]*|\d+|[.,*()\[\]]")
 
 _WITHOUT_ARGUMENTS = dict.fromkeys(
     (

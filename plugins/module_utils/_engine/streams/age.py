@@ -50,7 +50,7 @@ _HINT_RECIPIENT = "give a public key: age1…, ssh-ed25519 … or ssh-rsa …"
 _HINT_IDENTITY = "give a private key: AGE-SECRET-KEY-1…, or an OpenSSH private key without a passphrase"
 _HINT_DAMAGED = "the object is incomplete or altered: take another backup"
 
-_SSH_BLOCK = re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
+_SSH_EDGE = re.compile(r"-----(BEGIN|END) ([A-Z ]*PRIVATE KEY)-----")
 
 
 def _require() -> None:
@@ -111,14 +111,15 @@ def _identities(text: str) -> list[_Identity]:
     if utf8_size(text) is None:
         raise _Unusable("is not valid Unicode")
     found = []
-    for block in _SSH_BLOCK.finditer(text):
+    blocks, others = _ssh_blocks(text)
+    for block in blocks:
         try:
-            found.append(pyrage.ssh.Identity.from_buffer((block.group().replace("\r\n", "\n") + "\n").encode()))
+            found.append(pyrage.ssh.Identity.from_buffer((block.replace("\r\n", "\n") + "\n").encode()))
         except pyrage.IdentityError as exc:
             if "decrypted first" in str(exc):
                 raise _Unusable("is an SSH private key protected by a passphrase") from None
             raise _Unusable("is an SSH private key that is malformed or of an unsupported type") from None
-    for line in _SSH_BLOCK.sub("", text).splitlines():
+    for line in others.splitlines():
         line = line.strip()
         if not line or line.startswith("#"):
             continue
@@ -136,6 +137,21 @@ def _identities(text: str) -> list[_Identity]:
     if not found:
         raise _Unusable("holds no identity")
     return found
+
+
+def _ssh_blocks(text: str) -> tuple[list[str], str]:
+    """The private keys in SSH's armor, and the text around them."""
+    blocks, others, at = [], [], 0
+    begin: re.Match[str] | None = None
+    # One pass: a search for the end of each beginning would take a time that grows with the square of the length.
+    for edge in _SSH_EDGE.finditer(text):
+        if edge[1] == "BEGIN":
+            begin = begin or edge
+        elif begin is not None and edge[2] == begin[2]:
+            blocks.append(text[begin.start() : edge.end()])
+            others.append(text[at : begin.start()])
+            at, begin = edge.end(), None
+    return blocks, "".join([*others, text[at:]])
 
 
 def recipient_fault(text: str) -> str | None:
