@@ -48,7 +48,7 @@ molecule: setup-lint ## rehearse on hosts in containers what operators do (SCENA
 	@echo "== molecule"
 	@scripts/rehearse $(SCENARIO)
 
-fuzz: setup ## try what reads foreign bytes with made-up ones, SECONDS=60 for each reader (TARGET=scanner: that one)
+fuzz: setup ## try made-up bytes on what reads foreign ones, and bound its time per byte; SECONDS=60 for each reader (TARGET=scanner: that one)
 	@echo "== fuzz"
 	@"$(PYTHON)" tests/fuzz/run.py --seconds $(or $(SECONDS),60) $(TARGET)
 

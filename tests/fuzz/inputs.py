@@ -15,6 +15,9 @@ import typing as t
 import pyrage
 from hypothesis import strategies as st
 
+from tests.support.readers import READERS
+from tests.support.timing import Text
+
 from .targets import SECRET
 
 CASES = pathlib.Path(__file__).parent / "cases"
@@ -236,6 +239,13 @@ INPUTS: dict[str, st.SearchStrategy[bytes]] = {
     "scanner": _soup(_DUMP_PIECES),
     "tally": _soup(_DUMP_PIECES),
     "statements": _soup(_DUMP_PIECES, most=16),
+    "identities": _soup(
+        [
+            *(b"a", b"public.", b'"', b'"a"', b'"a""b"', b".", b" ", b"(", b")", b"[]", b",", b"*", b"--", b"/*", b";"),
+            *(b"'", b"+", b"-", b"/", b"||", b" USING ", b"1", b"integer", b"VARIADIC ", b"\n", b"\xc3\xa9", b"\xff"),
+        ],
+        most=12,
+    ),
     "databases_json": st.lists(_ENTRIES | _SCALARS, max_size=4).map(_as_json)
     | _JSON.map(_as_json)
     | _soup(_JSON_PIECES),
@@ -255,10 +265,44 @@ INPUTS: dict[str, st.SearchStrategy[bytes]] = {
 }
 
 
+#: Texts whose reader must take a time that grows with their length: what may stand in an input, repeated.
+REPEATED: dict[str, st.SearchStrategy[Text]] = {
+    name: st.builds(Text, INPUTS[name], INPUTS[name].filter(bool), INPUTS[name]) for name in READERS
+}
+
+
 def cases(target: str) -> list[bytes]:
-    """Inputs that broke something once: a Python expression of literals a line, with what it broke behind it."""
+    """Inputs that broke something once."""
+    return [case for case in _saved(target) if isinstance(case, bytes)]
+
+
+def slow_cases(target: str) -> list[Text]:
+    """Texts that took too long once."""
+    return [Text(*case) for case in _saved(target) if isinstance(case, tuple)]
+
+
+def _saved(target: str) -> list[bytes | tuple[bytes, bytes, bytes]]:
+    """Python's literals, one a line, with what they broke behind them: bytes, or (head, unit, tail) of a slow text."""
     path = CASES / f"{target}.txt"
     if not path.exists():
         return []
     lines = path.read_text(encoding="ascii").splitlines()
     return [ast.literal_eval(re.sub(r"  #[^'\"]*$", "", line)) for line in lines if line and not line.startswith("#")]
+
+
+def save(target: str, case: bytes | Text) -> str:
+    """Add *case* to those of *target*, and return its line."""
+    line = repr(case if isinstance(case, bytes) else tuple(case))
+    path = CASES / f"{target}.txt"
+    if not path.exists():
+        path.write_text(_LICENCE, encoding="ascii")
+    with path.open("a", encoding="ascii") as stream:
+        stream.write(f"{line}\n")
+    return line
+
+
+_LICENCE = """\
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""

@@ -4,8 +4,9 @@
 """`make fuzz`: every target for some seconds, each in a process of its own.
 
 By atheris, which looks for inputs that reach new code, where it is installed (`pip install atheris`: there are wheels
-for some Pythons only), else by hypothesis with the inputs of inputs.py.  What breaks something is printed as a line for
-tests/fuzz/cases/TARGET.txt.
+for some Pythons only), else by hypothesis with the inputs of inputs.py.  Half of the time goes to repetitions of such
+inputs, whose readers must take a time that grows with the length and no faster.  What breaks something is printed, and
+added to tests/fuzz/cases/TARGET.txt.
 """
 
 from __future__ import annotations
@@ -17,39 +18,66 @@ import subprocess
 import sys
 import tempfile
 import time
+import typing as t
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 import conftest  # noqa: F401  (makes the collection importable)  # pylint: disable=unused-import
 
 
-def by_hypothesis(name: str, seconds: float) -> None:
-    """Raises what the target raised, with the smallest input that hypothesis found."""
+def by_hypothesis(name: str, seconds: float, *, times_only: bool = False) -> None:
+    """Raises what the target raised, and saves the smallest input that hypothesis found."""
     from hypothesis import HealthCheck, given, settings
 
-    from tests.fuzz.inputs import INPUTS
-    from tests.fuzz.targets import TARGETS
+    from tests.fuzz.inputs import INPUTS, REPEATED, save
+    from tests.fuzz.targets import TARGETS, within_time
 
-    tried = 0
+    tried = {"inputs": 0, "repetitions": 0}
+    failed: list[t.Any] = []
 
-    @settings(max_examples=500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(INPUTS[name])
-    def run(data: bytes) -> None:
-        nonlocal tried
-        tried += 1
-        TARGETS[name](data)
+    def searched(what: str, strategy: t.Any, check: t.Callable[[t.Any], None]) -> t.Callable[[], None]:
+        @settings(
+            max_examples=500 if what == "inputs" else 20,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(strategy)
+        def run(value: t.Any) -> None:
+            tried[what] += 1
+            try:
+                check(value)
+            except BaseException:
+                failed[:] = [value]
+                raise
 
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        run()
-    print(f"{name}: {tried} inputs of hypothesis", flush=True)
+        return run
+
+    searches = []
+    if not times_only:
+        searches.append(searched("inputs", INPUTS[name], TARGETS[name]))
+    if name in REPEATED:
+        searches.append(searched("repetitions", REPEATED[name], lambda text: within_time(name, text)))
+    spent = [0.0] * len(searches)
+    while searches and sum(spent) < seconds:
+        which = spent.index(min(spent))
+        begin = time.monotonic()
+        try:
+            searches[which]()
+        except BaseException:
+            # hypothesis ends with the smallest one that fails.
+            if failed:
+                print(f"{name}: saved {save(name, failed[0])}", flush=True)
+            raise
+        spent[which] += time.monotonic() - begin
+    print(f"{name}: {tried['inputs']} inputs and {tried['repetitions']} repetitions of hypothesis", flush=True)
 
 
 def by_atheris(name: str, seconds: float, corpus: str) -> None:
-    """Ends the process; with a status where something broke."""
+    """Ends the process; with a status where something broke, which is saved."""
     import atheris  # type: ignore[import-not-found, import-untyped]
 
     with atheris.instrument_imports(include=["ansible_collections.infrazero"]):
-        from tests.fuzz.inputs import cases
+        from tests.fuzz.inputs import cases, save
         from tests.fuzz.targets import TARGETS
     for number, data in enumerate(cases(name)):
         (pathlib.Path(corpus) / str(number)).write_bytes(data)
@@ -58,7 +86,7 @@ def by_atheris(name: str, seconds: float, corpus: str) -> None:
         try:
             TARGETS[name](data)
         except BaseException:
-            print(f"{name}: {data!r}", flush=True)
+            print(f"{name}: saved {save(name, data)}", flush=True)
             raise
 
     atheris.Setup([sys.argv[0], f"-max_total_time={seconds:.0f}", "-print_final_stats=1", "-verbosity=0", corpus], run)
@@ -75,8 +103,10 @@ def main() -> int:
     if options.alone:
         (name,) = options.targets
         if importlib.util.find_spec("atheris"):
+            # Instrumented code is slower, and by how much says nothing: times are measured without it.
+            by_hypothesis(name, options.seconds / 2, times_only=True)
             with tempfile.TemporaryDirectory() as corpus:
-                by_atheris(name, options.seconds, corpus)
+                by_atheris(name, options.seconds / 2, corpus)
         else:
             by_hypothesis(name, options.seconds)
         return 0

@@ -4,7 +4,7 @@
 """What reads bytes that others wrote, as functions that take any bytes: each fails where the reader breaks a promise.
 
 A promise is: only the errors that are foreseen; the same answer however the bytes are cut; what is read can be written
-and read again; no secret in an error; an end.
+and read again; no secret in an error; a time that grows with the length and no faster (:func:`within_time`).
 """
 
 # A target judges errors as well as answers.
@@ -38,9 +38,13 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     EngineError,
     ManifestError,
 )
+from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import ownership
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import filenames
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import age, compression
 from ansible_collections.infrazero.database.plugins.module_utils._scrub import CantScrub, Scrubber
+
+from tests.support.readers import READERS
+from tests.support.timing import Text, require_linear
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,6 +133,22 @@ def statements(data: bytes) -> None:
         assert dumptext_statements.rewrite_roles(statement, roles, {}, encoding=encoding).text == data
         for role in roles:
             assert 0 <= role.start < role.end <= len(text)
+
+
+def identities(data: bytes) -> None:
+    """What names an object is names, types and brackets, each closed, and nothing behind them."""
+    text = data.decode("utf-8", "replace")
+    for kind in ("TABLE", "LARGE OBJECT", "OPERATOR CLASS", "FUNCTION", "AGGREGATE", "OPERATOR"):
+        if ownership.is_identity(kind, text):
+            found = list(dumptext_statements.tokens(text))
+            edges = [0, *(edge for token in found for edge in (token.start, token.end)), len(text)]
+            assert not any(text[begin:end].strip() for begin, end in zip(edges[::2], edges[1::2])), "a comment"
+            assert all(token.kind != "text" and token.value != ";" for token in found)
+            depth = 0
+            for token in found:
+                depth += (token.value == "(") - (token.value == ")") if token.kind == "symbol" else 0
+                assert depth >= 0
+            assert depth == 0
 
 
 # Lists, manifests, settings -----------------------------------------------------------------------------------------
@@ -295,7 +315,19 @@ def scrubbed(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
     for function in (
-        *(scanner, tally, statements, databases_json, manifests, json_text, signatures, settings, locations),
-        *(file_names, objects, age_keys, scrubbed),
+        *(scanner, tally, statements, identities, databases_json, manifests, json_text, signatures, settings),
+        *(locations, file_names, objects, age_keys, scrubbed),
     )
 }
+
+
+# Time ---------------------------------------------------------------------------------------------------------------
+
+
+def within_time(name: str, text: Text) -> None:
+    """The readers of a target take a time for *text* that grows with its length, and in proportion to an honest text's.
+
+    :raises TooSlow: otherwise.
+    """
+    for reader in READERS[name]:
+        require_linear(reader.read, text, size=reader.size, plain=reader.plain)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import pathlib
 import signal
 import typing as t
 
@@ -14,8 +15,12 @@ import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._scrub import Scrubber
 from hypothesis import HealthCheck, given, settings
 
-from .inputs import CASES, INPUTS, cases
-from .targets import TARGETS
+from tests.support.readers import READERS
+from tests.support.timing import Text, TooSlow
+
+from . import inputs
+from .inputs import CASES, INPUTS, REPEATED, cases, save, slow_cases
+from .targets import TARGETS, within_time
 
 #: A child for each file, and a thread for each object: fewer of them.
 _EXAMPLES = {"settings": 60, "objects": 60, "databases_json": 150}
@@ -40,6 +45,40 @@ def test_target(name: str) -> None:
 @pytest.mark.parametrize(("name", "data"), [(name, data) for name in TARGETS for data in cases(name)])
 def test_case(name: str, data: bytes) -> None:
     TARGETS[name](data)
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name in READERS for text in slow_cases(name)])
+def test_slow_case(name: str, text: Text) -> None:
+    within_time(name, text)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_time_is_within_its_bound(name: str) -> None:
+    @settings(max_examples=10, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(REPEATED[name])
+    def run(text: Text) -> None:
+        within_time(name, text)
+
+    run()
+
+
+def test_every_reader_has_a_bound() -> None:
+    """What is scrubbed are files of this host."""
+    assert TARGETS.keys() - READERS.keys() == {"scrubbed"}
+
+
+def test_a_time_can_be_out_of_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = READERS["json_text"][0]._replace(read=lambda data: [data.count(b"x") for _ in range(len(data) // 8)])
+    monkeypatch.setitem(READERS, "json_text", [slow])
+    with pytest.raises(TooSlow):
+        within_time("json_text", Text(b"", b"x", b""))
+
+
+@pytest.mark.parametrize("case", [b"it's\n\xff", Text(b"'", b'"', b"# \0")])
+def test_what_is_saved_is_a_case(case: bytes | Text, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "CASES", tmp_path)
+    save("scanner", case)
+    assert [*cases("scanner"), *slow_cases("scanner")] == [case]
 
 
 def test_every_case_has_a_target() -> None:
