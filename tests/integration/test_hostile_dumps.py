@@ -488,7 +488,8 @@ class World:
             """
             + "".join(
                 f"CREATE ROLE {entry.user} LOGIN PASSWORD '{entry.password.reveal()}';"
-                f"CREATE DATABASE {entry.name} OWNER {entry.user};\n\\connect {entry.name}\n"
+                f"CREATE DATABASE {entry.name} OWNER {entry.user}; REVOKE ALL ON DATABASE {entry.name} FROM PUBLIC;"
+                f"\n\\connect {entry.name}\n"
                 f"SET ROLE {entry.user}; CREATE SCHEMA s; CREATE TABLE s.precious AS SELECT 1; RESET ROLE;\n"
                 for entry in lost
             )
