@@ -60,13 +60,6 @@ SELECT EXISTS (
       AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
 """
 
-# What may end a session that has nothing to say for hours; the other time-outs are off in every session of ours.  Which
-# of them the server knows depends on its version.
-_PATIENT = """
-SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings
-WHERE name IN ('idle_session_timeout', 'transaction_timeout')
-"""
-
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
@@ -170,17 +163,11 @@ def locked_session(settings: ConnectionSettings, name: str, *, doing: str) -> t.
     """
     application_name = f"{APPLICATION} {doing} {name}"
     with (
-        contextlib.closing(_patient(connect(settings, application_name=application_name))) as holding,
+        contextlib.closing(connect(settings, application_name=application_name)) as holding,
         database_lock(holding, name) as held,
-        contextlib.closing(_patient(connect(settings, application_name=application_name))) as conn,
+        contextlib.closing(connect(settings, application_name=application_name)) as conn,
     ):
         yield conn, held
-
-
-def _patient(conn: Connection) -> Connection:
-    with translated("the session's time-outs can't be switched off"), conn.cursor() as cursor:
-        cursor.execute(_PATIENT)
-    return conn
 
 
 def _acquire(conn: Connection, name: str) -> int | None:
