@@ -106,3 +106,8 @@ def test_what_is_named_is_looked_for(text: str) -> None:
 )
 def test_what_is_not_there_is_told(text: str) -> None:
     assert len(list(missing(text))) == 1
+
+
+def test_no_test_of_the_attack_tree_is_still_to_be_named() -> None:
+    """Red until each marker ``TEST:topic`` has become the name of the test that shows it."""
+    assert re.findall(r"TEST:[\w-]+", ATTACK_TREE.read_text(encoding="utf-8")) == []
