@@ -147,6 +147,21 @@ def test_two_backups_within_one_second_have_keys_of_their_own(cluster: Cluster, 
     assert latest.manifest.created_at == moments[1]
 
 
+def test_an_owner_that_a_restore_would_refuse_is_a_warning_of_the_backup(cluster: Cluster, store: Store) -> None:
+    app = scene.entry("app")
+    scene.make(
+        cluster,
+        app,
+        "CREATE FUNCTION deputy() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';"
+        "CREATE FUNCTION harmless() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    )
+    assert not [text for text in good(back_up(cluster, store, app)).details["warnings"] if "CREATEROLE" in text]
+    cluster.psql("ALTER ROLE app CREATEROLE")
+    next_second(store, "app")
+    (told,) = [text for text in good(back_up(cluster, store, app)).details["warnings"] if "CREATEROLE" in text]
+    assert "public.deputy()" in told and "harmless" not in told
+
+
 def test_backups_are_a_chain(cluster: Cluster, store: Store) -> None:
     app = scene.entry("app")
     scene.make(cluster, app, "CREATE TABLE one AS SELECT 1 AS id")

@@ -28,7 +28,7 @@ from .errors import (
     ProcessFailed,
     StoreError,
 )
-from .postgres import databases, dump, facts, lock, state
+from .postgres import databases, dump, facts, lock, ownership, state
 from .postgres.connection import ConnectionSettings, client_credentials, client_program, connect
 from .postgres.facts import ClusterFacts, DatabaseFacts
 from .printing import printable_name, shell_word
@@ -142,6 +142,7 @@ def plan_backup(
         )
     with contextlib.closing(connect(settings, database=database.name)) as conn:
         found = facts.database_facts(conn, database.name)
+        unfit = ownership.deputies_fault(conn, database.user)
     latest = _latest(database, store=store, options=options)
     location = catalogue.location(store, database.prefix)
     warnings: list[str] = []
@@ -170,6 +171,11 @@ def plan_backup(
         warnings.append(
             "the manifest is not signed, there is no signing key: restores will ask for trust: unsigned; the role "
             "backup makes a key"
+        )
+    if unfit is not None:
+        warnings.append(
+            f"a restore will not make {database.user!r} the owner of this database: {unfit}; take the right from it "
+            "(ALTER ROLE ... NOCREATEROLE), or give the database to another user"
         )
     previous = decision.previous
     if previous is not None and previous.created_at is not None and previous.created_at > moment:

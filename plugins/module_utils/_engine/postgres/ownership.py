@@ -228,7 +228,15 @@ def deputy_fault(conn: Connection, role: str) -> str | None:
     if row is None:
         return None
     who = f"role {role!r}" if row[0] == role else f"role {row[0]!r}, of which {role!r} is a member,"
-    return f"{who} has CREATEROLE, and functions of the dump would run with that right"
+    return f"{who} has CREATEROLE, and these functions would run with that right"
+
+
+def deputies_fault(conn: Connection, owner: str) -> str | None:
+    """Why *owner* must not own the functions of the connection's database that run with their owner's rights.
+
+    :returns: the reason and the functions; ``None``: there are none, or it may own them.
+    """
+    return _deputies_fault(conn, owner, _deputies(conn))
 
 
 def take_over(
@@ -262,12 +270,12 @@ def take_over(
             hint="give it a role of its own",
         )
     deputies = _deputies(conn)
-    fault = deputy_fault(conn, owner) if deputies else None
+    fault = _deputies_fault(conn, owner, deputies)
     if fault is not None:
         raise RestoreRefused(
             f"{owner!r} can't be the owner of functions that run with their owner's rights",
             stage="ownership",
-            cause=f"{fault}: {', '.join(deputies[:_NAMED])}" + (", ..." if len(deputies) > _NAMED else ""),
+            cause=fault,
             hint="take the right from it (ALTER ROLE ... NOCREATEROLE), or give the database to another user",
         )
     changed = 0
@@ -310,6 +318,13 @@ def _impatient(conn: Connection) -> t.Iterator[None]:
     with transaction(conn), conn.cursor() as cursor:
         cursor.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (LOCK_TIMEOUT,))
         yield
+
+
+def _deputies_fault(conn: Connection, owner: str, deputies: t.Sequence[str]) -> str | None:
+    fault = deputy_fault(conn, owner) if deputies else None
+    if fault is None:
+        return None
+    return f"{fault}: {', '.join(deputies[:_NAMED])}" + (", ..." if len(deputies) > _NAMED else "")
 
 
 def _deputies(conn: Connection) -> list[str]:
