@@ -100,11 +100,11 @@ _STOP_IN_ROUTINE = re.compile(
 _LONGEST_WORD = len(b"atomic")
 _ATOMIC = re.compile(rb"atomic", re.IGNORECASE)
 _WORD = re.compile(rb"[A-Za-z]{1,9}" + _NO_NAME_AFTER)
+# Where there is no comment in it.
+_CREATE = rb"create\s+(?:or\s+replace\s+)?(rule|function|procedure)" + _NO_NAME_AFTER
+_CREATED = re.compile(_CREATE, re.IGNORECASE)
 # Statements that change how the text behind them is read, where they hold no comment.
-_SPECIAL = re.compile(
-    rb"copy|set\s+(?:\w+\s+)?standard_conforming_strings|create\s+(?:or\s+replace\s+)?(?:rule|function|procedure)",
-    re.IGNORECASE,
-)
+_SPECIAL = re.compile(rb"copy|set\s+(?:\w+\s+)?standard_conforming_strings|" + _CREATE, re.IGNORECASE)
 _DOLLAR_TAG = rb"\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]{0,255})?"
 _DOLLAR_QUOTE = re.compile(_DOLLAR_TAG + rb"\$")
 _DOLLAR_CUT = re.compile(_DOLLAR_TAG + rb"\Z")
@@ -551,6 +551,9 @@ _ROUTINES = (b"function", b"procedure")
 
 def _created(text: _Text, start: int, end: int) -> bytes:
     """The word behind CREATE, or CREATE OR REPLACE; empty for another statement."""
+    created = _CREATED.match(text, start, end)
+    if created is not None:
+        return created[1].lower()
     words = _words(text, start, end)
     if next(words, b"") != b"create":
         return b""
