@@ -379,6 +379,7 @@ def test_a_cluster_that_is_not_fresh_keeps_its_key(host: Host) -> None:
 def test_a_host_of_0_1_is_upgraded_in_place_and_its_backups_are_restored(host: Host) -> None:
     node = platform.node()
     # As 0.1 left it: every name is the host's own.
+    host.gathered_signers.unlink()
     good(bootstrap(host, infrazero_signing_name=node))
     path = host.root / "etc" / "db.env"
     text = path.read_text(encoding="utf-8")
