@@ -188,7 +188,7 @@ def fleet_table(summary: Plain) -> list[str]:
             error = host["error"] or {"task": "", "message": ""}
             rows.append((host["host"], "-", host["status"], ": ".join(filter(None, (error["task"], error["message"])))))
         rows += [(host["host"], one["database"], one["status"], _details(one)) for one in host["databases"]]
-    # A host chooses what its modules answer, and whoever writes to the store chooses keys.
+    # A host chooses what its modules answer, and anyone with write access to the store chooses keys.
     rows = [(printable(host), printable(name), printable(status), printable(told)) for host, name, status, told in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]).rstrip() for row in rows]

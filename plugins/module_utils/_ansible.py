@@ -56,7 +56,7 @@ class _Module(AnsibleModule):
         super().fail_json(msg=msg, **kwargs)
 
     def warn(self, warning: str, *args: t.Any, **kwargs: t.Any) -> None:
-        """Warn, whoever wrote what is warned of."""
+        """Warn; the text may repeat what others wrote."""
         super().warn(printable(warning), *args, **kwargs)  # type: ignore[no-untyped-call]
 
     def log(self, msg: str, log_args: t.Mapping[str, t.Any] | None = None) -> None:

@@ -34,7 +34,7 @@ from .trust import sshsig
 SIGNING_KEY = "/etc/infrazero/signing/id_ed25519"
 ALLOWED_SIGNERS = "/etc/infrazero/allowed_signers"
 REVOKED_KEYS = "/etc/infrazero/revoked_keys"
-#: How many manifests beside the latest one are read, whoever has left them.
+#: How many manifests beside the latest one are read.
 _MOST_READ = 20
 #: How far clocks of hosts differ.
 _SKEW = datetime.timedelta(minutes=5)

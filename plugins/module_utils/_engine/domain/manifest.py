@@ -28,7 +28,7 @@ SCHEMA_VERSION = 2
 #: Bytes of each chunk of an object, and how many of them are enough: larger objects have larger ones.
 CHUNK_SIZE = 8 * 1024 * 1024
 _MANY_CHUNKS = 100_000
-#: What chunks of others may have: with smaller ones the list is no summary any more, larger ones fill the memory.
+#: Sizes of chunks that are accepted: with smaller ones the list would be too long, and larger ones fill the memory.
 MIN_CHUNK_SIZE = 64 * 1024
 MAX_CHUNK_SIZE = 64 * 1024 * 1024
 #: No manifest is longer: 100,000 tables with long names fit.

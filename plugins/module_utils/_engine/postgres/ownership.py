@@ -153,7 +153,7 @@ WHERE {condition} AND o.{column} <> %(owner)s
                   WHERE d.classid = 'pg_catalog.{catalog}'::regclass AND d.objid = o.oid AND d.deptype = 'e')
 """
 
-# A lock of the row in the catalog: whoever wants to rename the object, drop it or move it waits for the end of our
+# A lock of the row in the catalog: anyone who wants to rename the object, drop it or move it waits for the end of our
 # transaction.  There is no other lock for a schema, a function or a type.
 _LOCK_OBJECTS = "SELECT o.oid" + _OBJECTS + " AND o.oid = ANY (%(oids)s::oid[]) ORDER BY o.oid FOR UPDATE OF o"
 
@@ -172,7 +172,7 @@ WHERE o.oid = ANY (%(oids)s::oid[])
 
 _OWNED = "SELECT o.oid FROM pg_catalog.{catalog} o WHERE o.oid = ANY (%(oids)s::oid[]) AND o.{column} = %(owner)s"
 
-# Functions of the dump that run with their owner's rights, whoever has caused it: those that say so, and those that
+# Functions of the dump that run with their owner's rights: those that say so, and those that
 # ANALYZE, REINDEX or autovacuum call as the owner of the table.
 _DEPUTIES = """
 SELECT i.identity
