@@ -259,7 +259,23 @@ INPUTS: dict[str, st.SearchStrategy[bytes]] = {
     "file_names": _letters(_KEYS + " %2F %00 %ff").map(lambda text: text.encode("utf-8", "surrogatepass")),
     "objects": _soup(_MAGIC, most=6),
     "age_keys": _soup(
-        [str(_PAIR).encode(), str(_PAIR.to_public()).encode(), b"ssh-ed25519 AAAA", b"age1", b" ", b"\n", b"#", b"\xff"]
+        [
+            *(
+                str(_PAIR).encode(),
+                str(_PAIR.to_public()).encode(),
+                b"ssh-ed25519 AAAA",
+                b"age1",
+                b" ",
+                b"\n",
+                b"#",
+                b"\xff",
+            ),
+            *(
+                b"-----BEGIN OPENSSH PRIVATE KEY-----",
+                b"-----END OPENSSH PRIVATE KEY-----",
+                b"-----BEGIN PRIVATE KEY-----",
+            ),
+        ]
     ),
     "scrubbed": _soup(_SCRUB_PIECES, most=10),
 }
