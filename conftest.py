@@ -25,3 +25,12 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # So would what a shell starts in the background ignore this one, which a test sends to itself.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure() -> None:
+    """How long an example of hypothesis takes says how busy the machine is, and fails nothing."""
+    # Not with the others: scripts import this file, too, and measure their memory.
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
