@@ -152,7 +152,8 @@ def render(manifest: Manifest) -> bytes:
         if value is None:
             continue
         if isinstance(value, datetime.datetime):
-            value = value.astimezone(datetime.timezone.utc).strftime(_MOMENT)
+            # Not strftime(), which writes the year 1 without its zeros.
+            value = value.astimezone(datetime.timezone.utc).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
         elif isinstance(value, float) and value.is_integer():
             value = int(value)  # as jq writes it
         elif isinstance(value, Chunks):

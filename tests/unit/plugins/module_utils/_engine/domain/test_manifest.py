@@ -88,6 +88,13 @@ def test_what_is_written_is_read_back(written: manifest.Manifest) -> None:
     assert manifest.render(manifest.parse(data)) == data
 
 
+def test_a_year_has_four_digits() -> None:
+    first = datetime.datetime(1, 2, 3, tzinfo=datetime.timezone.utc)
+    written = dataclasses.replace(manifest.parse(encoded(CONTRACT)), created_at=first)
+    assert b'"created_at":"0001-02-03T00:00:00Z"' in manifest.render(written)
+    assert manifest.parse(manifest.render(written)) == written
+
+
 @given(MANIFESTS)
 def test_the_bytes_are_canonical(written: manifest.Manifest) -> None:
     data = manifest.render(written)
