@@ -16,7 +16,7 @@ import hmac
 import re
 import typing as t
 
-from ..errors import DumpIncomplete
+from ..errors import DumpIncomplete, DumpSyntax
 from .dumptext_scanner import CopyData, CopyStart, Event, Scanner, Statement
 
 try:
@@ -26,6 +26,9 @@ except ImportError:
 
 CHUNK = 1 << 18
 """Bytes asked of a source in one read."""
+
+MAX_TABLES = 500_000
+"""Tables with rows that a tally counts: more than twice what a manifest can hold; each takes memory."""
 
 KEY_SIZE = 32
 """Bytes of a digest key."""
@@ -150,13 +153,18 @@ class Tally:
     def feed(self, chunk: bytes) -> None:
         """Take the next piece of the dump, of any size, cut anywhere.
 
-        :raises DumpSyntax: for what no dump holds.
+        :raises DumpSyntax: for what no dump holds, and for more than :data:`MAX_TABLES` tables.
         """
         for event in self._scanner.feed(chunk):
             if isinstance(event, CopyData):
                 self._table.add(event.data)
             elif isinstance(event, CopyStart):
                 self._table = self._tables.setdefault(event.table, _Table())
+                if len(self._tables) > MAX_TABLES:
+                    raise DumpSyntax(
+                        f"the dump has rows of more than {MAX_TABLES} tables",
+                        hint="find out where the dump comes from; dump schemas one by one if it is yours",
+                    )
 
     def finish(self) -> list[TableTally]:
         """Return the tables in the order of the dump, which is at its end.

@@ -64,6 +64,14 @@ def test_a_table_in_two_blocks_is_one_table():
     ]
 
 
+def test_more_tables_than_memory_is_meant_for_are_refused(monkeypatch):
+    monkeypatch.setattr(dumptext, "MAX_TABLES", 2)
+    blocks = [b"COPY t%d (a) FROM stdin;\n1\n\\.\n" % number for number in range(3)]
+    assert [one.name for one in tally(HEADER, *blocks[:2], blocks[0], FOOTER)] == ["t0", "t1"]
+    with pytest.raises(DumpSyntax, match="more than 2 tables"):
+        tally(HEADER, *blocks, FOOTER)
+
+
 def test_digests_depend_on_the_key():
     other = bytes(32)
     assert tally(DUMP, key=other)[0].digest == digest(ROWS, other) != digest(ROWS)
