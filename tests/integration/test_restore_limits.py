@@ -147,7 +147,8 @@ def test_a_server_that_stands_still(fresh_cluster: Cluster, store: Store, monkey
     for pid in tree:
         os.kill(pid, signal.SIGSTOP)
     try:
-        thread.join()
+        thread.join(timeout=120)
+        assert not thread.is_alive()
     finally:
         for pid in tree:
             os.kill(pid, signal.SIGCONT)

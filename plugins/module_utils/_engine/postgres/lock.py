@@ -20,11 +20,13 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import socket
+import threading
 import typing as t
 
 from ..domain.text import printable
 from ..errors import LockHeld
-from . import state
+from . import authentication, state
 from .connection import APPLICATION, ConnectionSettings, connect, translated
 
 try:
@@ -36,6 +38,9 @@ except ImportError:
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
+
+#: How long the release of a lock may take.  A server that does not answer has released it when it goes on.
+RELEASE_SECONDS = 10.0
 
 # The weakest mode that conflicts with itself.  pg_dump of the maintenance database doesn't mind it.
 _MODE = "ShareUpdateExclusiveLock"
@@ -150,8 +155,26 @@ def database_lock(conn: Connection, name: str) -> t.Iterator[Lock]:
         yield Lock(conn, name, relation)
     finally:
         # A lock that can't be released any more went with its session; what happened inside the context matters more.
-        with contextlib.suppress(psycopg2.Error), conn.cursor() as cursor:
+        with contextlib.suppress(psycopg2.Error), _hurried(conn), conn.cursor() as cursor:
             cursor.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def _hurried(conn: Connection) -> t.Iterator[None]:
+    """Shut the session down when it takes too long: a server that stands still would keep us waiting for ever."""
+
+    def shut_down(end: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+    with authentication.socket_of(conn) as end:
+        timer = threading.Timer(RELEASE_SECONDS, shut_down, (end,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 @contextlib.contextmanager
