@@ -267,10 +267,12 @@ def test_a_locale_provider_that_this_server_has_not(admin):
 def test_a_closed_stage_has_no_way_in(cluster, admin):
     """Neither for the throwaway role nor for whom it has let in, or who is in already."""
     run(admin, f"CREATE ROLE shop LOGIN PASSWORD 'x'; CREATE ROLE {LOADER}_friend LOGIN PASSWORD 'x'")
-    password = databases.create_loader_role(admin, LOADER)
+    databases.create_loader_role(admin, LOADER)
+    # As it never may: so that nothing but the stage keeps it out.
+    run(admin, f"ALTER ROLE {LOADER} LOGIN PASSWORD 'x'")
     databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=Creation())
     run(admin, f"GRANT {LOADER} TO shop; GRANT CONNECT ON DATABASE shop__restore_t1 TO {LOADER}_friend")
-    credentials = [(LOADER, password), ("shop", Secret("x")), (f"{LOADER}_friend", Secret("x"))]
+    credentials = [(LOADER, Secret("x")), ("shop", Secret("x")), (f"{LOADER}_friend", Secret("x"))]
 
     def log_in(user, secret):
         return connect(cluster.settings, database="shop__restore_t1", user=user, password=secret)
