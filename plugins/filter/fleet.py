@@ -25,7 +25,7 @@ UNCHANGED = "unchanged"
 PLANNED = "planned"
 
 #: What of a module's outcome of a database goes into the summary, besides its status.
-_DETAILS = ("key", "source", "created_at", "size", "rows", "duration_seconds", "warnings")
+_DETAILS = ("key", "source", "signed_by", "created_at", "size", "rows", "duration_seconds", "warnings")
 
 
 # Batches --------------------------------------------------------------------------------------------------------------
@@ -203,6 +203,9 @@ def _details(database: Plain) -> str:
     if error:
         return ": ".join(str(error[name]) for name in ("message", "cause") if error[name])
     backup = str(database.get("key") or database.get("source") or "")
+    signed_by = database.get("signed_by")
+    if signed_by:
+        backup += f", signed by {signed_by['name']}"
     return "; ".join(filter(None, (backup, *database.get("warnings", ()))))
 
 

@@ -61,7 +61,10 @@ def test_the_plan_of_a_restore_shows_nothing_that_a_terminal_obeys() -> None:
     plan = {
         **dict.fromkeys(("database", "owner", "source", "created_at", "backup_server_version"), foreign),
         "server_version": "15",
+        "signed_by": {"name": foreign, "key": foreign},
         "size": 1,
+        "read_size": 1,
+        "reads": 1,
         "rows": 1,
         "age_seconds": 1,
         "strategy": "swap",

@@ -224,6 +224,18 @@ def test_table_says_why_a_host_failed_whose_databases_did_not() -> None:
     ]
 
 
+def test_table_says_who_signed_what_was_restored() -> None:
+    found = {
+        "database": "shop",
+        "status": "restored",
+        "source": "s3://b/1",
+        "signed_by": {"name": "db1", "key": "SHA256:x"},
+    }
+    report = fleet.host_report({"restore": {"databases": [found]}})
+    assert report["databases"][0]["signed_by"] == found["signed_by"]
+    assert fleet.fleet_table(summary({"db2": report}))[1] == "db2   shop      restored  s3://b/1, signed by db1"
+
+
 def test_table_of_a_host_without_databases() -> None:
     host = {"status": "ok", "error": None, "databases": []}
     assert fleet.fleet_table(summary({"db1": host}))[1:] == [
