@@ -317,8 +317,5 @@ def save(target: str, case: bytes | Text) -> str:
     return line
 
 
-_LICENCE = """\
-# Copyright (c) 2026, The infrazero.database contributors
-# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-"""
+# That of this file: license-check refuses a second one in it.
+_LICENCE = "".join(pathlib.Path(__file__).read_text(encoding="utf-8").splitlines(keepends=True)[:3])
