@@ -68,7 +68,7 @@ def test_every_reader_has_a_bound() -> None:
 
 
 def test_a_time_can_be_out_of_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = READERS["json_text"][0]._replace(read=lambda data: [data.count(b"x") for _ in range(len(data) // 8)])
+    slow = READERS["json_text"][0]._replace(read=lambda data: [data.count(b"x") for _time in range(len(data) // 8)])
     monkeypatch.setitem(READERS, "json_text", [slow])
     with pytest.raises(TooSlow):
         within_time("json_text", Text(b"", b"x", b""))

@@ -22,13 +22,10 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain 
     trusting,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.text import (
-    NotJson,
-    printable,
-    strict_json,
-)
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.text import NotJson, strict_json
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import EngineError
 from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import ownership
+from ansible_collections.infrazero.database.plugins.module_utils._engine.printing import printable
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import filenames
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import age, compression
 

@@ -70,7 +70,7 @@ def _cpu_seconds() -> float:
 def seconds_of(read: Read, data: bytes, *, limit: float, times: int = 1) -> float:
     """The least CPU time that *read* takes for *data*; infinite if it takes more than *limit* seconds."""
     least = float("inf")
-    for _ in range(times):
+    for _time in range(times):
         begin = _cpu_seconds()
         try:
             with _at_most(limit):

@@ -18,7 +18,6 @@ from .domain import dumptext, layout, lineage, manifest, names, restoring
 from .domain.databases import Database
 from .domain.restoring import REFUSE, REPLACE, RestoreOptions
 from .domain.secret import Secret
-from .domain.text import printable
 from .domain.trusting import Signed, Trust
 from .errors import (
     AccessDenied,
@@ -33,7 +32,7 @@ from .errors import (
 )
 from .postgres import databases, extensions, facts, load, lock, ownership, state
 from .postgres.connection import ConnectionSettings, connect
-from .printing import printable_name
+from .printing import printable, printable_name
 from .reporting import Reporter, Silent
 from .stores.base import Store
 from .streams import age, pipeline

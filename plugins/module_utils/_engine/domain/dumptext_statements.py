@@ -15,8 +15,8 @@ import dataclasses
 import re
 import typing as t
 
+from ..printing import printable
 from .dumptext_scanner import Statement
-from .text import printable
 
 # Tokens -------------------------------------------------------------------------------------------------------------
 

@@ -18,8 +18,8 @@ import dataclasses
 import datetime
 import typing as t
 
+from ..printing import printable
 from .manifest import Manifest
-from .text import printable
 from .trusting import Signed
 
 #: What a latest manifest is: believed; without a signature; signed, but not by an accepted host, or forged, or another

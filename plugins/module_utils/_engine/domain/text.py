@@ -9,9 +9,6 @@ from __future__ import annotations
 import json
 import typing as t
 
-# The engine's errors need it, too, so it is not defined here.
-from ..printing import printable as printable
-
 
 class NotJson(ValueError):
     """The text is no JSON; its own text says why and where, and quotes nothing of the contents but a field's name."""

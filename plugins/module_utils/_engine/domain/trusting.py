@@ -34,10 +34,11 @@ from ..errors import (
     Unsigned,
     WrongDatabase,
 )
+from ..printing import printable
 from . import layout, names
 from .databases import Database
 from .manifest import Manifest
-from .text import NotJson, printable, strict_json
+from .text import NotJson, strict_json
 
 #: What our signatures are for: none made for anything else (a git commit, a file) counts here, nor the other way round.
 NAMESPACE = "manifest@infrazero.database"

@@ -65,7 +65,7 @@ def trusted_users(directory: str, user: str) -> frozenset[int]:
     :param user: the administrator's role, which usually has the name of the server's account.
     """
     trusted = {0, os.geteuid()}
-    for name in {ACCOUNT, user}:
+    for name in (ACCOUNT, user):
         with contextlib.suppress(KeyError):
             trusted.add(pwd.getpwnam(name).pw_uid)
     if directory.startswith("/"):

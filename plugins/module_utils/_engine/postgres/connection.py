@@ -14,8 +14,8 @@ import shutil
 import typing as t
 
 from ..domain.secret import Secret
-from ..domain.text import printable
 from ..errors import ConfigurationError, ConnectionFailed, LibraryMissing, PostgresError
+from ..printing import printable
 from . import authentication
 
 try:

@@ -23,8 +23,8 @@ import typing as t
 from ..domain import dumptext_statements as statements
 from ..domain.dumptext import CHUNK, CopyBlock
 from ..domain.dumptext_scanner import Statement
-from ..domain.text import printable
 from ..errors import DumpSyntax, LoadError
+from ..printing import printable
 from .connection import translate, translated
 
 try:

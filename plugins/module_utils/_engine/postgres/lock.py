@@ -24,8 +24,8 @@ import socket
 import threading
 import typing as t
 
-from ..domain.text import printable
 from ..errors import LockHeld
+from ..printing import printable
 from . import authentication, state
 from .connection import APPLICATION, ConnectionSettings, connect, translated
 

@@ -20,8 +20,8 @@ import re
 import typing as t
 
 from ..domain.dumptext_statements import OwnerChange
-from ..domain.text import printable
 from ..errors import PostgresError, RestoreRefused
+from ..printing import printable
 from .connection import translate, translated
 from .databases import transaction
 

@@ -85,9 +85,9 @@ def test_time_grows_with_the_length_only(key: str, faults: dict[str, list[str]])
 @pytest.mark.parametrize(
     "read",
     [
-        lambda data: [data.count(b"a") for _ in range(len(data))],
+        lambda data: [data.count(b"a") for _time in range(len(data))],
         re.compile(rb"(?:a|a?a)+b").match,
-        lambda data: [data.find(b"b", at) for at in range(len(data)) for _ in range(200 * data.count(b"a", 0, 1))],
+        lambda data: [data.find(b"b", at) for at in range(len(data)) for _time in range(200 * data.count(b"a", 0, 1))],
     ],
     ids=["quadratic", "exponential", "out of proportion"],
 )
@@ -148,7 +148,7 @@ def test_nothing_of_a_comment_between_statements_is_held() -> None:
     tracemalloc.start()
     try:
         list(scanner.feed(b"/*"))
-        for _ in range(100):
+        for _time in range(100):
             list(scanner.feed(chunk))
         _now, most = tracemalloc.get_traced_memory()
     finally:
