@@ -20,9 +20,12 @@ from .errors import (
     AccessDenied,
     ConfigurationError,
     EngineError,
+    ForeignSigner,
     ManifestError,
     NotFound,
+    SignersMissing,
     TrustError,
+    UnknownSigner,
     Unsigned,
 )
 from .printing import shell_word
@@ -266,9 +269,15 @@ def standing(store: Store, *, trust: Trust, database: Database) -> lineage.Lates
             raise misplaced
         signed = prove(found, trust=trust, database=database)
     except TrustError as exc:
-        kind = lineage.UNSIGNED if isinstance(exc, Unsigned) else lineage.FOREIGN
-        return lineage.Latest(kind, found.sha256, found.manifest, reason=exc.message)
+        return lineage.Latest(_standing_of(exc), found.sha256, found.manifest, reason=exc.message)
     return lineage.Latest(lineage.BELIEVED, found.sha256, found.manifest, signed)
+
+
+def _standing_of(error: TrustError) -> str:
+    if isinstance(error, Unsigned):
+        return lineage.UNSIGNED
+    # The signature is sound, or there is nobody to compare it with.
+    return lineage.FOREIGN if isinstance(error, (ForeignSigner, UnknownSigner, SignersMissing)) else lineage.FORGED
 
 
 def _behind(latest: catalogue.Found, *, signed: Signed | None, trust: Trust, database: Database) -> t.Iterator[str]:

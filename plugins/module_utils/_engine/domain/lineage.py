@@ -22,11 +22,12 @@ from ..printing import printable
 from .manifest import Manifest
 from .trusting import Signed
 
-#: What a latest manifest is: believed; without a signature; signed, but not by an accepted host, or forged, or another
-#: database's; no manifest at all.
+#: What a latest manifest is: believed; without a signature; with a sound signature, but of a host that is not accepted;
+#: forged, of a revoked key, or another database's; no manifest at all.
 BELIEVED = "believed"
 UNSIGNED = "unsigned"
 FOREIGN = "foreign"
+FORGED = "forged"
 UNREADABLE = "unreadable"
 
 #: One backup a second for 68 years: nobody has counted up to here.
@@ -176,6 +177,8 @@ def _passed_over(latest: Latest, previous: Link | None, known: Known, *, chosen:
             f"the number of the latest backup, which this database was restored from, is not believed: {latest.reason}"
         )
     after = f"{_goes_on(previous)}, after {previous}" if previous is not None else _goes_on(previous)
+    if known.recorded is not None and latest.sha256 == known.recorded.sha256:
+        return f"the latest backup is this cluster's own, but {latest.reason}; {after}"
     if _may_be_ours(latest, known):
         return f"the latest manifest is passed over: {latest.reason}; {after}"
     return f"somebody has overwritten the latest manifest: {latest.reason}; {after}"
@@ -190,7 +193,7 @@ def _refusal(latest: Latest | None, newer: t.Sequence[Link], known: Known) -> st
     highest = max((one for one in newer if one.sequence < _MOST), key=lambda one: one.sequence, default=None)
     if latest is None:
         return None if highest is None else _refused(highest, known)
-    if known.restored is not None and latest.sha256 == known.restored.sha256:
+    if any(one is not None and latest.sha256 == one.sha256 for one in (known.restored, known.recorded)):
         return None
     said = latest.manifest
     if said is not None and _is_before_empty(said.created_at, known):
@@ -200,12 +203,17 @@ def _refusal(latest: Latest | None, newer: t.Sequence[Link], known: Known) -> st
         return refusal
     if _may_be_ours(latest, known):
         return None
-    # Otherwise only a cluster that has signed backups here knows that somebody has overwritten them.
-    if known.recorded is not None and known.recorded.signed_by is not None:
-        return None
-    if any(one.system_identifier == known.system_identifier for one in newer):
-        return None
-    return f"the latest manifest is not that of a backup which this host accepts: {latest.reason}"
+    # Whoever signs may be a second host that backs up here, and this may be the best backup that there is.
+    if latest.standing != FOREIGN:
+        # Otherwise a cluster that has signed backups here knows that somebody has overwritten them.
+        if known.recorded is not None and known.recorded.signed_by is not None:
+            return None
+        if any(one.system_identifier == known.system_identifier for one in newer):
+            return None
+    refusal = f"the latest manifest is not that of a backup which this host accepts: {latest.reason}"
+    if said is not None and said.system_identifier not in (None, known.system_identifier):
+        refusal += f"; it names another cluster (system identifier {printable(str(said.system_identifier))})"
+    return refusal
 
 
 def _may_be_ours(latest: Latest, known: Known) -> bool:

@@ -214,6 +214,7 @@ def test_what_agrees_is_no_warning() -> None:
 UNSIGNED_OURS = latest(lineage.UNSIGNED, sequence=POISON, at=LATER)
 UNSIGNED_THEIRS = latest(lineage.UNSIGNED, sequence=POISON, system="2")
 FOREIGN = latest(lineage.FOREIGN, sequence=POISON)
+FORGED = latest(lineage.FORGED, sequence=POISON)
 
 
 @pytest.mark.parametrize("found", [UNSIGNED_OURS, PLAIN])
@@ -225,7 +226,7 @@ def test_an_unsigned_one_that_may_be_ours_is_passed_over(found: Latest) -> None:
     assert "passed over" in warning and found.reason in warning and "number 10" in warning
 
 
-@pytest.mark.parametrize("found", [UNSIGNED_THEIRS, FOREIGN, JUNK])
+@pytest.mark.parametrize("found", [UNSIGNED_THEIRS, FORGED, JUNK])
 def test_a_strange_one_is_refused_unless_we_know_that_we_were_here(found: Latest) -> None:
     assert "not that of a backup which this host accepts" in refusal(found, [], known())
     unsigned = dataclasses.replace(link(9), signed_by=None)
@@ -237,8 +238,26 @@ def test_a_strange_one_is_refused_unless_we_know_that_we_were_here(found: Latest
         assert "overwritten" in warning and found.reason in warning and "number 10" in warning
 
 
+def test_another_hosts_backup_is_not_put_out_of_sight() -> None:
+    """It may be the better one, of a host that has taken this one's place."""
+    for facts, newer in ((known(), []), (known(recorded=link(9)), []), (known(), [link(9)])):
+        assert "not that of a backup which this host accepts" in refusal(FOREIGN, newer, facts)
+    assert "another cluster" not in refusal(FOREIGN, [], known(recorded=link(9)))
+    theirs = latest(lineage.FOREIGN, sequence=POISON, system="2")
+    assert "another cluster (system identifier 2)" in refusal(theirs, [], known(recorded=link(9)))
+    taken = lineage.decide(theirs, [], known(recorded=link(9)), take_over=True)
+    assert taken.previous is not None and taken.previous.sequence == 9
+
+
+def test_a_clusters_own_backup_is_followed_though_its_key_is_not_accepted_any_more() -> None:
+    facts = known(recorded=link(9, FOREIGN.sha256))
+    assert decided(FOREIGN, [], facts) == (10, FOREIGN.sha256)
+    (warning,) = lineage.decide(FOREIGN, [], facts).warnings
+    assert "this cluster's own" in warning and FOREIGN.reason in warning
+
+
 def test_a_fresh_empty_database_follows_nothing() -> None:
-    for found in (latest(lineage.UNSIGNED), PLAIN, latest(lineage.FOREIGN)):
+    for found in (latest(lineage.UNSIGNED), PLAIN, latest(lineage.FORGED)):
         assert "created empty" in refusal(found, [], known(made_empty_at=LATER))
         # Whatever time somebody has given his own, a good one that is there counts.
         later = dataclasses.replace(
