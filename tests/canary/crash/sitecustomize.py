@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import types
 
 _where, _colon, _function = os.environ.get("CANARY_CRASH", "").rpartition(":")
@@ -25,3 +26,4 @@ def _crash(frame: types.FrameType, event: str, _argument: object) -> None:
 
 if _function:
     sys.settrace(_crash)
+    threading.settrace(_crash)
