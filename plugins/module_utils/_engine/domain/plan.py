@@ -65,7 +65,7 @@ class DatabaseFacts:
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """Those roles and databases of the wish that the cluster has, by name.
+    """Those roles and databases of the list that exist in the cluster, by name.
 
     :param open_databases: those of them, and of the cluster's own, to which every role may connect.
     """
