@@ -8,23 +8,19 @@
 
 from __future__ import annotations
 
-import platform
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ._engine import authenticity, outcome
+from ._engine import outcome, settings
 from ._engine.domain import databases as databases_json
-from ._engine.domain import trusting
-from ._engine.domain.databases import Database, Databases
-from ._engine.domain.secret import Secret
 from ._engine.errors import EngineError
-from ._engine.postgres.connection import ConnectionSettings
 from ._engine.printing import printable, printable_name
+from ._engine.profile import Profile
 from ._engine.streams import age
 
 if t.TYPE_CHECKING:
-    from ._engine.stores.base import Store
+    from ._engine.domain.databases import Databases
 
 
 # Options ------------------------------------------------------------------------------------------------------------
@@ -116,43 +112,18 @@ class ArgumentSpec:
         return module
 
 
-#: Fragment ``connection``.
-CONNECTION = ArgumentSpec(
-    libraries=["psycopg2"],
-    login_host={"type": "str", "default": "/var/run/postgresql"},
-    login_port={"type": "int", "default": 5432},
-    login_user={"type": "str", "default": "postgres"},
-    login_password={"type": "str", "no_log": True},
-    ssl_mode={"type": "str", "choices": ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]},
-    maintenance_db={"type": "str", "default": "postgres"},
-)
+#: Fragment ``profile``.
+PROFILE = {"config": {"type": "path"}}
 
-#: Fragment ``store``.
-STORE = ArgumentSpec(
-    libraries=["boto3", "isal", "xxhash", "zstandard"],
-    mutually_exclusive=[("bucket", "directory")],
-    required_one_of=[("bucket", "directory")],
-    required_together=[("access_key_id", "secret_access_key")],
-    required_by={"session_token": ("access_key_id",)},
-    bucket={"type": "str"},
-    endpoint={"type": "str"},
-    region={"type": "str"},
-    access_key_id={"type": "str", "no_log": False},
-    secret_access_key={"type": "str", "no_log": True},
-    session_token={"type": "str", "no_log": True},
-    ca_bundle={"type": "path"},
-    addressing_style={"type": "str", "choices": ["auto", "path", "virtual"], "default": "auto"},
-    checksums={"type": "str", "choices": ["auto", "when_supported", "when_required"], "default": "auto"},
-    directory={"type": "path"},
-)
+#: Libraries that the options of a section need.
+_LIBRARIES = {"connection": ["psycopg2"], "store": ["boto3", "isal", "xxhash", "zstandard"]}
 
-#: Fragment ``databases``.  What is needed is not said here but judged by the engine, which names every fault at once.
+#: Fragment ``databases``.  The engine validates the entries, and names every error at once.
 DATABASES = ArgumentSpec(
     libraries=["pyrage"],
     databases={
         "type": "list",
         "elements": "dict",
-        "required": True,
         "options": {
             "name": {"type": "str"},
             "user": {"type": "str"},
@@ -167,16 +138,42 @@ DATABASES = ArgumentSpec(
     },
 )
 
-#: Fragment ``trust``.
-TRUST = ArgumentSpec(
-    signing_name={"type": "str"},
-    signing_key={"type": "path", "default": authenticity.SIGNING_KEY, "no_log": False},
-    allowed_signers={"type": "raw"},
-    allowed_signers_file={"type": "path", "default": authenticity.ALLOWED_SIGNERS},
-    revoked_keys={"type": "raw", "no_log": False},
-    revoked_keys_file={"type": "path", "default": authenticity.REVOKED_KEYS, "no_log": False},
-    signers={"type": "dict", "default": {}},
-)
+
+def settings_of(module: str) -> ArgumentSpec:
+    """The options of a module that are settings, and ``config``, below which the rest of them is found.
+
+    None of them has a default here: what is not given comes from the profile, and from there the default.
+
+    :param module: its name.
+    """
+    sections = settings.MODULES[module]
+    store = "store" in sections
+    return ArgumentSpec(
+        libraries=[name for section in sections for name in _LIBRARIES.get(section, ())],
+        mutually_exclusive=[("bucket", "directory")] if store else [],
+        required_together=[("access_key_id", "secret_access_key")] if store else [],
+        required_by={"session_token": ("access_key_id",)} if store else {},
+        **PROFILE,
+        **{row.option: _option(row) for row in _rows(module).values() if row.option is not None},
+    )
+
+
+def _rows(module: str) -> dict[str, settings.Setting]:
+    sections = settings.MODULES[module]
+    return {row.option: row for row in settings.TABLE if row.section in sections and row.option is not None}
+
+
+def _option(row: settings.Setting) -> dict[str, t.Any]:
+    option: dict[str, t.Any] = {"type": row.type.ansible}
+    if row.type.elements is not None:
+        option["elements"] = row.type.elements
+    if row.choices:
+        option["choices"] = list(row.choices)
+    if row.secret:
+        option["no_log"] = True
+    elif "key" in row.name:  # Ansible takes it for a secret by its name
+        option["no_log"] = False
+    return option
 
 
 def require_libraries(module: AnsibleModule, names: t.Iterable[str]) -> None:
@@ -199,95 +196,38 @@ def _can_import(name: str) -> bool:
 # From options to the engine -----------------------------------------------------------------------------------------
 
 
-def connection(module: AnsibleModule) -> ConnectionSettings:
-    """How the server is reached, by the options of :data:`CONNECTION`."""
-    params = module.params
-    return ConnectionSettings(
-        host=params["login_host"],
-        port=params["login_port"],
-        user=params["login_user"],
-        password=_secret(params["login_password"]),
-        maintenance_database=params["maintenance_db"],
-        sslmode=params["ssl_mode"],
-    )
+def profile(module: AnsibleModule, name: str) -> Profile:
+    """The profile that O(config) names, with the options of the task on top; without O(config), the options alone.
+
+    :param name: of the module.
+    :raises ConfigurationError: naming the option.
+    """
+    directory = module.params["config"]
+    base = Profile.read(directory) if directory else Profile.empty()
+    for warning in base.warnings:
+        module.warn(warning)
+    return base.over(settings.read(module.params, _rows(name)))
 
 
-def store(module: AnsibleModule) -> Store:
-    """Where backups lie, by the options of :data:`STORE`."""
-    # Here for the sake of the modules without a store: boto3 comes with it.
-    from ._engine.stores import factory
-    from ._engine.stores.base import DirectorySettings, S3Settings
-
-    params = module.params
-    settings: S3Settings | DirectorySettings
-    if params["directory"]:
-        settings = DirectorySettings(path=params["directory"])
-    else:
-        settings = S3Settings(
-            bucket=params["bucket"],
-            endpoint=params["endpoint"] or None,
-            region=params["region"] or None,
-            access_key_id=params["access_key_id"] or None,
-            secret_access_key=_secret(params["secret_access_key"]),
-            session_token=_secret(params["session_token"]),
-            ca_bundle=params["ca_bundle"] or None,
-            addressing_style=params["addressing_style"],
-            checksums=params["checksums"],
-        )
-    return factory.open_store(settings)
-
-
-def databases(module: AnsibleModule, *, private: bool) -> Databases:
-    """The list of :data:`DATABASES`, valid; what is to be said about it is said.
+def databases(module: AnsibleModule, host: Profile, *, private: bool) -> Databases:
+    """The list that O(databases) gives, or that of *host*; its warnings are reported.
 
     :param private: whether private keys may be present.
-    :raises InvalidDatabases: with every fault of the list.
+    :raises InvalidDatabases: with every error of the list.
     """
-    found = databases_json.parse(
-        module.params["databases"],
-        rules=age,
-        private=private,
-        maintenance_database=module.params.get("maintenance_db") or "postgres",
-    )
+    given = module.params["databases"]
+    if given is None:
+        found = host.databases()
+    else:
+        found = databases_json.parse(
+            given,
+            rules=age,
+            private=private,
+            maintenance_database=host.values.get("connection", "maintenance_database"),
+        )
     for warning in found.warnings:
         module.warn(warning)
     return found
-
-
-def signing_name(module: AnsibleModule) -> str:
-    """The name that this host signs under, by the options of :data:`TRUST`."""
-    return module.params["signing_name"] or platform.node()
-
-
-def trust(module: AnsibleModule) -> trusting.Trust:
-    """Whose backups are accepted, by the options of :data:`TRUST`."""
-    params = module.params
-
-    def keys(name: str) -> str:
-        given = params[name]
-        return authenticity.read_keys(params[f"{name}_file"]) if given is None else trusting.key_lines(given, name=name)
-
-    return trusting.Trust(
-        allowed_signers=keys("allowed_signers"),
-        revoked_keys=keys("revoked_keys"),
-        name=signing_name(module),
-        own_key=authenticity.own_public_key(params["signing_key"]),
-        signers=trusting.signers(params["signers"], name="signers"),
-    )
-
-
-def selected(found: Databases, names: t.Sequence[str] | None) -> tuple[Database, ...]:
-    """The databases with *names*, each once, or all of them.
-
-    :raises ConfigurationError: for a name that the list hasn't.
-    """
-    if names is None:
-        return found.entries
-    return tuple(found.named(name) for name in dict.fromkeys(names))
-
-
-def _secret(text: str | None) -> Secret | None:
-    return Secret(text) if text else None
 
 
 # From the engine to results -----------------------------------------------------------------------------------------

@@ -1,0 +1,68 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""The command ``backup``."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .. import backup
+from ..domain import human
+from ..printing import printable
+from ..stores import factory
+from . import common
+
+if t.TYPE_CHECKING:
+    from ..outcome import Outcome
+    from ..reporting import Reporter
+
+
+def register(command: common.Command) -> None:
+    """Add the command."""
+    parser = command(
+        "backup",
+        run,
+        "back databases up",
+        "Back up every database of the list in db.env, each encrypted to its own age recipients.",
+    )
+    common.add_database_flag(parser)
+    common.add_flags(parser, "backup")
+    parser.add_argument("--dry-run", action="store_true", help="report what would be done, and whether it is allowed")
+
+
+def run(options: common.Options, reporter: Reporter) -> int:
+    """Back up, or plan to; the exit status is returned."""
+    host = common.read_profile(options, "backup")
+    wanted = host.databases().selected(options.database)
+    work = backup.plan_all if options.dry_run else backup.back_up_all
+    summary = work(
+        wanted,
+        settings=host.connection(),
+        store=factory.open_store(host.store()),
+        options=host.backup_options(),
+        reporter=reporter,
+    )
+    sentence, done = (_planned, "can be backed up") if options.dry_run else (_backed_up, "backed up")
+    return common.finish(options, summary, warnings=host.warnings, sentence=sentence, done=done)
+
+
+def _backed_up(one: Outcome) -> str:
+    """Such as ``backed up as db/shop/….age: 12 tables, 1,200 rows, 1.2 MiB (5.0 MiB of text) in 12 s, number 42, signed``."""
+    facts = one.details
+    contents = f"{human.counted(facts['tables'], 'table')}, {human.counted(facts['rows'], 'row')}"
+    sizes = f"{human.size(facts['size'])} ({human.size(facts['plaintext_size'])} of text)"
+    signed = "signed" if facts["signed"] else "not signed"
+    return (
+        f"backed up as {printable(facts['key'])}: {contents}, {sizes} in {human.duration(facts['duration_seconds'])},"
+        f" number {facts['sequence']}, {signed}"
+    )
+
+
+def _planned(one: Outcome) -> str:
+    facts = one.details
+    return (
+        f"would be backed up as {printable(facts['key'])}, number {facts['sequence']}; the database has"
+        f" {human.size(facts['estimated_size'])}"
+    )

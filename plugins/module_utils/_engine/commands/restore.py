@@ -1,0 +1,154 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""The command ``restore``."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+import typing as t
+
+from .. import outcome
+from ..domain import human
+from ..domain.secret import Secret
+from ..errors import ConfigurationError, IdentityMissing
+from ..printing import printable, printable_name
+from ..stores import factory
+from ..streams import age
+from . import common
+
+if t.TYPE_CHECKING:
+    import argparse
+
+    from ..reporting import Reporter
+    from ..restore import Choice
+
+
+def register(command: common.Command) -> None:
+    """Add the command."""
+    parser = command(
+        "restore",
+        run,
+        "restore one database",
+        "Restore one database from a backup. Only that database is replaced, and only by a backup that was verified to\n"
+        "its last byte. Settings come from db.env; DB_RESTORE_* in the environment overrides it, a flag overrides both.",
+    )
+    parser.add_argument("database", metavar="DATABASE", help="a database of the list in db.env")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="key of a dump or manifest, a prefix that ends with '/' (its latest backup), or s3://bucket/key",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
+    common.add_flags(parser, "restore")
+    parser.add_argument(
+        "--identity-fd",
+        metavar="N",
+        type=int,
+        help="read the age private key from this open file descriptor",
+    )
+
+
+def run(options: argparse.Namespace, reporter: Reporter) -> int:
+    """Restore, or plan to; the exit status is returned."""
+    # Not at the top: a backup, which starts every night on every host, starts sooner without it.
+    from .. import leftovers, restore
+
+    host = common.read_profile(options, "restore", environment=True)
+    # A child process must not find the key in its environment.
+    os.environ.pop("DB_RESTORE_AGE_PRIVATE_KEY", None)
+    listed = host.databases()
+    database = listed.named(options.database)
+    wanted = host.restore_options(listed)
+    given: Secret | None = host.values.get("restore", "age_private_key")
+    identity = given if options.identity_fd is None else _read_identity(options.identity_fd)
+    choice = restore.choose(
+        factory.open_store(host.store()),
+        options.source,
+        database=database,
+        trust=wanted.trust,
+        expected_sha256=host.values.get("restore", "expected_sha256"),
+    )
+    if identity is None and not options.dry_run and restore.is_encrypted(choice):
+        identity = _ask_identity(choice, interactive=not host.values.get("restore", "non_interactive"))
+    request = restore.Request(
+        database=database,
+        choice=choice,
+        options=wanted,
+        identities=() if identity is None else tuple(age.parse_identities([identity])),
+    )
+    work = restore.plan if options.dry_run else restore.restore
+    warnings = [] if options.dry_run else leftovers.remove_all(host.connection())
+    summary = outcome.run_each(
+        [database.name], lambda _name: work(request, settings=host.connection(), reporter=reporter), warnings=warnings
+    )
+    sentence, done = (_planned, "can be restored") if options.dry_run else (_restored, "restored")
+    return common.finish(options, summary, warnings=host.warnings, sentence=sentence, done=done)
+
+
+def _restored(one: outcome.Outcome) -> str:
+    facts = one.details
+    contents = f"{human.counted(facts['tables'], 'table')}, {human.counted(facts['rows'], 'row')}"
+    kept = facts["kept_as"]
+    return (
+        f"restored from {printable(facts['source'])}{_made(facts)}: {contents} in"
+        f" {human.duration(facts['duration_seconds'])}, {'verified' if facts['verified'] else 'not verified'}"
+        + (f"; the replaced database is kept as {printable_name(kept)}" if kept else "")
+    )
+
+
+def _planned(one: outcome.Outcome) -> str:
+    facts = one.details
+    rows = "" if facts["rows"] is None else f", {human.counted(facts['rows'], 'row')}"
+    times = "once" if facts["reads"] == 1 else "twice"
+    replaced = facts["replaces"]
+    text = (
+        f"would be restored from {printable(facts['source'])}{_made(facts)}: {human.size(facts['size'])}{rows}, read"
+        f" {times}"
+    )
+    if replaced is None:
+        return f"{text}; no database is replaced"
+    return (
+        f"{text}; replaces a database of {printable_name(replaced['owner'])} with {human.size(replaced['size'])} and"
+        f" {human.counted(replaced['sessions'], 'session')}"
+    )
+
+
+def _made(facts: t.Mapping[str, t.Any]) -> str:
+    age_seconds = facts["age_seconds"]
+    return "" if age_seconds is None else f", created {human.age(age_seconds)}"
+
+
+# The private key ----------------------------------------------------------------------------------------------------
+
+
+def _read_identity(descriptor: int) -> Secret:
+    try:
+        with os.fdopen(descriptor, "r", encoding="utf-8") as stream:
+            text = stream.read().strip()
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    if not text:
+        raise ConfigurationError(
+            f"no age private key can be read from file descriptor {descriptor}",
+            hint="open it for the command, with a shell for example: --identity-fd 3 3<key.txt",
+        )
+    return Secret(text)
+
+
+def _ask_identity(choice: Choice, *, interactive: bool) -> Secret:
+    if not interactive or not sys.stdin.isatty():
+        raise IdentityMissing(
+            f"{choice.store.url(choice.key)} is encrypted and no age private key was given",
+            hint="set DB_RESTORE_AGE_PRIVATE_KEY, or run on a terminal to be asked for it",
+        )
+    try:
+        text = getpass.getpass("age private key (not shown): ").strip()
+    except EOFError:
+        text = ""
+    if not text:
+        raise IdentityMissing("no age private key was typed", hint="paste the line that begins with AGE-SECRET-KEY-1")
+    return Secret(text)

@@ -1,0 +1,195 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""One configuration directory: the settings in its ``db.env``, and the keys beside it.
+
+The command on the host and the modules read the same profile in the same way, each with its own settings on top: those
+of the command line, or the options of the task.  So they do the same with the same configuration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import platform
+import typing as t
+
+from . import settings
+from .backup import BackupOptions
+from .domain import databases, envfile, suggestions, trust
+from .domain.restoring import RestoreOptions
+from .errors import ConfigurationError
+from .settings import Values
+from .signing import keys
+from .sources.postgresql.connection import ConnectionSettings
+from .stores.base import DirectorySettings, S3Settings
+from .streams import age
+from .streams.compression import Compression
+
+#: Where a host's own profile is.
+DIRECTORY = "/etc/infrazero"
+#: Values of settings by their keys, see :class:`.settings.Values`.
+Layer = t.Mapping[tuple[str, str], t.Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """What a configuration directory says, with the settings of one run on top.
+
+    :param directory: the directory.
+    :param values: the settings.
+    :param list_text: the databases list in ``db.env``, JSON text; ``""``: there is none.
+    :param warnings: about names in ``db.env`` that are not settings.
+    """
+
+    directory: pathlib.Path
+    values: Values
+    list_text: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, directory: str | pathlib.Path) -> Profile:
+        """Read ``db.env`` in *directory*.
+
+        :raises ConfigurationError: where it can't be read, or a setting in it is not valid.
+        """
+        path = pathlib.Path(directory) / "db.env"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            cause = (exc.strerror or "") if isinstance(exc, OSError) else "it is not UTF-8"
+            raise ConfigurationError(
+                f"cannot read {path}", cause=cause, hint="run as the user it belongs to, or run role runtime, which writes it"
+            ) from None
+        given = envfile.parse(text, name=str(path))
+        settings.refuse_stored(given, name=str(path))
+        return cls(
+            pathlib.Path(directory),
+            Values(settings.read(given, settings.STORED, named=f"{{}} in {path}")),
+            given.get("DATABASES_JSON", ""),
+            tuple(_unknown(given, name=str(path))),
+        )
+
+    @classmethod
+    def empty(cls) -> Profile:
+        """A profile that sets nothing; keys are those of the host."""
+        return cls(pathlib.Path(DIRECTORY), Values())
+
+    def over(self, layer: Layer) -> Profile:
+        """The same, with *layer* on top.
+
+        A bucket in it replaces a directory below it, and the other way round: they exclude each other.
+        """
+        values = self.values.over(layer)
+        bucket, directory = ("store", "bucket"), ("store", "directory")
+        if layer.get(bucket) is not None and layer.get(directory) is None:
+            values = values.without(directory)
+        elif layer.get(directory) is not None and layer.get(bucket) is None:
+            values = values.without(bucket)
+        return dataclasses.replace(self, values=values)
+
+    def databases(self) -> databases.Databases:
+        """The databases list of ``db.env``.
+
+        :raises ConfigurationError: where there is none, or it is not valid.
+        """
+        if not self.list_text:
+            raise ConfigurationError(
+                f"{self.directory / 'db.env'} has no DATABASES_JSON",
+                hint="run role runtime or the playbook bootstrap again, or give a list",
+            )
+        return databases.parse(self.list_text, rules=age, private=False)
+
+    # Option objects
+
+    def connection(self) -> ConnectionSettings:
+        """How the server is reached."""
+        return ConnectionSettings(**self.values.of_section("connection"))
+
+    def store(self) -> S3Settings | DirectorySettings:
+        """Where backups are stored.
+
+        :raises ConfigurationError: where nothing says so.
+        """
+        values = self.values.of_section("store")
+        directory = values.pop("directory")
+        if directory is not None:
+            return DirectorySettings(path=directory)
+        if values["bucket"] is None:
+            raise ConfigurationError(
+                "nothing says where backups are stored",
+                hint="set bucket (DB_BACKUP_BUCKET in db.env, infrazero_s3_bucket in the inventory), or directory",
+            )
+        return S3Settings(**values)
+
+    def signing_name(self) -> str:
+        """The name that this host signs under."""
+        return t.cast(str, self.values.get("signing", "signing_name") or platform.node())
+
+    def signer(self) -> keys.Signer | None:
+        """The host's own key; ``None``: it has none."""
+        return keys.Signer.at(self._file("signing_key", settings.SIGNING_KEY), host=self.signing_name())
+
+    def trust(self) -> trust.Trust:
+        """Whose backups are accepted."""
+        get = self.values.get
+        return trust.Trust(
+            mode=get("restore", "trust"),
+            allowed_signers=self._keys("allowed_signers", settings.ALLOWED_SIGNERS),
+            revoked_keys=self._keys("revoked_keys", settings.REVOKED_KEYS),
+            max_age=get("restore", "max_age") or None,
+            name=self.signing_name(),
+            own_key=keys.own_public_key(self._file("signing_key", settings.SIGNING_KEY)),
+            signers=get("signing", "signers"),
+            once=get("restore", "signer"),
+        )
+
+    def backup_options(self) -> BackupOptions:
+        """How backups are created."""
+        values = self.values.of_section("backup")
+        return BackupOptions(
+            compression=Compression(method=values["compression"]),
+            jobs=values["jobs"],
+            take_over=values["take_over"],
+            lock_wait_seconds=int(values["lock_wait"].total_seconds()),
+            signer=self.signer(),
+            trust=self.trust(),
+        )
+
+    def restore_options(self, listed: databases.Databases) -> RestoreOptions:
+        """How backups are restored.
+
+        :param listed: the list, whose users' roles are never dropped.
+        """
+        names = {field.name for field in dataclasses.fields(RestoreOptions)} - {"trust"}
+        values = {name: value for name, value in self.values.of_section("restore").items() if name in names}
+        users = frozenset(database.user for database in listed.entries)
+        return RestoreOptions(**values, protected_roles=users, trust=self.trust())
+
+    def _file(self, name: str, below: str) -> str:
+        return t.cast(str, self.values.get("signing", name) or str(self.directory / below))
+
+    def _keys(self, name: str, below: str) -> str:
+        given = self.values.get("signing", name)
+        return keys.read_keys(self._file(f"{name}_file", below)) if given is None else t.cast(str, given)
+
+
+def environment_layer(environment: t.Mapping[str, str]) -> Layer:
+    """The settings of a restore in *environment*.
+
+    :raises ConfigurationError: for a value that is not valid, and for a name that is not a setting: one that is
+        misspelt would otherwise be without effect.
+    """
+    for name in environment:
+        if name.startswith("DB_RESTORE_") and name not in settings.SWITCHES and name not in settings.STORED:
+            message = suggestions.unknown(name, settings.SWITCHES, "a setting of a restore")
+            raise ConfigurationError(message, hint="correct or unset the environment variable")
+    return settings.read(environment, settings.SWITCHES)
+
+
+def _unknown(names: t.Iterable[str], *, name: str) -> t.Iterator[str]:
+    known = (*settings.STORED, *settings.OTHER_NAMES)
+    for each in names:
+        if each not in known and not each.startswith(settings.IGNORED_PREFIXES):
+            yield f"{name}: {suggestions.unknown(each, known, 'a setting')}"
