@@ -196,7 +196,8 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
-from ..module_utils._engine import authenticity, backup
+from ..module_utils._engine import backup
+from ..module_utils._engine.signing import verification
 from ..module_utils._engine.streams.compression import Compression
 
 
@@ -213,7 +214,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
             jobs=module.params["jobs"],
             take_over=module.params["take_over"],
             lock_wait_seconds=module.params["lock_wait"],
-            signer=authenticity.Signer.at(module.params["signing_key"], host=_ansible.signing_name(module)),
+            signer=verification.Signer.at(module.params["signing_key"], host=_ansible.signing_name(module)),
             trust=_ansible.trust(module),
         ),
     )

@@ -221,8 +221,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
 from ..module_utils._engine.domain.databases import SYSTEM_DATABASES
-from ..module_utils._engine.postgres import facts, state
-from ..module_utils._engine.postgres.connection import connect
+from ..module_utils._engine.sources.postgresql import facts, state
+from ..module_utils._engine.sources.postgresql.connection import connect
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:

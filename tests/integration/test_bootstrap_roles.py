@@ -27,8 +27,8 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     ConnectionFailed,
     PostgresError,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import roles, scram, state
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import roles, scram, state
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from psycopg2 import sql
 
 ANN = Secret("ann's secret")

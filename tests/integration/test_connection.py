@@ -19,8 +19,8 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     LoadError,
     PostgresError,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import scram
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import (
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import scram
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import (
     ConnectionSettings,
     client_arguments,
     client_credentials,

@@ -20,9 +20,9 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     PostgresError,
     RestoreRefused,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import databases
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.databases import Creation
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import databases
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.databases import Creation
 
 from tests.support.cluster import Cluster
 

@@ -13,8 +13,8 @@ import psycopg2
 import pytest
 import yaml
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import state
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import state
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base, factory
 
 from conftest import ROOT
