@@ -197,7 +197,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
 from ..module_utils._engine import backup
-from ..module_utils._engine.signing import verification
+from ..module_utils._engine.signing import keys
 from ..module_utils._engine.streams.compression import Compression
 
 
@@ -214,7 +214,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
             jobs=module.params["jobs"],
             take_over=module.params["take_over"],
             lock_wait_seconds=module.params["lock_wait"],
-            signer=verification.Signer.at(module.params["signing_key"], host=_ansible.signing_name(module)),
+            signer=keys.Signer.at(module.params["signing_key"], host=_ansible.signing_name(module)),
             trust=_ansible.trust(module),
         ),
     )

@@ -36,12 +36,14 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     ManifestError,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import ownership
-from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import events
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
     scanner as dumptext_scanner,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
     statements as dumptext_statements,
+)
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
+    tally as tallies,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import filenames
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import age, compression
@@ -107,7 +109,7 @@ def tally(data: bytes) -> None:
     """A tally counts the same however it is fed, and the same as a check of the whole."""
 
     def counted(size: int) -> object:
-        one = events.Tally(b"5" * 32)
+        one = tallies.Tally(b"5" * 32)
         try:
             for piece in _pieces(data, size):
                 one.feed(piece)
@@ -120,7 +122,7 @@ def tally(data: bytes) -> None:
         assert counted(size) == whole, f"cut into {size}"
     for text in (data, _KEY_LINE + data):
         try:
-            events.check(io.BytesIO(text))
+            tallies.check(io.BytesIO(text))
         except (DumpIncomplete, DumpSyntax):
             pass
 

@@ -810,7 +810,7 @@ settings = ConnectionSettings(host=host, port=int(port))
 connection = connect(settings, database="shop", user="shop", password=Secret("password of shop"))
 try:
     load.load(
-        events.events(sys.stdin.buffer), connection=connection, admin=None, options=load.LoadOptions(skip_acl=True)
+        events.read(sys.stdin.buffer), connection=connection, admin=None, options=load.LoadOptions(skip_acl=True)
     )
 except EngineError as error:
     print(error)

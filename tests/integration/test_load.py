@@ -22,6 +22,9 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import archive, load
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import events
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
+    tally as tallies,
+)
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext.statements import (
     OwnerChange,
 )
@@ -83,7 +86,7 @@ class Stage:
             source = io.BytesIO(source.encode() if isinstance(source, str) else source)
         with archive.as_text(Peekable(source), server_version_num=self.loader.info.server_version) as text:
             return load.load(
-                events.events(text),
+                events.read(text),
                 connection=self.loader,
                 admin=self.admin,
                 options=load.LoadOptions(skip_acl=skip_acl, role_map=role_map or {}),
@@ -173,7 +176,7 @@ def test_a_restored_database_is_the_same(nasty_cluster, options):
 
 
 def tally(text):
-    counter = events.Tally(bytes(32))
+    counter = tallies.Tally(bytes(32))
     counter.feed(text)
     return counter.finish()
 

@@ -37,7 +37,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     Unsigned,
     WrongDatabase,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.signing import verification
+from ansible_collections.infrazero.database.plugins.module_utils._engine.signing import keys as signing_keys
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import state
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
@@ -662,7 +662,7 @@ def test_one_check_of_a_signature_is_enough(
         checks.append(list(argv))
         return process.run(argv, **rest)
 
-    monkeypatch.setattr(verification, "run", counted)
+    monkeypatch.setattr(signing_keys, "run", counted)
     assert restored(cluster, store, app, trust(db1)).error is None
     assert len(checks) == 1
     checks.clear()

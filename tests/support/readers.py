@@ -24,11 +24,11 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.printing import printable
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import ownership
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
-    events,
-    statements,
+    scanner as dumptext_scanner,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
-    scanner as dumptext_scanner,
+    statements,
+    tally,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import filenames
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import age, compression
@@ -60,7 +60,7 @@ def _scan(data: bytes, *, cut: int) -> None:
 
 def _check(data: bytes) -> None:
     with contextlib.suppress(EngineError):
-        events.check(io.BytesIO(data))
+        tally.check(io.BytesIO(data))
 
 
 class _AnyRole(dict[str, str]):

@@ -30,10 +30,10 @@ from .errors import (
 )
 from .printing import printable_name, shell_word
 from .reporting import Reporter, Silent
-from .signing import verification
+from .signing import keys, verification
 from .sources.postgresql import databases, dump, facts, leftovers, lock, ownership, state
 from .sources.postgresql.connection import ConnectionSettings, client_credentials, client_program, connect
-from .sources.postgresql.dumptext import events
+from .sources.postgresql.dumptext import tally
 from .sources.postgresql.facts import ClusterFacts, DatabaseFacts
 from .stores import catalogue
 from .stores.base import Store
@@ -65,7 +65,7 @@ class BackupOptions:
     jobs: int = 1
     take_over: bool = False
     lock_wait_seconds: int = 60
-    signer: verification.Signer | None = None
+    signer: keys.Signer | None = None
     trust: Trust = dataclasses.field(default_factory=Trust)
 
     def __post_init__(self) -> None:
@@ -475,12 +475,12 @@ class _DumpText:
     """
 
     def __init__(self, source: pipeline.Readable, *, advance: t.Callable[[int], None]) -> None:
-        key = secrets.token_bytes(events.KEY_SIZE)
-        self._first = events.preface(key)
+        key = secrets.token_bytes(tally.KEY_SIZE)
+        self._first = tally.preface(key)
         self._source = source
-        self._tally = events.Tally(key)
+        self._tally = tally.Tally(key)
         self._advance = advance
-        self.tables: t.Sequence[events.TableTally] = ()
+        self.tables: t.Sequence[tally.TableTally] = ()
 
     def read(self, size: int) -> bytes:
         """Up to *size* bytes; ``b""`` is the proven end."""
@@ -507,7 +507,7 @@ def _upload(
     store: Store,
     options: BackupOptions,
     reporter: Reporter,
-) -> tuple[pipeline.Encoded, t.Sequence[events.TableTally], str]:
+) -> tuple[pipeline.Encoded, t.Sequence[tally.TableTally], str]:
     program = client_program("pg_dump", server_version_num=plan.cluster.server_version_num)
     version = dump.version_of(run([program, "--version"], stage="dump", environment=child_environment()))
     arguments = dump.arguments(

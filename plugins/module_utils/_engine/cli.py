@@ -33,7 +33,7 @@ from .errors import ConfigurationError, EngineError, IdentityMissing, LockHeld
 from .printing import printable, printable_json, printable_name
 from .progress import LogReporter, TerminalReporter
 from .reporting import Reporter
-from .signing import verification
+from .signing import keys
 from .sources.postgresql import connection
 from .stores import base, catalogue, factory
 from .streams import age, compression, process
@@ -443,9 +443,9 @@ class Host:
     def _signing_key(self) -> str:
         return self.values.get("DB_SIGNING_KEY") or str(self.directory / "signing" / "id_ed25519")
 
-    def signer(self) -> verification.Signer | None:
+    def signer(self) -> keys.Signer | None:
         """The host's own key, where it has one."""
-        return verification.Signer.at(self._signing_key(), host=self.signing_name())
+        return keys.Signer.at(self._signing_key(), host=self.signing_name())
 
     def trust(self, *, mode: str | None = None, once: t.Sequence[str] = ()) -> trusting.Trust:
         """Whose backups are accepted here.
@@ -456,11 +456,11 @@ class Host:
         hours = self.number("DB_RESTORE_MAX_AGE_HOURS", 48)
         return trusting.Trust(
             mode=mode or trusting.Trust.mode,
-            allowed_signers=verification.read_keys(str(self.directory / "allowed_signers")),
-            revoked_keys=verification.read_keys(str(self.directory / "revoked_keys")),
+            allowed_signers=keys.read_keys(str(self.directory / "allowed_signers")),
+            revoked_keys=keys.read_keys(str(self.directory / "revoked_keys")),
             max_age=trusting.max_age(hours, name="DB_RESTORE_MAX_AGE_HOURS"),
             name=self.signing_name(),
-            own_key=verification.own_public_key(self._signing_key()),
+            own_key=keys.own_public_key(self._signing_key()),
             signers=trusting.signers(self.values.get("DB_RESTORE_SIGNERS") or {}, name="DB_RESTORE_SIGNERS"),
             once=trusting.signer_names(list(once), name="--signer"),
         )

@@ -35,7 +35,7 @@ from .reporting import Reporter, Silent
 from .signing import verification
 from .sources.postgresql import archive, databases, extensions, facts, leftovers, limits, load, lock, ownership, state
 from .sources.postgresql.connection import ConnectionSettings, connect
-from .sources.postgresql.dumptext import events
+from .sources.postgresql.dumptext import events, tally
 from .stores import catalogue
 from .stores.base import Store
 from .streams import age, pipeline
@@ -537,7 +537,7 @@ class _Restore:
         self.reporter.stage(self.name, "check", f"reading {self.choice.url} once to check it", total=self.plan.size)
         with self.limits.sources() as stack:
             plain = self._object(stack)
-            self._compare({table.name: table.rows for table in events.check(self._as_text(plain, stack))})
+            self._compare({table.name: table.rows for table in tally.check(self._as_text(plain, stack))})
             self.proof = plain.proof
         self.sha256 = self.proof.sha256
         self.limits.text_bytes = 0  # it is read once more
@@ -606,7 +606,7 @@ class _Restore:
             ):
                 with self.limits.sources() as stack:
                     loaded = load.load(
-                        events.events(self._text(stack)),
+                        events.read(self._text(stack)),
                         connection=loader,
                         admin=helper,
                         options=load.LoadOptions(

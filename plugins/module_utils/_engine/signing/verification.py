@@ -2,14 +2,12 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The use case "trust": sign manifests with the host's own key, and verify those that a restore or backup relies on."""
+"""Verification of the manifests that a restore or a backup relies on: who signed them, and whether that counts."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-import functools
-import pathlib
 import typing as t
 
 from ..domain import layout, lineage, manifest
@@ -18,7 +16,6 @@ from ..domain.databases import Database
 from ..domain.trust import Signed, Trust
 from ..errors import (
     AccessDenied,
-    ConfigurationError,
     EngineError,
     ForeignSigner,
     ManifestError,
@@ -31,92 +28,12 @@ from ..errors import (
 from ..printing import shell_word
 from ..stores import catalogue
 from ..stores.base import Store
-from ..streams.process import child_environment, run
-from . import sshsig
+from . import keys, sshsig
 
-#: Where the role backup leaves the host's key, and the role restore who else is trusted.
-SIGNING_KEY = "/etc/infrazero/signing/id_ed25519"
-ALLOWED_SIGNERS = "/etc/infrazero/allowed_signers"
-REVOKED_KEYS = "/etc/infrazero/revoked_keys"
 #: How many manifests beside the latest one are read.
 _MOST_READ = 20
 #: How far clocks of hosts differ.
 _SKEW = datetime.timedelta(minutes=5)
-
-
-def _run() -> sshsig.Run:
-    return functools.partial(run, stage="trust", environment=child_environment({"TZ": "UTC0"}))
-
-
-@dataclasses.dataclass(frozen=True)
-class Signer:
-    """The host's own key.
-
-    :param path: of the private key.
-    :param host: the name that it signs under.
-    :param public_key: type and base64.
-    """
-
-    path: str
-    host: str
-    public_key: str
-
-    @classmethod
-    def at(cls, path: str, *, host: str) -> Signer | None:
-        """The key in *path*, proven to be usable; ``None`` where there is no such file.
-
-        :param host: name of this host.
-        """
-        try:
-            pathlib.Path(path).stat()
-        except FileNotFoundError:
-            return None
-        except OSError as exc:
-            raise ConfigurationError(
-                f"the signing key {path} can't be used",
-                cause=exc.strerror or "",
-                hint="its directory must belong to the user that backups run as",
-            ) from None
-        if not trusting.can_sign(host):
-            raise ConfigurationError(
-                f"the host's name {host!r} can't stand in an allowed_signers file",
-                hint="give the host a name of letters, digits, '.', '_' and '-' (hostnamectl)",
-            )
-        return cls(path, host, sshsig.public_key(path, run=_run()))
-
-    @property
-    def signed(self) -> Signed:
-        """Who signs with it."""
-        return Signed(self.host, trusting.fingerprint(self.public_key.split()[1]))
-
-    def accepting(self, trust: Trust) -> Trust:
-        """*trust* as this host has it: signatures are required, and those of its own key and name count."""
-        return dataclasses.replace(trust, mode=trusting.SIGNED, name=self.host, own_key=self.public_key)
-
-    def sign(self, made: manifest.Manifest) -> manifest.Manifest:
-        """*made* with a signature."""
-        message = manifest.render(dataclasses.replace(made, signature=None))
-        return dataclasses.replace(made, signature=sshsig.sign(message, path=self.path, run=_run()))
-
-
-def read_keys(path: str) -> str:
-    """The text of a file of keys on this host; one that isn't there has no lines."""
-    try:
-        return pathlib.Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as exc:
-        cause = (exc.strerror or "") if isinstance(exc, OSError) else "it is no UTF-8"
-        raise ConfigurationError(f"{path} can't be read", cause=cause, hint="its mode should be 0644") from None
-
-
-def own_public_key(path: str) -> str:
-    """Type and base64 of the public key beside the private one in *path*; ``""`` where there is none for us to read."""
-    try:
-        words = pathlib.Path(f"{path}.pub").read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError):
-        return ""
-    return " ".join(words[:2]) if len(words) > 1 else ""
 
 
 def prove(found: catalogue.Found, *, trust: Trust, database: Database) -> Signed:
@@ -144,7 +61,7 @@ def prove(found: catalogue.Found, *, trust: Trust, database: Database) -> Signed
             moment=said.created_at,
             allowed_signers=allowed,
             revoked_keys=trust.revoked_keys,
-            run=_run(),
+            run=keys.ssh_keygen(),
         )
 
     verdict = verify(host)
