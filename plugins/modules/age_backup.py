@@ -176,11 +176,11 @@ databases:
       elements: str
       sample: []
     error:
-      description: Why it failed, with type, stage, message, cause and hint.
+      description: Why it failed, with type, phase, message, cause and hint.
       type: dict
       sample:
         type: BackupRefused
-        stage: plan
+        phase: plan
         message: the restore of 'shop' is outstanding, so its backup would be an empty one
         cause: ""
         hint: run the bootstrap again until every restore has succeeded, or restore it with restore.sh

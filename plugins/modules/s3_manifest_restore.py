@@ -368,11 +368,11 @@ databases:
       elements: str
       sample: []
     error:
-      description: Why it failed, with type, stage, message, cause and hint.
+      description: Why it failed, with type, phase, message, cause and hint.
       type: dict
       sample:
         type: ChecksumMismatch
-        stage: checksum
+        phase: checksum
         message: the object's SHA-256 is not the one its manifest names
         cause: ""
         hint: choose another backup

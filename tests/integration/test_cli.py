@@ -293,7 +293,7 @@ def test_exit_statuses_of_a_backup(host: Host) -> None:
         assert host.run("restore", "here", "db/here/", DB_RESTORE_AGE_PRIVATE_KEY=key_of(here)).status == 3
 
     unknown = host.run("backup", "--database", "nobody", "--json")
-    assert unknown.status == 2 and unknown.document["error"]["stage"] == "configuration"
+    assert unknown.status == 2 and unknown.document["error"]["phase"] == "configuration"
     for arguments in (["--jobs", "0"], ["--jobs", "x"], ["--no-such-option"]):
         assert host.run("backup", *arguments).status == 2
 

@@ -253,7 +253,7 @@ def test_a_stage_that_can_not_be_made_says_what_is_missing(admin, like, hint):
     databases.create_loader_role(admin, LOADER)
     with pytest.raises(PostgresError) as caught:
         databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
-    assert caught.value.stage == "create"
+    assert caught.value.phase == "create"
     assert re.search(hint, caught.value.hint), caught.value
     assert existing(admin) == set()
 

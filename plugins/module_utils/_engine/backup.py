@@ -509,7 +509,7 @@ def _upload(
     reporter: Reporter,
 ) -> tuple[pipeline.Encoded, t.Sequence[tally.TableTally], str]:
     program = client_program("pg_dump", server_version_num=plan.cluster.server_version_num)
-    version = dump.version_of(run([program, "--version"], stage="dump", environment=child_environment()))
+    version = dump.version_of(run([program, "--version"], phase="dump", environment=child_environment()))
     arguments = dump.arguments(
         program,
         settings,
@@ -519,7 +519,7 @@ def _upload(
     )
     with batch_work(), client_credentials(settings) as (extra, pass_fds):
         environment = child_environment({**extra, **dump.environment(settings)})
-        with Process(arguments, stage="dump", environment=environment, pass_fds=pass_fds, gather=CHUNK) as process:
+        with Process(arguments, phase="dump", environment=environment, pass_fds=pass_fds, gather=CHUNK) as process:
             text = _DumpText(process, advance=lambda count: reporter.advance(plan.database, count))
             with contextlib.closing(
                 pipeline.encode(
@@ -536,7 +536,7 @@ def _upload(
     if stored.size != stream.size:
         raise StoreError(
             f"{store.url(plan.key)} has {stored.size} bytes, {stream.size} were sent",
-            stage="upload",
+            phase="upload",
             hint="the store lost data: the backup before this one is still the latest",
         )
     return stream, text.tables, version
@@ -555,7 +555,7 @@ def _named_blockers(error: EngineError, settings: ConnectionSettings, database: 
         return error
     return ProcessFailed(
         error.message,
-        stage=error.stage,
+        phase=error.phase,
         cause=f"{error.cause}; {'; '.join(names)}",
         hint="let that process finish, or end it, and run the backup again",
     )

@@ -648,7 +648,7 @@ class _Restore:
         counts = f"{rows.get(table, 'no')} rows loaded, {expected.get(table, 'no')} in the manifest"
         raise ChecksumMismatch(
             f"the rows of {self.choice.url} are not those that its manifest counts",
-            stage="load",
+            phase="load",
             cause=f"{printable(table)}: {counts}",
             hint="choose another backup; nothing was replaced",
         )

@@ -25,7 +25,7 @@ REVOKED_KEYS = "/etc/infrazero/revoked_keys"
 
 def ssh_keygen() -> sshsig.Run:
     """How ssh-keygen is run."""
-    return functools.partial(run, stage="trust", environment=child_environment({"TZ": "UTC0"}))
+    return functools.partial(run, phase="trust", environment=child_environment({"TZ": "UTC0"}))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ _PROGRAM = "ssh-keygen"
 
 
 class Run(t.Protocol):
-    """How a short tool is run: :func:`.streams.process.run` with a stage and an environment.
+    """How a short tool is run: :func:`.streams.process.run` with a phase and an environment.
 
     The environment's time zone must be UTC: OpenSSH reads and compares local times.
     """

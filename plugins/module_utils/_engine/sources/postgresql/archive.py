@@ -41,5 +41,5 @@ def as_text(source: Peekable, *, server_version_num: int) -> t.Iterator[Readable
         yield source
         return
     program = client_program("pg_restore", server_version_num, newest=True)
-    with Process([program, "--file=-"], stage="archive", environment=child_environment(), stdin=source) as text:
+    with Process([program, "--file=-"], phase="archive", environment=child_environment(), stdin=source) as text:
         yield text

@@ -288,7 +288,7 @@ def translate(
     message: str,
     *,
     kind: type[PostgresError] = PostgresError,
-    stage: str | None = None,
+    phase: str | None = None,
 ) -> PostgresError:
     """A server's error as one of ours.
 
@@ -302,7 +302,7 @@ def translate(
         # No answer of the server but the end of the connection; libpq's own words.
         return kind(
             message,
-            stage=stage,
+            phase=phase,
             cause=_one_line(str(error)),
             hint="the connection broke: was the server stopped, or the session ended? see the server's log",
         )
@@ -322,19 +322,19 @@ def translate(
         ]
         text = ", ".join([text, *place])
     hint = _STATE_HINTS.get(state, "")
-    return kind(message, stage=stage, cause=f"{_one_line(text)} (SQLSTATE {state})", hint=hint)
+    return kind(message, phase=phase, cause=f"{_one_line(text)} (SQLSTATE {state})", hint=hint)
 
 
 @contextlib.contextmanager
 def translated(
-    message: str, *, kind: type[PostgresError] = PostgresError, stage: str | None = None
+    message: str, *, kind: type[PostgresError] = PostgresError, phase: str | None = None
 ) -> t.Iterator[None]:
     """Whatever psycopg2 raises inside comes out through :func:`translate`."""
     try:
         yield
     except psycopg2.Error as error:
         # "from None": the original's DETAIL must not stand in a traceback either.
-        raise translate(error, message, kind=kind, stage=stage) from None
+        raise translate(error, message, kind=kind, phase=phase) from None
 
 
 def _known(state: str) -> bool:

@@ -99,7 +99,7 @@ def create_loader_role(conn: Connection, role: str, *, temp_file_limit: int | No
 
     :param temp_file_limit: bytes that a process of it may take for temporary files; not even the role can raise it.
     """
-    with translated(f"the throwaway role {role} can't be made", stage="role"), conn.cursor() as cursor:
+    with translated(f"the throwaway role {role} can't be made", phase="role"), conn.cursor() as cursor:
         cursor.execute(
             sql.SQL(
                 "CREATE ROLE {} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
@@ -128,7 +128,7 @@ def connect_loader(settings: ConnectionSettings, admin: Connection, *, database:
     :raises ConnectionFailed: it could not log in, or another server answered.
     """
     password = Secret(secrets.token_urlsafe(32))
-    with translated(f"the throwaway role {role} can't be let in", stage="role"), admin.cursor() as cursor:
+    with translated(f"the throwaway role {role} can't be let in", phase="role"), admin.cursor() as cursor:
         cursor.execute("SELECT (pg_catalog.now() + %s::pg_catalog.interval)::text", (LOGIN_WINDOW,))
         valid_until = cursor.fetchall()[0][0]
         cursor.execute(
@@ -141,7 +141,7 @@ def connect_loader(settings: ConnectionSettings, admin: Connection, *, database:
             loader = _log_in(settings, admin, database=database, role=role, password=password)
             failing.callback(loader.close)
         finally:
-            with translated(f"the throwaway role {role} can't be shut out", stage="role"), admin.cursor() as cursor:
+            with translated(f"the throwaway role {role} can't be shut out", phase="role"), admin.cursor() as cursor:
                 cursor.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
         _require_same_server(loader, admin, settings=settings, database=database, role=role)
         failing.pop_all()
@@ -168,7 +168,7 @@ def _log_in(
 
     if settings.over_socket:
         order = "rule_number" if admin.info.server_version >= 160000 else "line_number"
-        with translated("pg_hba.conf can't be looked into", stage="role"), admin.cursor() as cursor:
+        with translated("pg_hba.conf can't be looked into", phase="role"), admin.cursor() as cursor:
             cursor.execute(_RULES.format(order))
             rules = [peers.Rule(*row) for row in cursor.fetchall()]
         if peers.socket_admits(rules, database=database, role=role):
@@ -206,7 +206,7 @@ def _require_same_server(
     Before this nothing but the login was sent.  Whoever relays a session to the real server comes from a port of its
     own; and the process that holds the other end of ours is not the server's.
     """
-    with translated("the throwaway role's session can't be looked up", stage="connect"), admin.cursor() as cursor:
+    with translated("the throwaway role's session can't be looked up", phase="connect"), admin.cursor() as cursor:
         cursor.execute(
             "SELECT datname, pg_catalog.host(client_addr), client_port FROM pg_catalog.pg_stat_activity"
             " WHERE usename = %s AND backend_type = 'client backend'",
@@ -242,7 +242,7 @@ def _require_same_server(
 
 def shut_out(conn: Connection, role: str) -> None:
     """Let nobody log in as the throwaway *role* any more, and end what sessions of it there still are."""
-    with translated(f"the throwaway role {role} can't be shut out", stage="role"), conn.cursor() as cursor:
+    with translated(f"the throwaway role {role} can't be shut out", phase="role"), conn.cursor() as cursor:
         cursor.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
         _end_sessions_of(cursor, role)
 
@@ -258,7 +258,7 @@ def drop_loader_role(conn: Connection, role: str) -> None:
 
     Its stage has to be dropped before, or handed over (:func:`.ownership.take_over`).
     """
-    with translated(f"the throwaway role {role} can't be dropped", stage="role"), conn.cursor() as cursor:
+    with translated(f"the throwaway role {role} can't be dropped", phase="role"), conn.cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s", (role,))
         if cursor.fetchone() is None:
             return
@@ -268,7 +268,7 @@ def drop_loader_role(conn: Connection, role: str) -> None:
 
 def size_of(conn: Connection, name: str) -> int:
     """Bytes that the database *name* takes on disk; 0 where there is none (any more)."""
-    with translated(f"the size of {name!r} can't be measured", stage="load"), conn.cursor() as cursor:
+    with translated(f"the size of {name!r} can't be measured", phase="load"), conn.cursor() as cursor:
         cursor.execute(
             "SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = %s", (name,)
         )
@@ -399,11 +399,11 @@ def capture(conn: Connection, database: str) -> DatabaseSettings:
         ),
         "icu_rules": sql.SQL("d.daticurules" if version >= 160000 else "NULL::text"),
     }
-    with translated(f"database {database!r} can't be described", stage="settings"), conn.cursor() as cursor:
+    with translated(f"database {database!r} can't be described", phase="settings"), conn.cursor() as cursor:
         cursor.execute(sql.SQL(_DATABASE).format(**columns), (database,))
         row = cursor.fetchone()
         if row is None:
-            raise PostgresError(f"there is no database {database!r}", stage="settings")
+            raise PostgresError(f"there is no database {database!r}", phase="settings")
         (oid, owner, encoding, provider, collate, ctype, locale, icu_rules, tablespace) = row[:9]
         comment, connection_limit, allow_connections, is_template = row[9:]
         cursor.execute(_PRIVILEGES, (oid,))
@@ -435,7 +435,7 @@ def apply(conn: Connection, database: str, settings: DatabaseSettings) -> None:
     name = sql.Identifier(database)
     present = capture(conn, database)
     message = f"the settings of the replaced database can't be given to {database!r}"
-    with translated(message, stage="settings"), transaction(conn), conn.cursor() as cursor:
+    with translated(message, phase="settings"), transaction(conn), conn.cursor() as cursor:
         _apply_privileges(conn, database, present, settings)
         for role in {parameter.role for parameter in present.parameters}:
             cursor.execute(_setting(database, role, sql.SQL("RESET ALL")))
@@ -480,7 +480,7 @@ def _apply_privileges(conn: Connection, database: str, present: DatabaseSettings
         while wanted:
             now = {entry for entry in wanted if (entry.grantor, entry.privilege) in may_grant}
             if not now:
-                raise PostgresError(f"the access list of {database!r} holds a grant of nobody", stage="settings")
+                raise PostgresError(f"the access list of {database!r} holds a grant of nobody", phase="settings")
             for entry in now:
                 statement = sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(
                     sql.SQL(entry.privilege),
@@ -523,7 +523,7 @@ def split_names(value: str) -> list[str]:
     while position < len(value):
         match = _LIST_ITEM.match(value, position)
         if match is None:
-            raise PostgresError(f"{value!r} is no list of names", stage="settings")
+            raise PostgresError(f"{value!r} is no list of names", phase="settings")
         quoted, plain = match.groups()
         items.append(plain if quoted is None else quoted.replace('""', '"'))
         position = match.end()
@@ -549,7 +549,7 @@ def create_stage(conn: Connection, name: str, *, loader: str, like: Creation) ->
         except psycopg2.Error as exc:
             raise _creation_failed(exc, name, like) from None
         identifier = sql.Identifier(name)
-        with translated(f"the stage {name!r} can't be prepared", stage="create"), transaction(conn):
+        with translated(f"the stage {name!r} can't be prepared", phase="create"), transaction(conn):
             cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(identifier))
             cursor.execute(
                 sql.SQL("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {} TO {}").format(
@@ -564,7 +564,7 @@ def open_stage(conn: Connection, loader: str) -> None:
 
     :param conn: the administrator's, in the stage.
     """
-    with translated("the stage's schema public can't be handed over", stage="create"), conn.cursor() as cursor:
+    with translated("the stage's schema public can't be handed over", phase="create"), conn.cursor() as cursor:
         cursor.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(sql.Identifier(loader)))
 
 
@@ -588,7 +588,7 @@ def close_stage(conn: Connection, name: str) -> None:
     :param conn: the administrator's, in the stage.
     """
     present = capture(conn, name)
-    with translated(f"the stage {name!r} can't be closed", stage="ownership"), conn.cursor() as cursor:
+    with translated(f"the stage {name!r} can't be closed", phase="ownership"), conn.cursor() as cursor:
         for grantee in {entry.grantee for entry in present.privileges} - {present.owner}:
             cursor.execute(
                 sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE").format(sql.Identifier(name), _role(grantee))
@@ -601,7 +601,7 @@ def close_stage(conn: Connection, name: str) -> None:
             if time.monotonic() > deadline:
                 raise PostgresError(
                     f"sessions in the stage {name!r} can't be ended",
-                    stage="ownership",
+                    phase="ownership",
                     cause="; ".join(map(str, sessions_of(conn, name))),
                     hint="run again",
                 )
@@ -614,7 +614,7 @@ def roll_back_prepared(conn: Connection) -> None:
     :param conn: the administrator's, in the stage.
     :raises PostgresError: there was something.
     """
-    with translated("prepared transactions can't be ended", stage="load"), conn.cursor() as cursor:
+    with translated("prepared transactions can't be ended", phase="load"), conn.cursor() as cursor:
         cursor.execute(
             "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() ORDER BY gid"
         )
@@ -624,14 +624,14 @@ def roll_back_prepared(conn: Connection) -> None:
     if prepared:
         raise PostgresError(
             f"the dump has prepared {len(prepared)} transactions and ended none of them",
-            stage="load",
+            phase="load",
             hint="no pg_dump writes that: find out where the dump comes from",
         )
 
 
 def drop_stage(conn: Connection, name: str, *, settings: ConnectionSettings) -> None:
     """Drop a stage, if it is there, with whatever a dump has left in it."""
-    with translated(f"prepared transactions in {name!r} can't be listed", stage="drop"), conn.cursor() as cursor:
+    with translated(f"prepared transactions in {name!r} can't be listed", phase="drop"), conn.cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_catalog.pg_prepared_xacts WHERE database = %s", (name,))
         prepared = cursor.fetchone() is not None
     if prepared:
@@ -672,7 +672,7 @@ def _require_creation(conn: Connection, name: str, like: Creation) -> None:
     if since is None or version < since:
         raise RestoreRefused(
             f"the stage {name!r} can't be made",
-            stage="create",
+            phase="create",
             cause=f"PostgreSQL {version // 10000} has no locale provider {like.provider!r}",
             hint="restore on a newer PostgreSQL, or make the database yourself with another locale before",
         )
@@ -695,7 +695,7 @@ def _creation_failed(exc: psycopg2.Error, name: str, like: Creation) -> Postgres
         if like.tablespace is None
         else f"make the tablespace {like.tablespace} first (CREATE TABLESPACE), or move the database to another one",
     }
-    error = translate(exc, f"the stage {name!r} can't be made", stage="create")
+    error = translate(exc, f"the stage {name!r} can't be made", phase="create")
     error.hint = hints.get(exc.pgcode or "", error.hint)
     return error
 
@@ -712,7 +712,7 @@ def drop_database(conn: Connection, name: str) -> None:
                 cursor.execute(sql.SQL("ALTER DATABASE {} WITH IS_TEMPLATE false").format(sql.Identifier(name)))
             cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
     except psycopg2.Error as exc:
-        error = translate(exc, f"database {name!r} can't be dropped", stage="drop")
+        error = translate(exc, f"database {name!r} can't be dropped", phase="drop")
         if exc.pgcode == psycopg2.errorcodes.OBJECT_IN_USE:
             error.hint = (
                 "end what still uses it: prepared transactions (pg_prepared_xacts), logical replication slots"
@@ -729,7 +729,7 @@ def expire_replaced(conn: Connection, kept: t.Iterable[str]) -> list[str]:
     expired = list(kept)
     for name in expired:
         if not names.is_replaced_name(name):
-            raise PostgresError(f"{name!r} is no replaced database and isn't dropped", stage="drop")
+            raise PostgresError(f"{name!r} is no replaced database and isn't dropped", phase="drop")
     for name in expired:
         drop_database(conn, name)
     return expired
@@ -796,7 +796,7 @@ WHERE l.granted AND l.locktype = 'object' AND l.classid = 1262 AND l.objid = ANY
 
 def sessions_of(conn: Connection, database: str) -> tuple[Session, ...]:
     """Who is connected to *database*, longest first."""
-    with translated(f"the sessions of {database!r} can't be listed", stage="swap"), conn.cursor() as cursor:
+    with translated(f"the sessions of {database!r} can't be listed", phase="swap"), conn.cursor() as cursor:
         cursor.execute("SELECT oid FROM pg_catalog.pg_database WHERE datname = %s", (database,))
         row = cursor.fetchone()
         if row is None:
@@ -853,7 +853,7 @@ def swap(
     """
     old, new = _oid(conn, database), _oid(conn, stage)
     if new is None:
-        raise PostgresError(f"the stage {stage!r} is gone", stage="swap")
+        raise PostgresError(f"the stage {stage!r} is gone", phase="swap")
     if old is not None:
         _refuse_prepared(conn, database)
     sessions = sessions_of(conn, database)
@@ -887,13 +887,13 @@ def swap(
             if on_connections == "refuse" and old is not None:
                 raise _in_use(database, sessions_of(conn, database)) from None
             if attempt == _SWAP_ATTEMPTS:
-                raise translate(exc, f"{stage!r} can't take the place of {database!r}", stage="swap") from None
+                raise translate(exc, f"{stage!r} can't take the place of {database!r}", phase="swap") from None
         except psycopg2.errors.LockNotAvailable as exc:
-            error = translate(exc, f"{stage!r} can't take the place of {database!r}", stage="swap")
+            error = translate(exc, f"{stage!r} can't take the place of {database!r}", phase="swap")
             error.hint = _lock_holders(conn, [oid for oid in (old, new) if oid is not None]) or error.hint
             raise error from None
         except psycopg2.Error as exc:
-            raise translate(exc, f"{stage!r} can't take the place of {database!r}", stage="swap") from None
+            raise translate(exc, f"{stage!r} can't take the place of {database!r}", phase="swap") from None
     warnings: list[str] = []
     if carried is not None and not public_connect and carried != _without_public(carried):
         warnings.append(
@@ -921,7 +921,7 @@ def _rename(cursor: t.Any, name: str, to: str) -> None:
 
 
 def _oid(conn: Connection, database: str) -> int | None:
-    with translated(f"database {database!r} can't be looked up", stage="swap"), conn.cursor() as cursor:
+    with translated(f"database {database!r} can't be looked up", phase="swap"), conn.cursor() as cursor:
         cursor.execute("SELECT oid FROM pg_catalog.pg_database WHERE datname = %s", (database,))
         row = cursor.fetchone()
     return row[0] if row is not None else None
@@ -930,14 +930,14 @@ def _oid(conn: Connection, database: str) -> int | None:
 def _in_use(database: str, sessions: t.Sequence[Session]) -> RestoreRefused:
     return RestoreRefused(
         f"database {database!r} is in use and may not be taken from its sessions",
-        stage="swap",
+        phase="swap",
         cause="; ".join(map(str, sessions)),
         hint="stop those applications, or let the restore end their sessions",
     )
 
 
 def _refuse_prepared(conn: Connection, database: str) -> None:
-    with translated("prepared transactions can't be listed", stage="swap"), conn.cursor() as cursor:
+    with translated("prepared transactions can't be listed", phase="swap"), conn.cursor() as cursor:
         cursor.execute(
             "SELECT gid, owner, prepared::text FROM pg_catalog.pg_prepared_xacts WHERE database = %s ORDER BY prepared",
             (database,),
@@ -946,14 +946,14 @@ def _refuse_prepared(conn: Connection, database: str) -> None:
     if prepared:
         raise RestoreRefused(
             f"database {database!r} has prepared transactions, which would be lost",
-            stage="swap",
+            phase="swap",
             cause="; ".join(f"{gid!r} of {owner}, since {since}" for gid, owner, since in prepared),
             hint="end them with COMMIT PREPARED or ROLLBACK PREPARED in that database",
         )
 
 
 def _lock_holders(conn: Connection, oids: t.Sequence[int]) -> str:
-    with translated("holders of locks can't be listed", stage="swap"), conn.cursor() as cursor:
+    with translated("holders of locks can't be listed", phase="swap"), conn.cursor() as cursor:
         cursor.execute(_LOCK_HOLDERS, (list(oids),))
         holders = [Session(*row) for row in cursor.fetchall()]
     return "somebody holds a lock on the database: " + "; ".join(map(str, holders)) if holders else ""
@@ -961,7 +961,7 @@ def _lock_holders(conn: Connection, oids: t.Sequence[int]) -> str:
 
 def _left_behind(conn: Connection, oid: int, kept: str) -> t.Iterator[str]:
     """What goes on in the kept database, or is missing in its successor, and nobody sees."""
-    with translated(f"replication of {kept!r} can't be described", stage="swap"), conn.cursor() as cursor:
+    with translated(f"replication of {kept!r} can't be described", phase="swap"), conn.cursor() as cursor:
         cursor.execute("SELECT subname FROM pg_catalog.pg_subscription WHERE subdbid = %s ORDER BY 1", (oid,))
         for (name,) in cursor.fetchall():
             yield f"subscription {name!r} stays with the replaced database {kept!r} and goes on filling it"
@@ -993,7 +993,7 @@ def _ending_sessions(helper: Connection, oids: t.Sequence[int]) -> t.Iterator[No
         done.set()
         thread.join()
         if failures:
-            raise translate(failures[0], "sessions can't be ended", stage="swap") from None
+            raise translate(failures[0], "sessions can't be ended", phase="swap") from None
         raise
     finally:
         done.set()

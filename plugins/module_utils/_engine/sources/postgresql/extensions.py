@@ -177,7 +177,7 @@ JOIN pg_catalog.pg_available_extension_versions v ON v.name = e.name AND v.versi
 
 def available(conn: Connection) -> dict[str, Available]:
     """The extensions that are installed on the server's host, by name; any database will do."""
-    with translated("the server's extensions can't be listed", stage="extensions"), conn.cursor() as cursor:
+    with translated("the server's extensions can't be listed", phase="extensions"), conn.cursor() as cursor:
         cursor.execute(_AVAILABLE)
         return {name: Available(version, by_anyone, schema) for name, version, by_anyone, schema in cursor.fetchall()}
 

@@ -383,7 +383,7 @@ class _Loader:
         if line is not None:
             where += f", row {line[1]}"
         failed = t.cast(
-            LoadError, translate(error, f"{self._describe(statement)} failed ({where})", kind=LoadError, stage="load")
+            LoadError, translate(error, f"{self._describe(statement)} failed ({where})", kind=LoadError, phase="load")
         )
         failed.hint = _HINTS.get(error.pgcode or "", failed.hint)
         if self._watch.struck:

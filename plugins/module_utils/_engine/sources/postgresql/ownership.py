@@ -192,7 +192,7 @@ ORDER BY i.identity
 
 def owner_fault(conn: Connection, role: str) -> str | None:
     """Why *role* must not own what a dump made; ``None``: it may.  Works in any database."""
-    with translated(f"role {role!r} can't be looked up", stage="ownership"), conn.cursor() as cursor:
+    with translated(f"role {role!r} can't be looked up", phase="ownership"), conn.cursor() as cursor:
         cursor.execute(
             "SELECT r.rolsuper OR EXISTS (SELECT FROM pg_catalog.pg_roles s"
             " WHERE (s.rolsuper OR s.rolname = ANY(%s)) AND pg_catalog.pg_has_role(r.oid, s.oid, 'MEMBER'))"
@@ -217,7 +217,7 @@ def deputy_fault(conn: Connection, role: str) -> str | None:
     almost any role.  CREATEDB and REPLICATION are of no use inside a function (a slot could fill the disk, but so can
     a table), and with BYPASSRLS a function sees no more than rows of the same database.
     """
-    with translated(f"role {role!r} can't be looked up", stage="ownership"), conn.cursor() as cursor:
+    with translated(f"role {role!r} can't be looked up", phase="ownership"), conn.cursor() as cursor:
         cursor.execute(
             "SELECT s.rolname FROM pg_catalog.pg_roles r JOIN pg_catalog.pg_roles s"
             " ON s.rolcreaterole AND pg_catalog.pg_has_role(r.oid, s.oid, 'MEMBER')"
@@ -265,7 +265,7 @@ def take_over(
     if fault is not None:
         raise RestoreRefused(
             f"{owner!r} can't be the owner of the database",
-            stage="ownership",
+            phase="ownership",
             cause=fault,
             hint="give it a role of its own",
         )
@@ -274,12 +274,12 @@ def take_over(
     if fault is not None:
         raise RestoreRefused(
             f"{owner!r} can't be the owner of functions that run with their owner's rights",
-            stage="ownership",
+            phase="ownership",
             cause=fault,
             hint="take the right from it (ALTER ROLE ... NOCREATEROLE), or give the database to another user",
         )
     changed = 0
-    with translated(f"the database can't be given to {owner!r}", stage="ownership"), conn.cursor() as cursor:
+    with translated(f"the database can't be given to {owner!r}", phase="ownership"), conn.cursor() as cursor:
         cursor.execute(
             "SELECT r.oid, n.nspname FROM pg_catalog.pg_roles r"
             " LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'public'"
@@ -306,7 +306,7 @@ def take_over(
         for warning in _change_owner(conn, change, owner, trusted_owners, deputies)
     ]
     if loader is not None:
-        with translated(f"what is left of {loader} can't be removed", stage="ownership"), conn.cursor() as cursor:
+        with translated(f"what is left of {loader} can't be removed", phase="ownership"), conn.cursor() as cursor:
             cursor.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(loader)))
         _require_nothing_of(conn, loader)
     return TakeOver(changed, tuple(warnings))
@@ -328,7 +328,7 @@ def _deputies_fault(conn: Connection, owner: str, deputies: t.Sequence[str]) -> 
 
 
 def _deputies(conn: Connection) -> list[str]:
-    with translated("functions can't be listed", stage="ownership"), conn.cursor() as cursor:
+    with translated("functions can't be listed", phase="ownership"), conn.cursor() as cursor:
         cursor.execute(_DEPUTIES.format(first=_FIRST_USER_OID))
         return [printable(identity) for (identity,) in cursor.fetchall()]
 
@@ -369,7 +369,7 @@ def _give_batch(conn: Connection, kind: _Kind, owner: str, owner_oid: int, oids:
         if len(statements) != len(locked) or sorted(given) != sorted(locked):
             raise RestoreRefused(
                 f"something else than what was meant has been given to {owner!r}",
-                stage="ownership",
+                phase="ownership",
                 cause="names of objects change while their owner is changed: the dump runs code of its own, or the"
                 " catalogs of the database are damaged",
                 hint="it was rolled back; find out where the dump comes from",
@@ -379,7 +379,7 @@ def _give_batch(conn: Connection, kind: _Kind, owner: str, owner_oid: int, oids:
 
 def _require_nothing_shared(conn: Connection, role: str) -> None:
     """REASSIGN OWNED gives databases and tablespaces away, too, and the throwaway role never has one."""
-    with translated(f"what {role} owns can't be listed", stage="ownership"), conn.cursor() as cursor:
+    with translated(f"what {role} owns can't be listed", phase="ownership"), conn.cursor() as cursor:
         cursor.execute(
             "SELECT pg_catalog.pg_describe_object(s.classid, s.objid, s.objsubid) FROM pg_catalog.pg_shdepend s"
             " WHERE s.deptype = 'o' AND s.dbid = 0 AND s.refclassid = 'pg_catalog.pg_authid'::regclass"
@@ -390,14 +390,14 @@ def _require_nothing_shared(conn: Connection, role: str) -> None:
     if shared:
         raise RestoreRefused(
             f"the throwaway role {role} owns {', '.join(shared)}",
-            stage="ownership",
+            phase="ownership",
             cause="it can't have got that from the dump",
             hint="find out who gave it to the role, and give it back to its owner",
         )
 
 
 def _require_nothing_of(conn: Connection, role: str) -> None:
-    with translated(f"what {role} has can't be listed", stage="ownership"), conn.cursor() as cursor:
+    with translated(f"what {role} has can't be listed", phase="ownership"), conn.cursor() as cursor:
         cursor.execute(
             "SELECT pg_catalog.pg_describe_object(classid, objid, objsubid) FROM pg_catalog.pg_shdepend"
             " WHERE refclassid = 'pg_catalog.pg_authid'::regclass"
@@ -409,7 +409,7 @@ def _require_nothing_of(conn: Connection, role: str) -> None:
         left = [description for (description,) in cursor.fetchall()]
     if left:
         raise PostgresError(
-            f"the throwaway role {role} still has something in the database", stage="ownership", cause=", ".join(left)
+            f"the throwaway role {role} still has something in the database", phase="ownership", cause=", ".join(left)
         )
 
 
@@ -506,7 +506,7 @@ def _change_owner(
             if stolen is not None:
                 raise RestoreRefused(
                     f"the dump gives {stolen[0]} to {change.role!r}",
-                    stage="ownership",
+                    phase="ownership",
                     cause="that belongs to the system or to an extension",
                     hint="no pg_dump writes this: find out where the dump comes from",
                 )
@@ -520,7 +520,7 @@ def _stranger_fault(conn: Connection, role: str, owner: str, trusted_owners: t.C
         return None
     # Who may SET ROLE to it could have given it the object anyway.
     right = "SET" if conn.info.server_version >= 160000 else "MEMBER"
-    with translated(f"role {role!r} can't be looked up", stage="ownership"), conn.cursor() as cursor:
+    with translated(f"role {role!r} can't be looked up", phase="ownership"), conn.cursor() as cursor:
         cursor.execute("SELECT pg_catalog.pg_has_role(%s, %s, %s)", (owner, role, right))
         if cursor.fetchall()[0][0]:
             return None
@@ -582,7 +582,7 @@ def grant_all(conn: Connection, user: str, *, owns_database: bool = False) -> in
     role = sql.Identifier(user)
     table_privileges = [*_TABLE_PRIVILEGES, *(["MAINTAIN"] if conn.info.server_version >= 170000 else [])]
     with (
-        translated(f"privileges can't be granted to {user!r}", stage="grants"),
+        translated(f"privileges can't be granted to {user!r}", phase="grants"),
         transaction(conn),
         conn.cursor() as cursor,
     ):
@@ -624,7 +624,7 @@ def choose_search_path(conn: Connection) -> list[str] | None:
     ``main, public`` where the schema ``main`` has relations, else the only schema besides ``public`` that has some,
     and ``public``.
     """
-    with translated("schemas can't be listed", stage="search_path"), conn.cursor() as cursor:
+    with translated("schemas can't be listed", phase="search_path"), conn.cursor() as cursor:
         cursor.execute(
             "SELECT DISTINCT n.nspname FROM pg_catalog.pg_class c"
             " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
@@ -641,7 +641,7 @@ def choose_search_path(conn: Connection) -> list[str] | None:
 
 def set_search_path(conn: Connection, *, database: str, role: str, path: t.Sequence[str]) -> None:
     """Set *role*'s search_path in *database*, each of its names by itself.  Works in any database and transaction."""
-    with translated(f"the search_path in {database!r} can't be set", stage="search_path"), conn.cursor() as cursor:
+    with translated(f"the search_path in {database!r} can't be set", phase="search_path"), conn.cursor() as cursor:
         cursor.execute(
             sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path = {}").format(
                 sql.Identifier(role), sql.Identifier(database), sql.SQL(", ").join(map(sql.Identifier, path))
@@ -686,7 +686,7 @@ def drop_mapped_roles(conn: Connection, roles: t.Iterable[str], *, protected: t.
     """
     dropped, warnings = [], []
     for role in roles:
-        with translated(f"role {role!r} can't be looked up", stage="roles"), conn.cursor() as cursor:
+        with translated(f"role {role!r} can't be looked up", phase="roles"), conn.cursor() as cursor:
             cursor.execute(_ROLE, (role,))
             row = cursor.fetchone()
             if row is None:

@@ -160,7 +160,7 @@ def converge(conn: Connection, wish: Wish) -> BootstrapPlan:
         except psycopg2.Error as error:
             # Whoever was faster has changed what is left for us to do: with the same still to do it was no race.
             if error.pgcode not in _RACES or plan.steps == failed:
-                raise translate(error, "could not make the roles and databases", stage="bootstrap") from None
+                raise translate(error, "could not make the roles and databases", phase="bootstrap") from None
             failed = plan.steps
             continue
         return BootstrapPlan(tuple(done), before, plan.after, plan.warnings)

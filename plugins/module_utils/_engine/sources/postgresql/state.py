@@ -207,14 +207,14 @@ def ensure(conn: Connection) -> None:
     """
     found = _version(conn)
     if found is None or found < VERSION:
-        with translated("could not make the schema infrazero", stage="state"), conn.cursor() as cursor:
+        with translated("could not make the schema infrazero", phase="state"), conn.cursor() as cursor:
             # One query, and so one transaction also for a session in autocommit.
             cursor.execute(SCHEMA + _TABLES, {"version": VERSION})
         found = _version(conn)
     if found is None or found > VERSION:
         raise PostgresError(
             "the schema infrazero is of a newer release",
-            stage="state",
+            phase="state",
             cause=f"it has version {found}, this release knows {VERSION}",
             hint="update infrazero.database on this host",
         )
@@ -227,7 +227,7 @@ def _version(conn: Connection) -> int | None:
 
 def exists(conn: Connection) -> bool:
     """Whether anything was ever recorded in this cluster."""
-    with translated("could not look for the schema infrazero", stage="state"), conn.cursor() as cursor:
+    with translated("could not look for the schema infrazero", phase="state"), conn.cursor() as cursor:
         # The table that is made last of all, so a transaction in progress doesn't count.
         cursor.execute("SELECT pg_catalog.to_regclass('infrazero.passwords') IS NOT NULL")
         row = cursor.fetchone()
@@ -253,7 +253,7 @@ def begin_bootstrap(conn: Connection, wanted: t.Mapping[str, bool], *, host: str
     :param host: where it runs.
     """
     ensure(conn)
-    with translated("could not record the bootstrap", stage="state"), conn.cursor() as cursor:
+    with translated("could not record the bootstrap", phase="state"), conn.cursor() as cursor:
         cursor.execute(
             "WITH names AS ("
             "  INSERT INTO infrazero.database (name, restore)"
@@ -267,7 +267,7 @@ def begin_bootstrap(conn: Connection, wanted: t.Mapping[str, bool], *, host: str
         )
     found = latest_bootstrap(conn)
     if found is None:
-        raise PostgresError("the record of the bootstrap has vanished", stage="state", hint="run again")
+        raise PostgresError("the record of the bootstrap has vanished", phase="state", hint="run again")
     return found
 
 
@@ -276,7 +276,7 @@ def finish_bootstrap(conn: Connection) -> bool:
 
     :returns: whether it is finished now.
     """
-    with translated("could not record the end of the bootstrap", stage="state"), conn.cursor() as cursor:
+    with translated("could not record the end of the bootstrap", phase="state"), conn.cursor() as cursor:
         cursor.execute(
             "UPDATE infrazero.bootstrap SET finished_at = now() WHERE finished_at IS NULL"
             " AND NOT EXISTS (SELECT FROM infrazero.database WHERE restore = 'outstanding')"
@@ -325,7 +325,7 @@ def record_outcome(
     ensure(conn)
     source = None if restored_from is None else json.dumps(dataclasses.asdict(restored_from))
     settings = None if dropped is None else json.dumps(dropped)
-    with translated(f"could not record what became of database {name!r}", stage="state"), conn.cursor() as cursor:
+    with translated(f"could not record what became of database {name!r}", phase="state"), conn.cursor() as cursor:
         cursor.execute(
             "INSERT INTO infrazero.database (name, restore, restored_from, dropped) VALUES (%s, %s, %s, %s)"
             " ON CONFLICT (name) DO UPDATE SET restore = excluded.restore, restored_from = excluded.restored_from,"
@@ -339,7 +339,7 @@ def put_back(conn: Connection, name: str, record: DatabaseRecord | None) -> None
     if record is not None:
         record_outcome(conn, name, record.restore, restored_from=record.restored_from, dropped=record.dropped)
         return
-    with translated(f"could not forget database {name!r}", stage="state"), conn.cursor() as cursor:
+    with translated(f"could not forget database {name!r}", phase="state"), conn.cursor() as cursor:
         cursor.execute("DELETE FROM infrazero.database WHERE name = %s", (name,))
 
 
@@ -361,7 +361,7 @@ def record_backup(conn: Connection, made: BackupRecord) -> None:
     ensure(conn)
     values = dataclasses.asdict(made)
     values["signed_by"] = None if made.signed_by is None else json.dumps(made.signed_by)
-    with translated(f"could not record the backup of {made.database!r}", stage="state"), conn.cursor() as cursor:
+    with translated(f"could not record the backup of {made.database!r}", phase="state"), conn.cursor() as cursor:
         cursor.execute(
             "INSERT INTO infrazero.backup (database, location, sequence, manifest_sha256, key, created_at, signed_by)"
             " VALUES (%(database)s, %(location)s, %(sequence)s, %(manifest_sha256)s, %(key)s, %(created_at)s,"
@@ -396,7 +396,7 @@ def begin_restore(conn: Connection, restore_id: str, *, database: str, stage: st
     To be committed at once.
     """
     ensure(conn)
-    with translated(f"could not record the restore of {database!r}", stage="state"), conn.cursor() as cursor:
+    with translated(f"could not record the restore of {database!r}", phase="state"), conn.cursor() as cursor:
         cursor.execute(
             "INSERT INTO infrazero.restore (id, database, stage, role) VALUES (%s, %s, %s, %s)",
             (restore_id, database, stage, role),
@@ -419,7 +419,7 @@ def restores(conn: Connection, *, database: str | None = None) -> tuple[RestoreR
 
 def end_restore(conn: Connection, restore_id: str) -> None:
     """Forget a restore: what it made is gone, or has become what it was made for."""
-    with translated(f"could not record the end of restore {restore_id}", stage="state"), conn.cursor() as cursor:
+    with translated(f"could not record the end of restore {restore_id}", phase="state"), conn.cursor() as cursor:
         cursor.execute("DELETE FROM infrazero.restore WHERE id = %s", (restore_id,))
 
 
@@ -429,7 +429,7 @@ def end_restore(conn: Connection, restore_id: str) -> None:
 def record_replaced(conn: Connection, name: str, *, database: str, keep: datetime.timedelta) -> None:
     """Record that *database* was replaced and is kept as *name* for the time *keep*, by the server's clock."""
     ensure(conn)
-    with translated(f"could not record the replaced database {name!r}", stage="state"), conn.cursor() as cursor:
+    with translated(f"could not record the replaced database {name!r}", phase="state"), conn.cursor() as cursor:
         cursor.execute(
             "INSERT INTO infrazero.replaced (name, database, drop_after) VALUES (%s, %s, now() + %s)",
             (name, database, keep),
@@ -454,7 +454,7 @@ def replaced(conn: Connection, *, expired: bool = False, database: str | None = 
 
 def forget_replaced(conn: Connection, name: str) -> None:
     """Forget a replaced database that is gone."""
-    with translated(f"could not forget the replaced database {name!r}", stage="state"), conn.cursor() as cursor:
+    with translated(f"could not forget the replaced database {name!r}", phase="state"), conn.cursor() as cursor:
         cursor.execute("DELETE FROM infrazero.replaced WHERE name = %s", (name,))
 
 
@@ -470,7 +470,7 @@ def passwords_proof(conn: Connection) -> str | None:
 def record_passwords_proof(conn: Connection, proof: str) -> None:
     """Record a proof in place of the one before."""
     ensure(conn)
-    with translated("could not record the proof of the passwords", stage="state"), conn.cursor() as cursor:
+    with translated("could not record the proof of the passwords", phase="state"), conn.cursor() as cursor:
         cursor.execute(
             "INSERT INTO infrazero.passwords (proof) VALUES (%s)"
             " ON CONFLICT (one) DO UPDATE SET proof = excluded.proof",
@@ -486,6 +486,6 @@ def _read(
 ) -> list[tuple[t.Any, ...]]:
     if not exists(conn):
         return []
-    with translated("could not read the schema infrazero", stage="state"), conn.cursor() as cursor:
+    with translated("could not read the schema infrazero", phase="state"), conn.cursor() as cursor:
         cursor.execute(query, parameters)
         return cursor.fetchall()

@@ -76,7 +76,7 @@ def test_each_refusal_has_its_name_and_what_to_do(reason: str, kind: type[errors
     found = trusting.refusal(trusting.Verdict(reason, "SHA256:x", "it has expired"), SAID, url="s3://b/k")
     assert found.__class__ is kind
     assert word in found.message and "s3://b/k" in found.message and found.hint
-    assert (found.stage, reason == trusting.ALTERED or "SHA256:x" in found.cause) == ("trust", True)
+    assert (found.phase, reason == trusting.ALTERED or "SHA256:x" in found.cause) == ("trust", True)
 
 
 def test_a_good_signature_is_not_refused() -> None:

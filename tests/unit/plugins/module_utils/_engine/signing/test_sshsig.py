@@ -20,7 +20,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.streams
 
 from tests.support.signing import SigningHost
 
-RUN = functools.partial(run, stage="trust", environment=child_environment({"TZ": "UTC0"}))
+RUN = functools.partial(run, phase="trust", environment=child_environment({"TZ": "UTC0"}))
 MESSAGE = b'{"key":"db/app/20260131T032000Z.sql.gz.age"}'
 MOMENT = datetime.datetime(2026, 1, 31, 3, 20, tzinfo=datetime.timezone.utc)
 
