@@ -20,9 +20,9 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     PostgresError,
     RestoreRefused,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import databases
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.databases import Creation
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import databases
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.databases import Creation
 
 from tests.support.cluster import Cluster
 
@@ -253,7 +253,7 @@ def test_a_stage_that_can_not_be_made_says_what_is_missing(admin, like, hint):
     databases.create_loader_role(admin, LOADER)
     with pytest.raises(PostgresError) as caught:
         databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
-    assert caught.value.stage == "create"
+    assert caught.value.phase == "create"
     assert re.search(hint, caught.value.hint), caught.value
     assert existing(admin) == set()
 

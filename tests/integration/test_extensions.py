@@ -10,13 +10,15 @@ import types
 import psycopg2
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import LoadError
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import (
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import (
     databases,
     extensions,
     ownership,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.extensions import StageAdministrator
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.extensions import (
+    StageAdministrator,
+)
 
 LOADER = "infrazero_restore_t1"
 STAGE = "shop__restore_t1"

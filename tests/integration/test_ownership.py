@@ -8,10 +8,12 @@ import contextlib
 
 import psycopg2
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.dumptext_statements import OwnerChange
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import PostgresError, RestoreRefused
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import databases, ownership
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import databases, ownership
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext.statements import (
+    OwnerChange,
+)
 
 from tests.support.cluster import Cluster
 

@@ -21,25 +21,26 @@ import typing as t
 
 import pyrage
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, leftovers, outcome, restore
+from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, outcome, restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trusting import UNSIGNED, Trust
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import UNSIGNED, Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
     ConnectionFailed,
     Deleted,
     PostgresError,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import (
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import (
     databases,
+    leftovers,
     load,
     lock,
     ownership,
     state,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
 
@@ -576,8 +577,8 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine import 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trusting import UNSIGNED, Trust
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import ConnectionSettings
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import UNSIGNED, Trust
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import connection
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
 
@@ -585,7 +586,7 @@ given = json.load(sys.stdin)
 entries = [Database(n, u, Secret("x"), (r,), Secret(i)) for n, u, r, i in given["entries"]]
 summary = restore.restore_all(
     entries,
-    settings=ConnectionSettings(host=given["host"], port=given["port"]),
+    settings=connection.ConnectionSettings(host=given["host"], port=given["port"]),
     store=open_store(DirectorySettings(path=given["path"])),
     options=RestoreOptions(trust=Trust(mode=UNSIGNED)),
     outstanding_only=True,

@@ -13,12 +13,12 @@ import secrets
 import time
 import typing as t
 
-from . import archive, authenticity, catalogue, leftovers, limits, outcome
-from .domain import dumptext, layout, lineage, manifest, names, restoring
+from . import outcome
+from .domain import layout, lineage, manifest, names, restoring
 from .domain.databases import Database
 from .domain.restoring import REFUSE, REPLACE, RestoreOptions
 from .domain.secret import Secret
-from .domain.trusting import Signed, Trust
+from .domain.trust import Signed, Trust
 from .errors import (
     AccessDenied,
     ChecksumMismatch,
@@ -30,10 +30,13 @@ from .errors import (
     PostgresError,
     RestoreRefused,
 )
-from .postgres import databases, extensions, facts, load, lock, ownership, state
-from .postgres.connection import ConnectionSettings, connect
 from .printing import printable, printable_name
 from .reporting import Reporter, Silent
+from .signing import verification
+from .sources.postgresql import archive, databases, extensions, facts, leftovers, limits, load, lock, ownership, state
+from .sources.postgresql.connection import ConnectionSettings, connect
+from .sources.postgresql.dumptext import events, tally
+from .stores import catalogue
 from .stores.base import Store
 from .streams import age, pipeline
 
@@ -114,7 +117,7 @@ def choose(
     where = store if location.bucket is None else store.sibling(location.bucket)
     if location.is_manifest:
         found = catalogue.read_manifest(where, location.key)
-        return _chosen(found, *authenticity.check(found, trust=trust, database=database), expected_sha256)
+        return _chosen(found, *verification.check(found, trust=trust, database=database), expected_sha256)
     warnings: tuple[str, ...] = ()
     try:
         beside = catalogue.read_manifest(where, layout.manifest_key(location.key))
@@ -125,8 +128,8 @@ def choose(
         beside = None
         warnings = ("the store doesn't let us see whether the dump has a manifest",)
     if beside is not None and beside.location.key == location.key:
-        return _chosen(beside, *authenticity.check(beside, trust=trust, database=database), expected_sha256)
-    warnings += authenticity.check_bare(where.url(location.key), trust=trust)
+        return _chosen(beside, *verification.check(beside, trust=trust, database=database), expected_sha256)
+    warnings += verification.check_bare(where.url(location.key), trust=trust)
     if expected_sha256 is None:
         warnings += ("nothing says what the object's SHA-256 must be: it has no manifest of its own",)
     return Choice(where, location.key, None, expected_sha256, warnings)
@@ -534,7 +537,7 @@ class _Restore:
         self.reporter.stage(self.name, "check", f"reading {self.choice.url} once to check it", total=self.plan.size)
         with self.limits.sources() as stack:
             plain = self._object(stack)
-            self._compare({table.name: table.rows for table in dumptext.check(self._as_text(plain, stack))})
+            self._compare({table.name: table.rows for table in tally.check(self._as_text(plain, stack))})
             self.proof = plain.proof
         self.sha256 = self.proof.sha256
         self.limits.text_bytes = 0  # it is read once more
@@ -603,7 +606,7 @@ class _Restore:
             ):
                 with self.limits.sources() as stack:
                     loaded = load.load(
-                        dumptext.events(self._text(stack)),
+                        events.read(self._text(stack)),
                         connection=loader,
                         admin=helper,
                         options=load.LoadOptions(
@@ -645,7 +648,7 @@ class _Restore:
         counts = f"{rows.get(table, 'no')} rows loaded, {expected.get(table, 'no')} in the manifest"
         raise ChecksumMismatch(
             f"the rows of {self.choice.url} are not those that its manifest counts",
-            stage="load",
+            phase="load",
             cause=f"{printable(table)}: {counts}",
             hint="choose another backup; nothing was replaced",
         )
