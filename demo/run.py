@@ -123,7 +123,7 @@ class Demo:
             "ansible_connection": "local",
             # Not the tests' own: the system's, which knows the system's packages.
             "ansible_python_interpreter": shutil.which("python3", path="/usr/bin") or sys.executable,
-            "infrazero_prefix": str(self.directory / "host" / "opt"),
+            "infrazero_install_directory": str(self.directory / "host" / "opt"),
             "infrazero_config_directory": str(self.directory / "host" / "etc"),
             "infrazero_db_host": self.cluster.host,
             "infrazero_db_port": self.cluster.port,

@@ -47,7 +47,7 @@ def controller(tmp_path: pathlib.Path) -> Controller:
             ),
             "infrazero_databases": templated({"empty": [], "wrong": [{"name": "shop"}]}, [entry("shop")]),
             "infrazero_databases_host": templated({"good": [entry("wiki")]}, []),
-            "infrazero_prefix": "/nonexistent/opt",  # nothing is installed: all runs are checks
+            "infrazero_install_directory": "/nonexistent/opt",  # nothing is installed: all runs are checks
             "infrazero_config_directory": str(tmp_path / "etc"),
             "infrazero_backup_directory": str(tmp_path / "backups"),
             "infrazero_summary_file": "summary.json",

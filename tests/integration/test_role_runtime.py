@@ -54,12 +54,16 @@ class Host:
     def settings(self) -> pathlib.Path:
         return self.root / "etc" / "db.env"
 
-    def run(self, *arguments: str, **variables: t.Any) -> Run:
+    def run(self, *arguments: str, without: str = "", **variables: t.Any) -> Run:
+        """Run the role.
+
+        :param without: a variable of the inventory that is not set.
+        """
         playbook = self.root / "controller" / "runtime.yml"
         playbook.parent.mkdir(exist_ok=True)
         playbook.write_text("- hosts: all\n  gather_facts: false\n  roles: [infrazero.database.runtime]\n")
         common = {
-            "infrazero_prefix": str(self.prefix),
+            "infrazero_install_directory": str(self.prefix),
             "infrazero_config_directory": str(self.root / "etc"),
             "infrazero_user": USER,
             "infrazero_owner": OWNER,
@@ -68,6 +72,7 @@ class Host:
             "infrazero_databases": DATABASES,
             "runtime_wheelhouse": str(self.root / "wheels"),
         }
+        common.pop(without, None)
         return Controller(playbook.parent, common).play(str(playbook), *arguments, **variables)
 
     def as_user(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -115,8 +120,11 @@ def test_refuses_before_anything_changes(host: Host) -> None:
     if ROOT:
         (host.root / "closed").mkdir(mode=0o700)
         there = str(host.root / "closed")
-        assert f"{there} is closed to it" in failed(host.run(infrazero_prefix=f"{there}/opt/infrazero"))
+        assert f"{there} is closed to it" in failed(host.run(infrazero_install_directory=f"{there}/opt/infrazero"))
         (host.root / "closed").rmdir()
+    old = failed(host.run(runtime_prefix="/opt/own", backup_prefix="/opt/own"))
+    assert "backup_prefix, runtime_prefix is not a variable of this version" in old
+    assert "rename it to backup_install_directory, runtime_install_directory." in old
     misplaced = failed(host.run(infrazero_databases=[{**DATABASES[0], "backup_age_public_key": PRIVATE}]))
     assert PRIVATE not in misplaced
     assert host.tree() == {}
@@ -174,6 +182,16 @@ def test_second_run_changes_nothing(host: Host) -> None:
     before = host.tree()
     assert good(host.run("--diff")).changed == 0
     assert host.tree() == before
+
+
+def test_an_inventory_of_version_0_1_means_the_same_directory(host: Host) -> None:
+    before = host.tree()
+    run = good(host.run(without="infrazero_install_directory", infrazero_prefix=str(host.prefix)))
+    assert run.changed == 0
+    assert host.tree() == before
+    assert run.output.count("infrazero_prefix is deprecated") == 1
+    # The new name wins where both are set.
+    assert good(host.run(infrazero_prefix="/nonexistent")).changed == 0
 
 
 def test_without_a_list_the_settings_stay(host: Host) -> None:

@@ -266,7 +266,7 @@ def test_what_can_not_be_a_name_is_refused_before_anything_changes(fleet: Fleet)
     play = {"hosts": "all", "gather_facts": False, "roles": ["infrazero.database.backup"]}
     playbook.write_text(json.dumps([play]), encoding="utf-8")
     settings = {
-        "infrazero_prefix": str(fleet.root / "opt"),
+        "infrazero_install_directory": str(fleet.root / "opt"),
         "infrazero_config_directory": f"{fleet.root}/etc/{{{{ inventory_hostname }}}}",
         "infrazero_allowed_signers_file": str(fleet.file),
         "infrazero_databases": [{"name": "shop", "user": "shop", "password": "x", "backup_age_public_key": "age1x"}],

@@ -83,7 +83,7 @@ class Host:
         return Controller(
             self.root / "controller",
             {
-                "infrazero_prefix": str(self.prefix),
+                "infrazero_install_directory": str(self.prefix),
                 "infrazero_config_directory": str(self.root / "etc"),
                 "infrazero_db_host": self.cluster.host,
                 "infrazero_db_port": self.cluster.port,
