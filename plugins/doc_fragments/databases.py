@@ -14,11 +14,11 @@ class ModuleDocFragment:
 options:
   databases:
     description:
-      - The databases list. The whole list is judged before anything is changed, and every fault is reported at once.
-      - P(infrazero.database.private#filter) makes one of JSON text.
+      - The databases list. The whole list is validated before anything changes, and every error is reported at once.
+      - P(infrazero.database.private#filter) converts JSON text to a list.
+      - Either this or O(config) is needed. With O(config) alone, the list is that of C(db.env), without private keys.
     type: list
     elements: dict
-    required: true
     suboptions:
       name:
         description:

@@ -16,11 +16,11 @@ from ._engine import outcome, settings
 from ._engine.domain import databases as databases_json
 from ._engine.errors import EngineError
 from ._engine.printing import printable, printable_name
-from ._engine.profile import Profile
 from ._engine.streams import age
 
 if t.TYPE_CHECKING:
     from ._engine.domain.databases import Databases
+    from ._engine.profile import Profile
 
 
 # Options ------------------------------------------------------------------------------------------------------------
@@ -47,8 +47,11 @@ class _Module(AnsibleModule):
             kwargs["invocation"] = {}
             # Ansible has taken out what it couldn't read, and quotes it.
             given = self.params.get("databases")
-            if "databases" in self.params and not (given and all(isinstance(entry, t.Mapping) for entry in given)):
-                msg = "databases is no list of dictionaries. From JSON text it comes by the filter from_json"
+            readable = given and all(isinstance(entry, t.Mapping) for entry in given)
+            # What Ansible says of an option that is missing quotes nothing.
+            missing = msg.startswith("one of the following is required")
+            if "databases" in self.params and not (readable or missing):
+                msg = "databases is not a list of dictionaries; the filter from_json converts JSON text"
         super().fail_json(msg=msg, **kwargs)
 
     def warn(self, warning: str, *args: t.Any, **kwargs: t.Any) -> None:
@@ -112,15 +115,13 @@ class ArgumentSpec:
         return module
 
 
-#: Fragment ``profile``.
-PROFILE = {"config": {"type": "path"}}
-
 #: Libraries that the options of a section need.
 _LIBRARIES = {"connection": ["psycopg2"], "store": ["boto3", "isal", "xxhash", "zstandard"]}
 
 #: Fragment ``databases``.  The engine validates the entries, and names every error at once.
 DATABASES = ArgumentSpec(
     libraries=["pyrage"],
+    required_one_of=[("databases", "config")],
     databases={
         "type": "list",
         "elements": "dict",
@@ -148,14 +149,15 @@ def settings_of(module: str) -> ArgumentSpec:
     """
     sections = settings.MODULES[module]
     store = "store" in sections
-    return ArgumentSpec(
+    spec = ArgumentSpec(
         libraries=[name for section in sections for name in _LIBRARIES.get(section, ())],
         mutually_exclusive=[("bucket", "directory")] if store else [],
         required_together=[("access_key_id", "secret_access_key")] if store else [],
         required_by={"session_token": ("access_key_id",)} if store else {},
-        **PROFILE,
-        **{row.option: _option(row) for row in _rows(module).values() if row.option is not None},
+        config={"type": "path"},  # fragment ``profile``
     )
+    spec.options.update((name, _option(row)) for name, row in _rows(module).items())
+    return spec
 
 
 def _rows(module: str) -> dict[str, settings.Setting]:
@@ -177,8 +179,11 @@ def _option(row: settings.Setting) -> dict[str, t.Any]:
 
 
 def require_libraries(module: AnsibleModule, names: t.Iterable[str]) -> None:
-    """Fail, naming all of them, where libraries of *names* are missing.  Boto3 is not needed for a directory."""
-    needed = {name for name in names if name != "boto3" or not module.params.get("directory")}
+    """Fail, naming all of them, if libraries of *names* are missing.  Boto3 is only needed for a bucket."""
+    params = module.params
+    # Where a profile may name a directory, the store reports a missing boto3 itself.
+    without = params.get("directory") or (params.get("config") and not params.get("bucket"))
+    needed = {name for name in names if name != "boto3" or not without}
     missing = sorted(name for name in needed if not _can_import(name))
     if missing:
         module.fail_json(msg=missing_required_lib(", ".join(missing), reason="by this module"))
@@ -202,6 +207,9 @@ def profile(module: AnsibleModule, name: str) -> Profile:
     :param name: of the module.
     :raises ConfigurationError: naming the option.
     """
+    # Here for the sake of the modules that have no settings: all of the engine comes with it.
+    from ._engine.profile import Profile
+
     directory = module.params["config"]
     base = Profile.read(directory) if directory else Profile.empty()
     for warning in base.warnings:

@@ -23,10 +23,12 @@ author:
 extends_documentation_fragment:
   - infrazero.database.attributes
   - infrazero.database.attributes.actiongroup_all
+  - infrazero.database.profile
   - infrazero.database.connection
   - infrazero.database.store
   - infrazero.database.databases
-  - infrazero.database.trust
+  - infrazero.database.signing
+  - infrazero.database.backup
 attributes:
   check_mode:
     support: full
@@ -46,31 +48,6 @@ options:
       - Names of databases of O(databases) to back up.  All of them when not given.
     type: list
     elements: str
-  jobs:
-    description:
-      - How many databases are backed up at the same time.
-    type: int
-    default: 1
-  compression:
-    description:
-      - How dumps are compressed before they are encrypted.
-      - V(gzip) is the form that every reader of these backups knows.
-    type: str
-    choices: [gzip, zstd]
-    default: gzip
-  take_over:
-    description:
-      - Go on under a prefix though its latest backup is not of this cluster, or not of a host whose backups are
-        accepted.
-      - A latest backup that an accepted host has signed is followed. With any other, a new count begins. The warnings
-        of the run name what was taken over.
-    type: bool
-    default: false
-  lock_wait:
-    description:
-      - How many seconds a dump waits for a table that somebody holds exclusively.
-    type: int
-    default: 60
 seealso:
   - module: infrazero.database.backup_info
   - module: infrazero.database.s3_manifest_restore
@@ -197,26 +174,21 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
 from ..module_utils._engine import backup
-from ..module_utils._engine.signing import keys
-from ..module_utils._engine.streams.compression import Compression
+from ..module_utils._engine.stores import factory
+
+NAME = "age_backup"
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
-    """Back the databases up; what exit_json takes comes back."""
-    databases = _ansible.selected(_ansible.databases(module, private=False), module.params["only"])
+    """Back the databases up and return what exit_json takes."""
+    host = _ansible.profile(module, NAME)
+    databases = _ansible.databases(module, host, private=False).selected(module.params["only"])
     action = backup.plan_all if module.check_mode else backup.back_up_all
     summary = action(
         databases,
-        settings=_ansible.connection(module),
-        store=_ansible.store(module),
-        options=backup.BackupOptions(
-            compression=Compression(method=module.params["compression"]),
-            jobs=module.params["jobs"],
-            take_over=module.params["take_over"],
-            lock_wait_seconds=module.params["lock_wait"],
-            signer=keys.Signer.at(module.params["signing_key"], host=_ansible.signing_name(module)),
-            trust=_ansible.trust(module),
-        ),
+        settings=host.connection(),
+        store=factory.open_store(host.store()),
+        options=host.backup_options(),
     )
     return _ansible.summed_up(summary, backup.PLANNED if module.check_mode else backup.BACKED_UP)
 
@@ -224,15 +196,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
 def main() -> t.NoReturn:
     """Entry point."""
     spec = _ansible.ArgumentSpec(
-        _ansible.CONNECTION,
-        _ansible.STORE,
-        _ansible.DATABASES,
-        _ansible.TRUST,
-        only={"type": "list", "elements": "str"},
-        jobs={"type": "int", "default": 1},
-        compression={"type": "str", "choices": ["gzip", "zstd"], "default": "gzip"},
-        take_over={"type": "bool", "default": False},
-        lock_wait={"type": "int", "default": 60},
+        _ansible.settings_of(NAME), _ansible.DATABASES, only={"type": "list", "elements": "str"}
     )
     _ansible.run(spec.module(supports_check_mode=True), run)
 

@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - infrazero.database.attributes
   - infrazero.database.attributes.actiongroup_all
   - infrazero.database.attributes.info_module
+  - infrazero.database.profile
   - infrazero.database.store
 options:
   names:
@@ -122,12 +123,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import _ansible
 from ..module_utils._engine.domain import layout
 from ..module_utils._engine.printing import printable, printable_name
-from ..module_utils._engine.stores import catalogue
+from ..module_utils._engine.stores import catalogue, factory
+
+NAME = "backup_info"
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
     """Read the catalogue; what exit_json takes comes back."""
-    store = _ansible.store(module)
+    store = factory.open_store(_ansible.profile(module, NAME).store())
     now = datetime.datetime.now(datetime.timezone.utc)
     databases = {}
     for name in module.params["names"]:
@@ -152,7 +155,9 @@ def is_printable(key: str, *, prefix: str) -> bool:
 
 def main() -> t.NoReturn:
     """Entry point."""
-    spec = _ansible.ArgumentSpec(_ansible.STORE, names={"type": "list", "elements": "str", "required": True})
+    spec = _ansible.ArgumentSpec(
+        _ansible.settings_of(NAME), names={"type": "list", "elements": "str", "required": True}
+    )
     _ansible.run(spec.module(supports_check_mode=True), run)
 
 

@@ -19,6 +19,7 @@ author:
 extends_documentation_fragment:
   - infrazero.database.attributes
   - infrazero.database.attributes.actiongroup_all
+  - infrazero.database.profile
   - infrazero.database.store
 attributes:
   check_mode:
@@ -115,6 +116,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import _ansible
 from ..module_utils._engine import admintoken
 from ..module_utils._engine.domain.secret import Secret
+from ..module_utils._engine.stores import factory
+
+NAME = "infisical_admin_token"
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
@@ -124,7 +128,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         Secret(params["token"]),
         site_url=params["site_url"],
         recipients=params["recipients"],
-        store=_ansible.store(module),
+        store=factory.open_store(_ansible.profile(module, NAME).store()),
         prefix=params["prefix"],
         rotate=params["rotate"],
         plan_only=module.check_mode,
@@ -143,7 +147,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
 def main() -> t.NoReturn:
     """Entry point."""
     spec = _ansible.ArgumentSpec(
-        _ansible.STORE,
+        _ansible.settings_of(NAME),
         libraries=["pyrage"],
         token={"type": "str", "required": True, "no_log": True},
         site_url={"type": "str", "required": True},

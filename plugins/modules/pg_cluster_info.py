@@ -19,6 +19,7 @@ extends_documentation_fragment:
   - infrazero.database.attributes
   - infrazero.database.attributes.actiongroup_all
   - infrazero.database.attributes.info_module
+  - infrazero.database.profile
   - infrazero.database.connection
 seealso:
   - module: infrazero.database.pg_db_bootstrap
@@ -224,10 +225,12 @@ from ..module_utils._engine.domain.databases import SYSTEM_DATABASES
 from ..module_utils._engine.sources.postgresql import facts, state
 from ..module_utils._engine.sources.postgresql.connection import connect
 
+NAME = "pg_cluster_info"
+
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
     """Look at the cluster; what exit_json takes comes back."""
-    settings = _ansible.connection(module)
+    settings = _ansible.profile(module, NAME).connection()
     with contextlib.closing(connect(settings)) as conn:
         cluster = facts.cluster_facts(conn)
         replaced = state.replaced(conn)
@@ -286,7 +289,7 @@ def _moment(moment: datetime.datetime) -> str:
 
 def main() -> t.NoReturn:
     """Entry point."""
-    _ansible.run(_ansible.ArgumentSpec(_ansible.CONNECTION).module(supports_check_mode=True), run)
+    _ansible.run(_ansible.settings_of(NAME).module(supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ author:
 extends_documentation_fragment:
   - infrazero.database.attributes
   - infrazero.database.attributes.actiongroup_all
+  - infrazero.database.profile
   - infrazero.database.connection
   - infrazero.database.databases
 attributes:
@@ -177,12 +178,15 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import _ansible
 from ..module_utils._engine import bootstrap
 
+NAME = "pg_db_bootstrap"
+
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
-    """Bring the list about; what exit_json takes comes back."""
+    """Create the roles and databases and return what exit_json takes."""
+    host = _ansible.profile(module, NAME)
     report = bootstrap.bootstrap(
-        _ansible.databases(module, private=True),
-        settings=_ansible.connection(module),
+        _ansible.databases(module, host, private=True),
+        settings=host.connection(),
         restore=module.params["restore"],
         restore_added=module.params["restore_added"],
         plan_only=module.check_mode,
@@ -195,7 +199,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
 def main() -> t.NoReturn:
     """Entry point."""
     spec = _ansible.ArgumentSpec(
-        _ansible.CONNECTION,
+        _ansible.settings_of(NAME),
         _ansible.DATABASES,
         restore={"type": "bool", "default": False},
         restore_added={"type": "bool", "default": False},

@@ -23,10 +23,12 @@ author:
 extends_documentation_fragment:
   - infrazero.database.attributes
   - infrazero.database.attributes.actiongroup_all
+  - infrazero.database.profile
   - infrazero.database.connection
   - infrazero.database.store
   - infrazero.database.databases
-  - infrazero.database.trust
+  - infrazero.database.signing
+  - infrazero.database.restore
 attributes:
   check_mode:
     support: full
@@ -59,127 +61,6 @@ options:
         it on a fresh cluster.  A database without any backup stays empty, and that is recorded.
     type: bool
     default: false
-  age_private_key:
-    description:
-      - The age private key, instead of C(backup_age_private_key) of the entry.
-    type: str
-  expected_sha256:
-    description:
-      - What the encrypted object must hash to, for one database.
-    type: str
-  role_map:
-    description:
-      - Roles of the dump by the names that they get here.
-    type: dict
-    default: {}
-  skip_acl:
-    description:
-      - Leave the grants of the dump out.  True when not given, unless roles are mapped.
-    type: bool
-  drop_mapped_roles:
-    description:
-      - Afterwards drop the roles that were mapped away from.  A role that owns anything is kept, with a warning.
-    type: bool
-    default: true
-  force_target_owner:
-    description:
-      - Everything in the database belongs to its user.  True when not given and grants are left out or roles are
-        mapped.
-    type: bool
-  grant_app_user:
-    description:
-      - Grant the user everything on schemas, tables and sequences, also on later ones.
-    type: bool
-    default: true
-  set_search_path:
-    description:
-      - Set the search_path of the user in the database.
-    type: bool
-    default: true
-  search_path:
-    description:
-      - The schemas of the search_path.  Found out when not given.
-    type: list
-    elements: str
-    default: []
-  strategy:
-    description:
-      - V(swap) fills a second database and renames it into place.
-      - V(replace) reads the whole backup once to check it, drops the database and fills it anew, for hosts without
-        the room.
-    type: str
-    choices: [swap, replace]
-    default: swap
-  keep_replaced:
-    description:
-      - For how many hours the replaced database is kept beside the new one.  With V(0) it is dropped at once.
-      - A database without any table is never kept.
-    type: float
-    default: 24
-  on_connections:
-    description:
-      - What becomes of the sessions in a database that is replaced.  V(terminate) ends them, V(refuse) gives up
-        where there are any.
-    type: str
-    choices: [terminate, refuse]
-    default: terminate
-  public_connect:
-    description:
-      - Let every role of the cluster connect to the restored database, where every role could connect to the one that
-        it replaces (the privilege C(CONNECT) of C(PUBLIC)). Otherwise that privilege is left out, with a warning.
-      - Privileges of named roles are always kept.
-    type: bool
-    default: false
-    version_added: 0.2.0
-  extensions:
-    description:
-      - Extensions that the administrator makes for a dump, besides trusted ones and those known to be harmless.
-    type: list
-    elements: str
-    default: []
-  statement_timeout:
-    description:
-      - How many seconds a single statement of the dump may take, or the rows of one table stand still.
-    type: int
-    default: 86400
-    version_added: 0.2.0
-  restore_timeout:
-    description:
-      - How many seconds the restore of one database may take until its swap, whatever it is waiting for.
-    type: int
-    default: 259200
-    version_added: 0.2.0
-  max_size:
-    description:
-      - The largest size of a restored database, in bytes or with a binary unit, such as V(500G).  Any size with V(0).
-      - When not given, four times the dump's text by the manifest, with 64 bytes added for each row; without such a
-        manifest sixteen times the text that was read so far.  In any case V(1G).
-    type: str
-    version_added: 0.2.0
-  jobs:
-    description:
-      - How many databases are restored at the same time.  When not given, one for each processor, but at least 2 and at
-        most 4.
-    type: int
-    version_added: 0.2.0
-  trust:
-    description:
-      - With V(signed) only a backup is restored whose manifest was signed by this host, or by one that O(signers) or
-        the database's C(backup_signers) names. The signature is verified before anything of the backup is read.
-      - With V(unsigned) any backup is, with a warning for one that V(signed) would refuse.  That is how backups of
-        older tools come in.
-      - A manifest that lies where the backups of another database do is refused with both.
-    type: str
-    choices: [signed, unsigned]
-    default: signed
-    version_added: 0.2.0
-  max_age:
-    description:
-      - A latest backup that is older than so many hours is restored with a warning, it may have been rolled back.
-        None is with V(0).
-    type: float
-    default: 48
-    version_added: 0.2.0
 seealso:
   - module: infrazero.database.age_backup
   - module: infrazero.database.pg_db_bootstrap
@@ -383,7 +264,6 @@ summary:
   sample: restored=3 empty=0 skipped=0 failed=0
 """
 
-import dataclasses
 import os
 import typing as t
 
@@ -391,51 +271,28 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
 from ..module_utils._engine import restore
-from ..module_utils._engine.domain import restoring, trust
-from ..module_utils._engine.domain.secret import Secret
+from ..module_utils._engine.domain import restoring
+from ..module_utils._engine.stores import factory
+
+NAME = "s3_manifest_restore"
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
-    """Restore the databases; what exit_json takes comes back."""
+    """Restore the databases and return what exit_json takes."""
     params = module.params
-    listed = _ansible.databases(module, private=True)
-    databases = _ansible.selected(listed, params["only"])
-    options = restoring.RestoreOptions(
-        role_map=restoring.checked_role_map(params["role_map"], name="role_map"),
-        skip_acl=params["skip_acl"],
-        drop_mapped_roles=params["drop_mapped_roles"],
-        force_target_owner=params["force_target_owner"],
-        grant_app_user=params["grant_app_user"],
-        set_search_path=params["set_search_path"],
-        search_path=tuple(params["search_path"]),
-        strategy=params["strategy"],
-        keep_replaced=restoring.keep_replaced(params["keep_replaced"], name="keep_replaced"),
-        on_connections=params["on_connections"],
-        public_connect=params["public_connect"],
-        extensions=frozenset(params["extensions"]),
-        protected_roles=frozenset(database.user for database in listed.entries),
-        statement_timeout=restoring.seconds(str(params["statement_timeout"]), name="statement_timeout"),
-        timeout=restoring.seconds(str(params["restore_timeout"]), name="restore_timeout"),
-        max_size=None if params["max_size"] is None else restoring.max_size(params["max_size"], name="max_size"),
-        trust=dataclasses.replace(
-            _ansible.trust(module),
-            mode=params["trust"],
-            max_age=trust.max_age(params["max_age"], name="max_age"),
-        ),
-    )
-    sha256 = params["expected_sha256"]
-    key = params["age_private_key"]
+    host = _ansible.profile(module, NAME)
+    listed = _ansible.databases(module, host, private=True)
     summary = restore.restore_all(
-        databases,
-        settings=_ansible.connection(module),
-        store=_ansible.store(module),
-        options=options,
+        listed.selected(params["only"]),
+        settings=host.connection(),
+        store=factory.open_store(host.store()),
+        options=host.restore_options(listed),
         source=params["source"],
-        identity=Secret(key) if key else None,
-        expected_sha256=restoring.expected_sha256(sha256, name="expected_sha256") if sha256 else None,
+        identity=host.values.get("restore", "age_private_key"),
+        expected_sha256=host.values.get("restore", "expected_sha256"),
         outstanding_only=params["outstanding_only"],
         plan_only=module.check_mode,
-        jobs=restoring.default_jobs(os.cpu_count()) if params["jobs"] is None else params["jobs"],
+        jobs=host.values.get("restore", "jobs") or restoring.default_jobs(os.cpu_count()),
     )
     result = _ansible.summed_up(summary, *restore.STATUSES)
     result["changed"] = any(o.status in (restore.RESTORED, restore.PLANNED) for o in summary.outcomes)
@@ -448,37 +305,11 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
 def main() -> t.NoReturn:
     """Entry point."""
     spec = _ansible.ArgumentSpec(
-        _ansible.CONNECTION,
-        _ansible.STORE,
+        _ansible.settings_of(NAME),
         _ansible.DATABASES,
-        _ansible.TRUST,
         only={"type": "list", "elements": "str"},
         source={"type": "str"},
         outstanding_only={"type": "bool", "default": False},
-        age_private_key={"type": "str", "no_log": True},
-        expected_sha256={"type": "str"},
-        role_map={"type": "dict", "default": {}},
-        skip_acl={"type": "bool"},
-        drop_mapped_roles={"type": "bool", "default": True},
-        force_target_owner={"type": "bool"},
-        grant_app_user={"type": "bool", "default": True},
-        set_search_path={"type": "bool", "default": True},
-        search_path={"type": "list", "elements": "str", "default": []},
-        strategy={"type": "str", "choices": [restoring.SWAP, restoring.REPLACE], "default": restoring.SWAP},
-        keep_replaced={"type": "float", "default": 24},
-        on_connections={
-            "type": "str",
-            "choices": [restoring.TERMINATE, restoring.REFUSE],
-            "default": restoring.TERMINATE,
-        },
-        public_connect={"type": "bool", "default": False},
-        extensions={"type": "list", "elements": "str", "default": []},
-        statement_timeout={"type": "int", "default": 86400},
-        restore_timeout={"type": "int", "default": 259200},
-        max_size={"type": "str"},
-        jobs={"type": "int"},
-        trust={"type": "str", "choices": [trust.SIGNED, trust.UNSIGNED], "default": trust.Trust.mode},
-        max_age={"type": "float", "default": 48},
         mutually_exclusive=[("source", "outstanding_only")],
     )
     _ansible.run(spec.module(supports_check_mode=True), run)

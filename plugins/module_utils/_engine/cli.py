@@ -109,7 +109,7 @@ def _parsed(arguments: t.Sequence[str] | None) -> argparse.Namespace:
     if rest:
         # By the subcommand's parser: its usage is the one that helps.
         parser: argparse.ArgumentParser = options.parser
-        flags = parser._option_string_actions  # noqa: SLF001 - argparse has no other list of them
+        flags = parser._option_string_actions
         parser.error("; ".join(suggestions.unknown(one.partition("=")[0], flags, "an argument") for one in rest))
     return options
 

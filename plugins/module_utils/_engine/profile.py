@@ -17,7 +17,8 @@ import typing as t
 
 from . import settings
 from .backup import BackupOptions
-from .domain import databases, envfile, suggestions, trust
+from .domain import envfile, suggestions, trust
+from .domain.databases import Databases, parse
 from .domain.restoring import RestoreOptions
 from .errors import ConfigurationError
 from .settings import Values
@@ -27,8 +28,6 @@ from .stores.base import DirectorySettings, S3Settings
 from .streams import age
 from .streams.compression import Compression
 
-#: Where a host's own profile is.
-DIRECTORY = "/etc/infrazero"
 #: Values of settings by their keys, see :class:`.settings.Values`.
 Layer = t.Mapping[tuple[str, str], t.Any]
 
@@ -60,7 +59,9 @@ class Profile:
         except (OSError, UnicodeDecodeError) as exc:
             cause = (exc.strerror or "") if isinstance(exc, OSError) else "it is not UTF-8"
             raise ConfigurationError(
-                f"cannot read {path}", cause=cause, hint="run as the user it belongs to, or run role runtime, which writes it"
+                f"cannot read {path}",
+                cause=cause,
+                hint="run as the user it belongs to, or run role runtime, which writes it",
             ) from None
         given = envfile.parse(text, name=str(path))
         settings.refuse_stored(given, name=str(path))
@@ -74,7 +75,7 @@ class Profile:
     @classmethod
     def empty(cls) -> Profile:
         """A profile that sets nothing; keys are those of the host."""
-        return cls(pathlib.Path(DIRECTORY), Values())
+        return cls(pathlib.Path(settings.DIRECTORY), Values())
 
     def over(self, layer: Layer) -> Profile:
         """The same, with *layer* on top.
@@ -89,7 +90,7 @@ class Profile:
             values = values.without(bucket)
         return dataclasses.replace(self, values=values)
 
-    def databases(self) -> databases.Databases:
+    def databases(self) -> Databases:
         """The databases list of ``db.env``.
 
         :raises ConfigurationError: where there is none, or it is not valid.
@@ -99,7 +100,7 @@ class Profile:
                 f"{self.directory / 'db.env'} has no DATABASES_JSON",
                 hint="run role runtime or the playbook bootstrap again, or give a list",
             )
-        return databases.parse(self.list_text, rules=age, private=False)
+        return parse(self.list_text, rules=age, private=False)
 
     # Option objects
 
@@ -157,7 +158,7 @@ class Profile:
             trust=self.trust(),
         )
 
-    def restore_options(self, listed: databases.Databases) -> RestoreOptions:
+    def restore_options(self, listed: Databases) -> RestoreOptions:
         """How backups are restored.
 
         :param listed: the list, whose users' roles are never dropped.

@@ -47,7 +47,8 @@ MODULES: t.Mapping[str, tuple[str, ...]] = {
     "s3_manifest_restore": ("connection", "store", "signing", "restore"),
 }
 
-#: Key files of a configuration directory, relative to it.
+#: The configuration directory of a host, and the key files of one, relative to it.
+DIRECTORY = "/etc/infrazero"
 SIGNING_KEY = "signing/id_ed25519"
 ALLOWED_SIGNERS = "allowed_signers"
 REVOKED_KEYS = "revoked_keys"
@@ -108,7 +109,7 @@ class Setting:
         """The default as people write it; ``""``: there is none."""
         if self.default is None or self.type.write is None:
             return self.default_text
-        return self.type.write(self.type.read(self.default, self.name)) or self.default_text
+        return self.type.written(self.type.read(self.default, self.name), self.name) or self.default_text
 
 
 def _row(section: str, name: str, kind: of.Type, text: str, *details: str, **more: t.Any) -> Setting:
@@ -184,7 +185,9 @@ TABLE: tuple[Setting, ...] = (
         default="postgres",
         option="login_user",
     ),
-    _connection("password", of.SECRET, "password of O(login_user), where the server asks for one", option="login_password"),
+    _connection(
+        "password", of.SECRET, "password of O(login_user), where the server asks for one", option="login_password"
+    ),
     _chosen(
         _connection,
         "sslmode",
@@ -271,7 +274,7 @@ TABLE: tuple[Setting, ...] = (
     _signing(
         "signing_key",
         of.PATH,
-        "private key of this host, an Ed25519 key of OpenSSH without a passphrase, which signs the manifests of backups",
+        "private key of this host, which signs the manifests of backups: an OpenSSH key (Ed25519) without a passphrase",
         "Without such a file they are not signed, and a warning says so.",
         "What this key has signed is accepted without a line in O(allowed_signers). For that, the public key in the"
         " file beside it, which ends with C(.pub), is read.",
@@ -464,8 +467,8 @@ TABLE: tuple[Setting, ...] = (
         _restore,
         "trust",
         trust.MODES,
-        "V(signed): restore only a backup that this host, or one that is named for the database, has signed; V(unsigned):"
-        " restore any, such as one of an older tool",
+        "V(signed): restore only a backup that this host, or one that is named for the database, has signed;"
+        " V(unsigned): restore any, such as one of an older tool",
         "Named are the hosts of O(signers) and of the database's C(backup_signers). The signature is verified before"
         " anything of the backup is read.",
         "With V(unsigned), a warning names what V(signed) would refuse.",

@@ -70,7 +70,9 @@ def register(command: common.Command) -> None:
     parser.add_argument(
         "--role", choices=policies.ROLES, action="append", help="default: host; may be given several times"
     )
-    parser.add_argument("--prefix", metavar="PREFIX", help="where to test (default: the prefix of db.env's first database)")
+    parser.add_argument(
+        "--prefix", metavar="PREFIX", help="where to test (default: the prefix of db.env's first database)"
+    )
     parser.add_argument("--bucket", metavar="NAME", help="bucket (default: that of db.env, with its credentials)")
     parser.add_argument("--endpoint", metavar="URL", help="URL of the S3 service, with --bucket")
     parser.add_argument("--region", metavar="NAME", help="region of the bucket, with --bucket")

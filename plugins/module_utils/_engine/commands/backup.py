@@ -49,7 +49,7 @@ def run(options: common.Options, reporter: Reporter) -> int:
 
 
 def _backed_up(one: Outcome) -> str:
-    """Such as ``backed up as db/shop/….age: 12 tables, 1,200 rows, 1.2 MiB (5.0 MiB of text) in 12 s, number 42, signed``."""
+    """Such as ``backed up as KEY: 12 tables, 1,200 rows, 1.2 MiB (5.0 MiB of text) in 12 s, number 42, signed``."""
     facts = one.details
     contents = f"{human.counted(facts['tables'], 'table')}, {human.counted(facts['rows'], 'row')}"
     sizes = f"{human.size(facts['size'])} ({human.size(facts['plaintext_size'])} of text)"

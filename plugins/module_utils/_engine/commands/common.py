@@ -68,7 +68,9 @@ def add_flags(parser: argparse.ArgumentParser, section: str) -> None:
             parser.add_argument(row.flag, metavar=row.type.metavar, action=action, **more)
         for flag, value in row.flag_values.items():
             same = f"the same as {row.flag} {value}"
-            parser.add_argument(flag, dest=_destination(row), action="store_const", const=value, default=None, help=same)
+            parser.add_argument(
+                flag, dest=_destination(row), action="store_const", const=value, default=None, help=same
+            )
 
 
 def _default(row: settings.Setting) -> str:
@@ -102,7 +104,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         "--config",
         metavar="DIR",
         type=pathlib.Path,
-        default=pathlib.Path(profile.DIRECTORY),
+        default=pathlib.Path(settings.DIRECTORY),
         help="configuration directory, which holds db.env (default: %(default)s)",
     )
 

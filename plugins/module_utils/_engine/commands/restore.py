@@ -33,8 +33,9 @@ def register(command: common.Command) -> None:
         "restore",
         run,
         "restore one database",
-        "Restore one database from a backup. Only that database is replaced, and only by a backup that was verified to\n"
-        "its last byte. Settings come from db.env; DB_RESTORE_* in the environment overrides it, a flag overrides both.",
+        "Restore one database from a backup. Only that database is replaced, and only by a backup that was verified\n"
+        "to its last byte. Settings come from db.env; DB_RESTORE_* in the environment overrides it, and flags\n"
+        "override both.",
     )
     parser.add_argument("database", metavar="DATABASE", help="a database of the list in db.env")
     parser.add_argument(
@@ -55,7 +56,8 @@ def register(command: common.Command) -> None:
 def run(options: argparse.Namespace, reporter: Reporter) -> int:
     """Restore, or plan to; the exit status is returned."""
     # Not at the top: a backup, which starts every night on every host, starts sooner without it.
-    from .. import leftovers, restore
+    from .. import restore
+    from ..sources.postgresql import leftovers
 
     host = common.read_profile(options, "restore", environment=True)
     # A child process must not find the key in its environment.

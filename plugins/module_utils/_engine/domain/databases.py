@@ -123,6 +123,15 @@ class Databases:
             hint="name one of these, or add an entry",
         )
 
+    def selected(self, names: t.Sequence[str] | None) -> tuple[Database, ...]:
+        """The entries of the databases *names*, each once; all of them for ``None``.
+
+        :raises ConfigurationError: for a name that is not in the list.
+        """
+        if names is None:
+            return self.entries
+        return tuple(self.named(name) for name in dict.fromkeys(names))
+
     def passwords(self) -> dict[str, Secret]:
         """Password by user; where a user stands in several entries the last one wins (rule of the contract)."""
         return {entry.user: entry.password for entry in self.entries}

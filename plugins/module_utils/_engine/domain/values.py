@@ -48,6 +48,25 @@ class Type:
     elements: str | None = None
     metavar: str = "VALUE"
 
+    def written(self, value: t.Any, name: str) -> str:
+        """*value* as text that *read* takes.
+
+        :param name: how errors name the setting.
+        :raises ConfigurationError: for a value that no text stands for.
+        """
+        if self.write is None:
+            raise TypeError(f"{name} is never written")
+        text = self.write(value)
+        try:
+            same = self.read(text, name) == value
+        except ConfigurationError:
+            same = False
+        if not same:
+            raise ConfigurationError(
+                f"{name} cannot be written as text", hint="use names without commas, colons and blanks"
+            )
+        return text
+
 
 def _text(value: t.Any, name: str) -> str:
     if not isinstance(value, str):
@@ -196,7 +215,12 @@ SIZE = Type("size", "str", _size, metavar="SIZE")
 SHA256 = Type("SHA-256", "str", _sha256, metavar="SHA256")
 NAMES = Type("list of names", "list", _names, write=",".join, elements="str", metavar="NAME,...")
 EXTENSIONS = Type(
-    "list of names", "list", _extensions, write=lambda value: ",".join(sorted(value)), elements="str", metavar="NAME,..."
+    "list of names",
+    "list",
+    _extensions,
+    write=lambda value: ",".join(sorted(value)),
+    elements="str",
+    metavar="NAME,...",
 )
 ROLE_MAP = Type(
     "mapping",

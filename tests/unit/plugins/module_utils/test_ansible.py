@@ -17,10 +17,15 @@ from ansible.module_utils._internal import _traceback
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.infrazero.database.plugins.module_utils import _ansible
-from ansible_collections.infrazero.database.plugins.module_utils._engine import errors, outcome
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import InvalidDatabases
+from ansible_collections.infrazero.database.plugins.module_utils._engine import errors, outcome, settings
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import (
+    Databases,
+    InvalidDatabases,
+)
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base, factory
+from ansible_collections.infrazero.database.plugins.module_utils._engine.profile import Profile
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base
 
 from tests.support.foreign import FOREIGN, obeyed
 
@@ -33,12 +38,17 @@ ENTRY = {
     "backup_age_public_key": str(IDENTITY.to_public()),
     "backup_age_private_key": str(IDENTITY),
 }
-PARTS = {
-    "connection": _ansible.CONNECTION,
-    "store": _ansible.STORE,
-    "databases": _ansible.DATABASES,
-    "trust": _ansible.TRUST,
+#: Modules that have each section of the settings, for its options.
+MODULES = {
+    "connection": "pg_cluster_info",
+    "store": "backup_info",
+    "signing": "age_backup",
+    "backup": "age_backup",
+    "restore": "s3_manifest_restore",
 }
+CONNECTION = _ansible.settings_of("pg_cluster_info")
+STORE = _ansible.settings_of("backup_info")
+BOOTSTRAP = _ansible.ArgumentSpec(_ansible.settings_of("pg_db_bootstrap"), _ansible.DATABASES)
 
 
 @pytest.fixture(autouse=True)
@@ -80,15 +90,31 @@ def without_texts(options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     return told
 
 
-@pytest.mark.parametrize("name", PARTS)
-def test_documentation_and_specification_are_the_same(name: str) -> None:
-    assert without_texts(documented(name)["options"]) == without_texts(PARTS[name].options)
+@pytest.mark.parametrize("section", MODULES)
+def test_documentation_and_specification_of_a_section_are_the_same(section: str) -> None:
+    options = _ansible.settings_of(MODULES[section]).options
+    described = documented(section)["options"]
+    assert without_texts(described) == without_texts({name: options[name] for name in described})
 
 
-@pytest.mark.parametrize("name", PARTS)
-def test_documented_requirements_are_the_libraries_that_are_looked_for(name: str) -> None:
-    documented_libraries = [text.split()[0] for text in documented(name)["requirements"]]
-    assert documented_libraries == ["python", *PARTS[name].libraries]
+@pytest.mark.parametrize("module", settings.MODULES)
+def test_a_module_has_the_options_of_its_sections_and_no_others(module: str) -> None:
+    fragments = [documented(name)["options"] for name in ("profile", *settings.MODULES[module])]
+    assert set(_ansible.settings_of(module).options) == {name for options in fragments for name in options}
+
+
+def test_documentation_and_specification_of_the_list_are_the_same() -> None:
+    assert without_texts(documented("databases")["options"]) == without_texts(_ansible.DATABASES.options)
+
+
+@pytest.mark.parametrize(
+    ("sections", "spec"), [(["connection"], CONNECTION), (["store"], STORE), (["databases"], _ansible.DATABASES)]
+)
+def test_documented_requirements_are_the_libraries_that_are_looked_for(
+    sections: list[str], spec: _ansible.ArgumentSpec
+) -> None:
+    libraries = [text.split()[0] for name in sections for text in documented(name)["requirements"]]
+    assert libraries == ["python", *spec.libraries]
 
 
 def test_secrets_and_nothing_else_are_hidden() -> None:
@@ -96,7 +122,9 @@ def test_secrets_and_nothing_else_are_hidden() -> None:
         found = {name for name, option in options.items() if option.get("no_log")}
         return found.union(*(hidden(option.get("options", {})) for option in options.values()))
 
-    assert set.union(*(hidden(part.options) for part in PARTS.values())) == {
+    parts = [*map(_ansible.settings_of, settings.MODULES), _ansible.DATABASES]
+    assert set.union(*(hidden(part.options) for part in parts)) == {
+        "age_private_key",
         "login_password",
         "secret_access_key",
         "session_token",
@@ -109,14 +137,14 @@ def test_secrets_and_nothing_else_are_hidden() -> None:
 def test_nothing_is_repeated_of_options_that_cannot_be_read(given: object, capsys: pytest.CaptureFixture[str]) -> None:
     """Ansible knows no secret then, not even those of the other options."""
     params = {"databases": given, "login_password": "canary-of-the-administrator"}
-    result = ended(capsys, lambda: made(_ansible.ArgumentSpec(_ansible.CONNECTION, _ansible.DATABASES), **params))
-    assert "databases is no list of dictionaries" in result["msg"]
+    result = ended(capsys, lambda: made(BOOTSTRAP, **params))
+    assert "databases is not a list of dictionaries" in result["msg"]
     assert "canary" not in json.dumps(result) and str(IDENTITY) not in json.dumps(result)
 
 
 def test_another_option_that_cannot_be_read_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     params = {"databases": [ENTRY], "login_port": "seven"}
-    result = ended(capsys, lambda: made(_ansible.ArgumentSpec(_ansible.CONNECTION, _ansible.DATABASES), **params))
+    result = ended(capsys, lambda: made(BOOTSTRAP, **params))
     assert "'login_port' is of type" in result["msg"]
     assert PASSWORD not in json.dumps(result)
 
@@ -130,7 +158,9 @@ def test_the_system_log_has_no_options(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_option_comes_from_the_environment() -> None:
-    assert not any("fallback" in option for part in PARTS.values() for option in part.options.values())
+    assert not any(
+        "fallback" in option for module in settings.MODULES for option in _ansible.settings_of(module).options.values()
+    )
 
 
 def test_parts_add_up() -> None:
@@ -151,7 +181,6 @@ def test_parts_add_up() -> None:
 @pytest.mark.parametrize(
     ("params", "text"),
     [
-        ({}, "one of the following is required: bucket, directory"),
         ({"bucket": "b", "directory": "/d"}, "mutually exclusive: bucket|directory"),
         ({"bucket": "b", "access_key_id": "x"}, "required together: access_key_id, secret_access_key"),
         ({"bucket": "b", "session_token": "x"}, "missing parameter(s) required by 'session_token': access_key_id"),
@@ -159,7 +188,7 @@ def test_parts_add_up() -> None:
     ],
 )
 def test_rules_of_the_store(capsys: pytest.CaptureFixture[str], params: dict[str, t.Any], text: str) -> None:
-    assert text in ended(capsys, lambda: made(_ansible.STORE, **params))["msg"]
+    assert text in ended(capsys, lambda: made(STORE, **params))["msg"]
 
 
 # Libraries ----------------------------------------------------------------------------------------------------------
@@ -185,155 +214,168 @@ def test_every_missing_library_is_named_at_once(
     capsys: pytest.CaptureFixture[str], without: t.Callable[..., None]
 ) -> None:
     without("pyrage", "psycopg2")
-    spec = _ansible.ArgumentSpec(_ansible.CONNECTION, _ansible.DATABASES)
+    spec = BOOTSTRAP
     message = ended(capsys, lambda: made(spec, databases=[ENTRY]))["msg"]
     assert "required Python library (psycopg2, pyrage)" in message
 
 
 def test_boto3_is_needed_for_a_bucket_only(capsys: pytest.CaptureFixture[str], without: t.Callable[..., None]) -> None:
     without("boto3")
-    assert made(_ansible.STORE, directory="/backups").params["directory"] == "/backups"
-    assert "(boto3)" in ended(capsys, lambda: made(_ansible.STORE, bucket="backups"))["msg"]
+    assert made(STORE, directory="/backups").params["directory"] == "/backups"
+    assert made(STORE, config="/etc/infrazero").params["config"] == "/etc/infrazero", "it may name a directory"
+    assert "(boto3)" in ended(capsys, lambda: made(STORE, bucket="backups"))["msg"]
 
 
 # From options to the engine -----------------------------------------------------------------------------------------
 
 
+def of_module(name: str, **params: t.Any) -> Profile:
+    """The profile that a module has with some options."""
+    return _ansible.profile(made(_ansible.settings_of(name), **params), name)
+
+
 def test_the_connection_is_by_default_the_superusers_through_the_socket() -> None:
-    settings = _ansible.connection(made(_ansible.CONNECTION))
-    assert (settings.host, settings.port, settings.user) == ("/var/run/postgresql", 5432, "postgres")
-    assert (settings.password, settings.sslmode, settings.maintenance_database) == (None, None, "postgres")
+    found = of_module("pg_cluster_info").connection()
+    assert (found.host, found.port, found.user) == ("/var/run/postgresql", 5432, "postgres")
+    assert (found.password, found.sslmode, found.maintenance_database) == (None, None, "postgres")
 
 
 def test_the_connections_options() -> None:
-    settings = _ansible.connection(
-        made(
-            _ansible.CONNECTION,
-            login_host="db.example.com",
-            login_port=5433,
-            login_user="admin",
-            login_password=PASSWORD,
-            ssl_mode="verify-full",
-            maintenance_db="defaultdb",
-        )
-    )
-    assert (settings.host, settings.port, settings.user) == ("db.example.com", 5433, "admin")
-    assert (settings.password, settings.sslmode) == (Secret(PASSWORD), "verify-full")
-    assert settings.maintenance_database == "defaultdb"
+    found = of_module(
+        "pg_cluster_info",
+        login_host="db.example.com",
+        login_port=5433,
+        login_user="admin",
+        login_password=PASSWORD,
+        ssl_mode="verify-full",
+        maintenance_db="defaultdb",
+    ).connection()
+    assert (found.host, found.port, found.user) == ("db.example.com", 5433, "admin")
+    assert (found.password, found.sslmode) == (Secret(PASSWORD), "verify-full")
+    assert found.maintenance_database == "defaultdb"
 
 
 def test_this_hosts_backups_are_accepted_without_more_options(tmp_path: pathlib.Path) -> None:
     absent = {"allowed_signers_file": str(tmp_path / "none"), "revoked_keys_file": str(tmp_path / "none")}
-    trust = _ansible.trust(made(_ansible.TRUST, signing_key=str(tmp_path / "none"), **absent))
+    trust = of_module("age_backup", signing_key=str(tmp_path / "none"), **absent).trust()
     assert (trust.name, trust.own_key, trust.allowed_signers, trust.signers) == (platform.node(), "", "", {})
 
 
 def test_whose_backups_are_accepted(tmp_path: pathlib.Path) -> None:
     (tmp_path / "key.pub").write_text("ssh-ed25519 AAAA a comment\n")
     (tmp_path / "allowed").write_text("db1 ssh-ed25519 AAAA\n")
-    module = made(
-        _ansible.TRUST,
+    trust = of_module(
+        "age_backup",
         signing_name="db1",
         signing_key=str(tmp_path / "key"),
         allowed_signers_file=str(tmp_path / "allowed"),
         revoked_keys=["ssh-ed25519 BBBB"],
         signers={"shop": ["db2"]},
-    )
-    trust = _ansible.trust(module)
-    assert (trust.name, trust.own_key) == ("db1", "ssh-ed25519 AAAA") and _ansible.signing_name(module) == "db1"
+    ).trust()
+    assert (trust.name, trust.own_key) == ("db1", "ssh-ed25519 AAAA")
     assert (trust.allowed_signers, trust.revoked_keys) == ("db1 ssh-ed25519 AAAA\n", "ssh-ed25519 BBBB\n")
     assert trust.signers == {"shop": ("db2",)}
 
 
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[t.Any]:
-    """The settings with which stores were opened."""
-    settings: list[t.Any] = []
-    monkeypatch.setattr(factory, "open_store", settings.append)
-    return settings
-
-
-def test_a_bucket(opened: list[t.Any]) -> None:
-    _ansible.store(made(_ansible.STORE, bucket="backups"))
-    _ansible.store(
-        made(
-            _ansible.STORE,
-            bucket="backups",
-            endpoint="s3.example.com",
-            region="eu-1",
-            access_key_id="id",
-            secret_access_key="secret",
-            session_token="token",
-            ca_bundle="/etc/ca.pem",
-            addressing_style="path",
-            checksums="when_required",
-        )
+def test_a_bucket() -> None:
+    assert of_module("backup_info", bucket="backups").store() == base.S3Settings(bucket="backups")
+    assert of_module(
+        "backup_info",
+        bucket="backups",
+        endpoint="s3.example.com",
+        region="eu-1",
+        access_key_id="id",
+        secret_access_key="secret",
+        session_token="token",
+        ca_bundle="/etc/ca.pem",
+        addressing_style="path",
+        checksums="when_required",
+    ).store() == base.S3Settings(
+        bucket="backups",
+        endpoint="s3.example.com",
+        region="eu-1",
+        access_key_id="id",
+        secret_access_key=Secret("secret"),
+        session_token=Secret("token"),
+        ca_bundle="/etc/ca.pem",
+        addressing_style="path",
+        checksums="when_required",
     )
-    assert opened == [
-        base.S3Settings(bucket="backups"),
-        base.S3Settings(
-            bucket="backups",
-            endpoint="s3.example.com",
-            region="eu-1",
-            access_key_id="id",
-            secret_access_key=Secret("secret"),
-            session_token=Secret("token"),
-            ca_bundle="/etc/ca.pem",
-            addressing_style="path",
-            checksums="when_required",
-        ),
-    ]
 
 
-def test_empty_texts_of_a_bucket_are_not_given(opened: list[t.Any]) -> None:
+def test_empty_texts_of_a_bucket_are_not_given() -> None:
     """Variables of an inventory are often empty rather than undefined."""
     empty = dict.fromkeys(("endpoint", "region", "access_key_id", "secret_access_key", "ca_bundle"), "")
-    _ansible.store(made(_ansible.STORE, bucket="backups", **empty))
-    assert opened == [base.S3Settings(bucket="backups")]
+    assert of_module("backup_info", bucket="backups", **empty).store() == base.S3Settings(bucket="backups")
 
 
-def test_a_directory(opened: list[t.Any]) -> None:
-    _ansible.store(made(_ansible.STORE, directory="/var/backups", endpoint="s3.example.com"))
-    assert opened == [base.DirectorySettings(path="/var/backups")]
+def test_a_directory() -> None:
+    found = of_module("backup_info", directory="/var/backups", endpoint="s3.example.com").store()
+    assert found == base.DirectorySettings(path="/var/backups")
 
 
-def test_the_list_is_judged_with_real_keys() -> None:
-    module = made(_ansible.DATABASES, databases=[ENTRY])
-    assert _ansible.databases(module, private=True).named("app").identity == Secret(str(IDENTITY))
+def test_neither_a_bucket_nor_a_directory() -> None:
+    with pytest.raises(errors.ConfigurationError, match="nothing says where backups are stored"):
+        of_module("backup_info").store()
+
+
+def test_an_option_that_is_not_valid_is_named() -> None:
+    with pytest.raises(errors.ConfigurationError, match=r"keep_replaced is not a number of hours"):
+        of_module("s3_manifest_restore", keep_replaced=-1)
+
+
+def test_options_override_the_configuration(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "db.env").write_text("DB_PORT='5433'\nDB_HOST='/run/a'\nDB_BACKUP_JOB='3'\n")
+    warnings: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda _module, text, **_options: warnings.append(text))
+    assert of_module("pg_cluster_info", config=str(tmp_path)).connection().port == 5433
+    found = of_module("pg_cluster_info", config=str(tmp_path), login_port=5434).connection()
+    assert (found.host, found.port) == ("/run/a", 5434)
+    assert f"{tmp_path}/db.env: DB_BACKUP_JOB is not a setting; did you mean DB_BACKUP_JOBS?" in warnings
+
+
+def listed(*entries: t.Mapping[str, t.Any], private: bool = True, **params: t.Any) -> Databases:
+    """The list that a module has with some options."""
+    module = made(BOOTSTRAP, databases=list(entries), **params)
+    return _ansible.databases(module, _ansible.profile(module, "pg_db_bootstrap"), private=private)
+
+
+def test_the_list_is_validated_with_real_keys() -> None:
+    assert listed(ENTRY).named("app").identity == Secret(str(IDENTITY))
     with pytest.raises(InvalidDatabases, match="must not be present here"):
-        _ansible.databases(module, private=False)
-    other = {**ENTRY, "backup_age_private_key": str(pyrage.x25519.Identity.generate())}
+        listed(ENTRY, private=False)
     with pytest.raises(InvalidDatabases, match="doesn't belong"):
-        _ansible.databases(made(_ansible.DATABASES, databases=[other]), private=True)
+        listed({**ENTRY, "backup_age_private_key": str(pyrage.x25519.Identity.generate())})
 
 
-def test_every_fault_of_the_list_is_told_though_ansible_would_stop_at_the_first() -> None:
-    entries = [{"user": "x"}, {**ENTRY, "password": ""}]
+def test_every_error_of_the_list_is_reported_though_ansible_would_stop_at_the_first() -> None:
     with pytest.raises(InvalidDatabases, match="has 4 faults"):
-        _ansible.databases(made(_ansible.DATABASES, databases=entries), private=True)
+        listed({"user": "x"}, {**ENTRY, "password": ""})
 
 
 def test_the_list_must_not_name_the_maintenance_database_of_the_connection() -> None:
-    spec = _ansible.ArgumentSpec(_ansible.CONNECTION, _ansible.DATABASES)
     with pytest.raises(InvalidDatabases, match="maintenance database"):
-        _ansible.databases(made(spec, databases=[ENTRY], maintenance_db="app"), private=True)
+        listed(ENTRY, maintenance_db="app")
 
 
-def test_what_is_not_wrong_but_odd_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_valid_but_odd_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     warnings: list[str] = []
-    module = made(_ansible.DATABASES, databases=[{**ENTRY, "restore_dump_path": "db/app/"}])
-    monkeypatch.setattr(module, "warn", warnings.append)
-    _ansible.databases(module, private=True)
-    assert warnings == ["entry 1 (app): restore_dump_path is ignored because restore_latest is true"]
+    monkeypatch.setattr(AnsibleModule, "warn", lambda _module, text, **_options: warnings.append(text))
+    listed({**ENTRY, "restore_dump_path": "db/app/"})
+    assert "entry 1 (app): restore_dump_path is ignored because restore_latest is true" in warnings
 
 
-def test_databases_are_selected_by_name() -> None:
-    found = _ansible.databases(made(_ansible.DATABASES, databases=[ENTRY, {**ENTRY, "name": "b"}]), private=True)
-    assert [one.name for one in _ansible.selected(found, None)] == ["app", "b"]
-    assert [one.name for one in _ansible.selected(found, ["b", "b"])] == ["b"]
-    assert _ansible.selected(found, []) == ()
-    with pytest.raises(errors.ConfigurationError, match="'c' is not in databases_json"):
-        _ansible.selected(found, ["b", "c"])
+def test_the_list_of_the_configuration_is_used_where_none_is_given(tmp_path: pathlib.Path) -> None:
+    public = {name: value for name, value in ENTRY.items() if name != "backup_age_private_key"}
+    (tmp_path / "db.env").write_text(envfile.render({"DATABASES_JSON": json.dumps([public])}))
+    module = made(BOOTSTRAP, config=str(tmp_path))
+    found = _ansible.databases(module, _ansible.profile(module, "pg_db_bootstrap"), private=True)
+    assert [one.name for one in found.entries] == ["app"]
+
+
+def test_a_list_or_a_configuration_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    message = ended(capsys, lambda: made(BOOTSTRAP))["msg"]
+    assert "one of the following is required: databases, config" in message
 
 
 # Results ------------------------------------------------------------------------------------------------------------

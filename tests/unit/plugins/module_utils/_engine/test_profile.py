@@ -1,0 +1,151 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A configuration directory, with the settings of one run on top."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import pathlib
+import platform
+
+import pyrage
+import pytest
+from ansible_collections.infrazero.database.plugins.module_utils._engine import profile, settings
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile
+from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConfigurationError
+from ansible_collections.infrazero.database.plugins.module_utils._engine.profile import Profile
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import (
+    DirectorySettings,
+    S3Settings,
+)
+
+ENTRY = {
+    "name": "app",
+    "user": "app_user",
+    "password": "canary",
+    "backup_age_public_key": str(pyrage.x25519.Identity.generate().to_public()),
+}
+
+
+def written(directory: pathlib.Path, **values: str) -> Profile:
+    (directory / "db.env").write_text(envfile.render({"DATABASES_JSON": json.dumps([ENTRY]), **values}))
+    return Profile.read(directory)
+
+
+def test_what_db_env_says(tmp_path: pathlib.Path) -> None:
+    host = written(
+        tmp_path,
+        DB_HOST="/run/x",
+        DB_PORT="5433",
+        DB_BACKUP_DIRECTORY="/backups",
+        DB_BACKUP_JOBS="3",
+        DB_BACKUP_COMPRESSION="zstd",
+        DB_BACKUP_LOCK_WAIT="5",
+        DB_SIGNING_NAME="db1",
+        DB_RESTORE_SIGNERS='{"app": ["db2"]}',
+        DB_RESTORE_EXTENSIONS="postgis,vector",
+        DB_RESTORE_MAX_AGE_HOURS="0",
+        DB_RESTORE_TIMEOUT="90",
+    )
+    assert (host.connection().host, host.connection().port) == ("/run/x", 5433)
+    assert host.store() == DirectorySettings(path="/backups")
+    made = host.backup_options()
+    assert (made.jobs, made.compression.method, made.lock_wait_seconds, made.signer) == (3, "zstd", 5, None)
+    assert (made.trust.name, made.trust.signers, made.trust.max_age) == ("db1", {"app": ("db2",)}, None)
+    options = host.restore_options(host.databases())
+    assert (options.extensions, options.timeout) == ({"postgis", "vector"}, datetime.timedelta(seconds=90))
+    assert options.protected_roles == {"app_user"}
+    assert host.warnings == ()
+
+
+def test_keys_are_those_of_the_directory(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "allowed_signers").write_text("db2 ssh-ed25519 AAAA\n")
+    (tmp_path / "revoked_keys").write_text("ssh-ed25519 BBBB\n")
+    (tmp_path / "signing").mkdir()
+    (tmp_path / "signing" / "id_ed25519.pub").write_text("ssh-ed25519 CCCC x\n")
+    trust = written(tmp_path).trust()
+    assert (trust.allowed_signers, trust.revoked_keys) == ("db2 ssh-ed25519 AAAA\n", "ssh-ed25519 BBBB\n")
+    assert (trust.own_key, trust.name) == ("ssh-ed25519 CCCC", platform.node())
+
+
+def test_a_bucket_and_a_directory_replace_each_other(tmp_path: pathlib.Path) -> None:
+    bucket, directory = ("store", "bucket"), ("store", "directory")
+    at_a_bucket = written(tmp_path, DB_BACKUP_BUCKET="b", S3_REGION="eu")
+    assert at_a_bucket.over({directory: "/d"}).store() == DirectorySettings(path="/d")
+    assert at_a_bucket.over({bucket: "c"}).store() == S3Settings(bucket="c", region="eu")
+    assert written(tmp_path, DB_BACKUP_DIRECTORY="/d").over({bucket: "c"}).store() == S3Settings(bucket="c")
+    # As hosts of version 0.1 had them: the directory comes first.
+    both = written(tmp_path, DB_BACKUP_BUCKET="b", DB_BACKUP_DIRECTORY="/d")
+    assert both.store() == DirectorySettings(path="/d")
+
+
+def test_nowhere_to_store_backups(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ConfigurationError, match="nothing says where backups are stored"):
+        written(tmp_path).store()
+
+
+def test_a_file_that_is_absent_or_not_text(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"cannot read .*db.env; cause: No such file"):
+        Profile.read(tmp_path)
+    (tmp_path / "db.env").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match="it is not UTF-8"):
+        Profile.read(tmp_path)
+
+
+def test_a_setting_that_is_not_valid_is_named_with_its_file(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"DB_BACKUP_JOBS in .*db.env must be from 1 to 1000"):
+        written(tmp_path, DB_BACKUP_JOBS="0")
+
+
+def test_a_private_key_in_the_file_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ConfigurationError, match="holds DB_RESTORE_AGE_PRIVATE_KEY") as caught:
+        written(tmp_path, DB_RESTORE_AGE_PRIVATE_KEY="canary")
+    assert "canary" not in str(caught.value)
+
+
+def test_unknown_names_are_warnings_with_the_nearest_setting(tmp_path: pathlib.Path) -> None:
+    host = written(
+        tmp_path, DB_BACKUP_JOB="3", S3_REGOIN="eu", APP_DB_NAME="x", DB_BACKUP_AGE_KEY="x", DB_TYPE="postgres"
+    )
+    assert host.warnings == (
+        f"{tmp_path}/db.env: DB_BACKUP_JOB is not a setting; did you mean DB_BACKUP_JOBS?",
+        f"{tmp_path}/db.env: S3_REGOIN is not a setting; did you mean S3_REGION?",
+    )
+
+
+def test_without_a_list(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ConfigurationError, match="has no DATABASES_JSON"):
+        written(tmp_path, DATABASES_JSON="").databases()
+
+
+def test_the_environment_of_a_restore() -> None:
+    layer = profile.environment_layer(
+        {
+            "DB_RESTORE_AGE_PRIVATE_KEY": "AGE-SECRET-KEY-1X",
+            "DB_RESTORE_NON_INTERACTIVE": "true",
+            "DB_RESTORE_EXPECTED_SHA256": "AB" * 32,
+            "DB_RESTORE_SEARCH_PATH": "main, public",
+            "DB_RESTORE_SIGNER": "db2, db3",
+            "DB_RESTORE_SKIP_ACL": "",
+            "DB_BACKUP_JOBS": "7",
+            "DB_HOST": "/elsewhere",
+            "UNRELATED": "x",
+        }
+    )
+    values = settings.Values(layer)
+    key = values.get("restore", "age_private_key")
+    assert key is not None and key.reveal() == "AGE-SECRET-KEY-1X"
+    assert values.get("restore", "non_interactive") is True
+    assert values.get("restore", "expected_sha256") == "ab" * 32
+    assert values.get("restore", "search_path") == ("main", "public")
+    assert values.get("restore", "signer") == ("db2", "db3")
+    assert values.get("restore", "skip_acl") is None
+    assert values.get("backup", "jobs") == 1, "only settings of restores come from the environment"
+    assert values.get("connection", "host") == "/var/run/postgresql"
+
+
+def test_a_misspelt_switch_in_the_environment_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match=r"DB_RESTORE_ROLEMAP is not .*; did you mean DB_RESTORE_ROLE_MAP"):
+        profile.environment_layer({"DB_RESTORE_ROLEMAP": "a:b"})

@@ -1,0 +1,15 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The version that the command reports."""
+
+from __future__ import annotations
+
+import yaml
+from ansible_collections.infrazero.database.plugins.module_utils._engine.version import VERSION
+
+from conftest import ROOT
+
+
+def test_the_version_is_that_of_the_collection() -> None:
+    assert yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["version"] == VERSION
