@@ -120,7 +120,7 @@ def _outcome(outcome: Plain) -> dict[str, t.Any]:
     found = {"database": outcome["database"], "status": outcome["status"]}
     found.update((name, outcome[name]) for name in _DETAILS if outcome.get(name))
     if outcome.get("error"):
-        found["error"] = {name: outcome["error"].get(name, "") for name in ("stage", "message", "cause", "hint")}
+        found["error"] = {name: outcome["error"].get(name, "") for name in ("phase", "message", "cause", "hint")}
     return found
 
 

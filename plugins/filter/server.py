@@ -10,8 +10,8 @@ import dataclasses
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import hba, server
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import EngineError
+from ansible_collections.infrazero.database.plugins.plugin_utils import hba, server
 
 
 def server_plan(wish: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -11,7 +11,7 @@ import platform
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trusting
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import EngineError
 from ansible_collections.infrazero.database.plugins.plugin_utils import signers
 
@@ -27,7 +27,7 @@ def signing_name(name: str) -> str:
 def accepted_signers(mapping: t.Mapping[str, t.Sequence[str]]) -> dict[str, list[str]]:
     """The mapping of databases and prefixes to other hosts whose backups are accepted, where it is valid."""
     try:
-        return {where: list(names) for where, names in trusting.signers(mapping, name="infrazero_signers").items()}
+        return {where: list(names) for where, names in trust.signers(mapping, name="infrazero_signers").items()}
     except EngineError as exc:
         raise AnsibleFilterError(f"infrazero.database.accepted_signers: {exc}") from None
 

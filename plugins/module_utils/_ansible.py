@@ -13,14 +13,15 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ._engine import authenticity, outcome
+from ._engine import outcome
 from ._engine.domain import databases as databases_json
-from ._engine.domain import trusting
+from ._engine.domain import trust as trusting
 from ._engine.domain.databases import Database, Databases
 from ._engine.domain.secret import Secret
 from ._engine.errors import EngineError
-from ._engine.postgres.connection import ConnectionSettings
 from ._engine.printing import printable, printable_name
+from ._engine.signing import keys as signing_keys
+from ._engine.sources.postgresql.connection import ConnectionSettings
 from ._engine.streams import age
 
 if t.TYPE_CHECKING:
@@ -170,11 +171,11 @@ DATABASES = ArgumentSpec(
 #: Fragment ``trust``.
 TRUST = ArgumentSpec(
     signing_name={"type": "str"},
-    signing_key={"type": "path", "default": authenticity.SIGNING_KEY, "no_log": False},
+    signing_key={"type": "path", "default": signing_keys.SIGNING_KEY, "no_log": False},
     allowed_signers={"type": "raw"},
-    allowed_signers_file={"type": "path", "default": authenticity.ALLOWED_SIGNERS},
+    allowed_signers_file={"type": "path", "default": signing_keys.ALLOWED_SIGNERS},
     revoked_keys={"type": "raw", "no_log": False},
-    revoked_keys_file={"type": "path", "default": authenticity.REVOKED_KEYS, "no_log": False},
+    revoked_keys_file={"type": "path", "default": signing_keys.REVOKED_KEYS, "no_log": False},
     signers={"type": "dict", "default": {}},
 )
 
@@ -265,13 +266,13 @@ def trust(module: AnsibleModule) -> trusting.Trust:
 
     def keys(name: str) -> str:
         given = params[name]
-        return authenticity.read_keys(params[f"{name}_file"]) if given is None else trusting.key_lines(given, name=name)
+        return signing_keys.read_keys(params[f"{name}_file"]) if given is None else trusting.key_lines(given, name=name)
 
     return trusting.Trust(
         allowed_signers=keys("allowed_signers"),
         revoked_keys=keys("revoked_keys"),
         name=signing_name(module),
-        own_key=authenticity.own_public_key(params["signing_key"]),
+        own_key=signing_keys.own_public_key(params["signing_key"]),
         signers=trusting.signers(params["signers"], name="signers"),
     )
 

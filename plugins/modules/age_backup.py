@@ -176,11 +176,11 @@ databases:
       elements: str
       sample: []
     error:
-      description: Why it failed, with type, stage, message, cause and hint.
+      description: Why it failed, with type, phase, message, cause and hint.
       type: dict
       sample:
         type: BackupRefused
-        stage: plan
+        phase: plan
         message: the restore of 'shop' is outstanding, so its backup would be an empty one
         cause: ""
         hint: run the bootstrap again until every restore has succeeded, or restore it with restore.sh
@@ -196,7 +196,8 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
-from ..module_utils._engine import authenticity, backup
+from ..module_utils._engine import backup
+from ..module_utils._engine.signing import keys
 from ..module_utils._engine.streams.compression import Compression
 
 
@@ -213,7 +214,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
             jobs=module.params["jobs"],
             take_over=module.params["take_over"],
             lock_wait_seconds=module.params["lock_wait"],
-            signer=authenticity.Signer.at(module.params["signing_key"], host=_ansible.signing_name(module)),
+            signer=keys.Signer.at(module.params["signing_key"], host=_ansible.signing_name(module)),
             trust=_ansible.trust(module),
         ),
     )

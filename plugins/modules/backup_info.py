@@ -120,9 +120,9 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
-from ..module_utils._engine import catalogue
 from ..module_utils._engine.domain import layout
 from ..module_utils._engine.printing import printable, printable_name
+from ..module_utils._engine.stores import catalogue
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:

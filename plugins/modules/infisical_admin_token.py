@@ -97,12 +97,12 @@ created_at:
   type: str
   sample: "2026-01-31T02:15:00Z"
 error:
-  description: Why it failed, with type, stage, message, cause and hint.
+  description: Why it failed, with type, phase, message, cause and hint.
   returned: failure
   type: dict
   sample:
     type: ConfigurationError
-    stage: configuration
+    phase: configuration
     message: s3://db-backups/infisical/bootstrap/latest-tokens.json is of another site
     cause: it says 'https://old.example.com', this is 'https://infisical.example.com'
     hint: correct the site's URL, or, if its token is to be replaced, ask for a rotation

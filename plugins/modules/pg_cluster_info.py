@@ -201,12 +201,12 @@ restores:
       type: str
       sample: "2026-01-31T03:23:05Z"
 error:
-  description: Why the module failed, with type, stage, message, cause and hint.
+  description: Why the module failed, with type, phase, message, cause and hint.
   returned: failure
   type: dict
   sample:
     type: ConnectionFailed
-    stage: connect
+    phase: connect
     message: no session as 'postgres' on /var/run/postgresql, port 5432
     cause: No such file or directory
     hint: is the server running, and are the socket's directory and the port right?
@@ -221,8 +221,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
 from ..module_utils._engine.domain.databases import SYSTEM_DATABASES
-from ..module_utils._engine.postgres import facts, state
-from ..module_utils._engine.postgres.connection import connect
+from ..module_utils._engine.sources.postgresql import facts, state
+from ..module_utils._engine.sources.postgresql.connection import connect
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:

@@ -159,12 +159,12 @@ outstanding:
   elements: str
   sample: [shop]
 error:
-  description: Why the module failed, with type, stage, message, cause and hint, and every fault of the list.
+  description: Why the module failed, with type, phase, message, cause and hint, and every fault of the list.
   returned: failure
   type: dict
   sample:
     type: ConnectionFailed
-    stage: connect
+    phase: connect
     message: no session as 'postgres' on /var/run/postgresql, port 5432
     cause: No such file or directory
     hint: is the server running, and are the socket's directory and the port right?

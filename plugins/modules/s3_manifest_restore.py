@@ -368,11 +368,11 @@ databases:
       elements: str
       sample: []
     error:
-      description: Why it failed, with type, stage, message, cause and hint.
+      description: Why it failed, with type, phase, message, cause and hint.
       type: dict
       sample:
         type: ChecksumMismatch
-        stage: checksum
+        phase: checksum
         message: the object's SHA-256 is not the one its manifest names
         cause: ""
         hint: choose another backup
@@ -391,7 +391,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
 from ..module_utils._engine import restore
-from ..module_utils._engine.domain import restoring, trusting
+from ..module_utils._engine.domain import restoring, trust
 from ..module_utils._engine.domain.secret import Secret
 
 
@@ -420,7 +420,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         trust=dataclasses.replace(
             _ansible.trust(module),
             mode=params["trust"],
-            max_age=trusting.max_age(params["max_age"], name="max_age"),
+            max_age=trust.max_age(params["max_age"], name="max_age"),
         ),
     )
     sha256 = params["expected_sha256"]
@@ -477,7 +477,7 @@ def main() -> t.NoReturn:
         restore_timeout={"type": "int", "default": 259200},
         max_size={"type": "str"},
         jobs={"type": "int"},
-        trust={"type": "str", "choices": [trusting.SIGNED, trusting.UNSIGNED], "default": trusting.Trust.mode},
+        trust={"type": "str", "choices": [trust.SIGNED, trust.UNSIGNED], "default": trust.Trust.mode},
         max_age={"type": "float", "default": 48},
         mutually_exclusive=[("source", "outstanding_only")],
     )

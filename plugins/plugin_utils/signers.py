@@ -16,7 +16,7 @@ import re
 import struct
 import typing as t
 
-from ..module_utils._engine.domain import allowed_signers, trusting
+from ..module_utils._engine.domain import allowed_signers, trust
 from ..module_utils._engine.domain.allowed_signers import Entry
 from ..module_utils._engine.errors import ConfigurationError
 
@@ -37,7 +37,7 @@ def signing_name(name: str, *, node: str) -> str:
     :raises ConfigurationError: where that can't be a name in an ``allowed_signers`` file.
     """
     found = node if name in LOCAL else name
-    if not trusting.can_sign(found):
+    if not trust.can_sign(found):
         raise ConfigurationError(
             f"the host {name!r} cannot sign backups under the name {found!r}",
             cause="a signer's name has letters, digits and . _ - : @ + only, and begins with a letter, a digit or _",
@@ -54,7 +54,7 @@ def signer_line(public_key: str, name: str) -> str:
     :raises ConfigurationError: where the answer is anything else than one Ed25519 key.
     """
     blob = base64.b64encode(_own_blob(public_key, name)).decode()
-    return trusting.signers_line(name, f"{_KEY_TYPE} {blob}")
+    return trust.signers_line(name, f"{_KEY_TYPE} {blob}")
 
 
 def gathered(
@@ -86,7 +86,7 @@ def gathered(
     entries = {number: entry for number, entry in enumerate(map(allowed_signers.read, lines)) if entry is not None}
     listed = {number: entry for number, entry in entries.items() if entry.blob == blob}
     elsewhere = {n: entry for n, entry in listed.items() if entry.authority or not entry.matches(name)}
-    upgrade = node not in others and trusting.can_sign(node)
+    upgrade = node not in others and trust.can_sign(node)
     for entry in elsewhere.values():
         if entry.authority or not (upgrade and entry.names == node and _counts(entry)):
             raise _listed_elsewhere(name, entry)
@@ -131,7 +131,7 @@ def report(text: str, *, name: str, public_key: str) -> str:
 
 def _counts(entry: Entry) -> bool:
     """Whether the line counts for signatures of manifests."""
-    return entry.counts_for(trusting.NAMESPACE)
+    return entry.counts_for(trust.NAMESPACE)
 
 
 def _ended(entry: Entry, now: datetime.datetime) -> bool:
@@ -166,7 +166,7 @@ def _b64(blob: bytes) -> str:
 
 
 def _fingerprint(blob: bytes) -> str:
-    return trusting.fingerprint(_b64(blob))
+    return trust.fingerprint(_b64(blob))
 
 
 def _remedy(name: str) -> str:

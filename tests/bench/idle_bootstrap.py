@@ -14,7 +14,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import age
 
 if t.TYPE_CHECKING:
-    from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import (
+    from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import (
         ConnectionSettings,
     )
 

@@ -16,7 +16,7 @@ import typing as t
 import pyrage
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import scram
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import scram
 
 from tests.support.cluster import Cluster
 from tests.support.controller import Controller
@@ -30,7 +30,11 @@ BUCKET = "backups"
 CRASH = pathlib.Path(__file__).parent / "crash"
 #: Functions that are handed secrets as plain text, by the module that calls them.
 CRASHES = {
-    "pg_db_bootstrap": ("domain/databases.py:parse", "domain/databases.py:identity", "postgres/scram.py:_keys"),
+    "pg_db_bootstrap": (
+        "domain/databases.py:parse",
+        "domain/databases.py:identity",
+        "sources/postgresql/scram.py:_keys",
+    ),
     "age_backup": ("domain/databases.py:parse", "boto3/session.py:client", "streams/age.py:_recipient"),
     "s3_manifest_restore": ("streams/age.py:_identities", "boto3/session.py:client", "domain/secret.py:__init__"),
     "backup_info": ("boto3/session.py:client", "_ansible.py:store"),

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One fault in one real run, and everything that is looked at after it.
 
-After each run: its exit status and its errors (stage, cause, remedy, no secret); whether a success really was one; the
+After each run: its exit status and its errors (phase, cause, remedy, no secret); whether a success really was one; the
 good backups from before; the live database; what it left behind; and whether the same run without the fault succeeds.
 """
 
@@ -452,13 +452,13 @@ class Trial:
 
 
 def _sentence(error: t.Mapping[str, str]) -> str:
-    parts = [f"{error.get('stage')}: {error.get('message')}"]
+    parts = [f"{error.get('phase')}: {error.get('message')}"]
     parts += [f"{name}: {error[name]}" for name in ("cause", "hint") if error.get(name)]
     return "; ".join(parts)
 
 
 def _badly_said(ended: Ended, *, module: bool) -> list[str]:
-    """What I6 asks for: stage, cause and remedy."""
+    """What I6 asks for: phase, cause and remedy."""
     if HUNG in ended.err:
         return ["it didn't end by itself"]
     # Ansible's modules have no words for a signal; the play that runs them has.
@@ -472,8 +472,8 @@ def _badly_said(ended: Ended, *, module: bool) -> list[str]:
         return [f"no error in its JSON: {ended.text[-1500:]}"]
     found = []
     for error in ended.errors:
-        missing = [name for name in ("stage", "message", "hint") if not error.get(name)]
-        if missing or error.get("stage") == "internal":
+        missing = [name for name in ("phase", "message", "hint") if not error.get(name)]
+        if missing or error.get("phase") == "internal":
             found.append(f"an error without {missing or 'being foreseen'}: {error}")
     return found
 

@@ -21,13 +21,10 @@ import typing as t
 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import (
     databases,
-    dumptext,
-    dumptext_scanner,
-    dumptext_statements,
     envfile,
     layout,
     manifest,
-    trusting,
+    trust,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.text import NotJson, strict_json
@@ -38,7 +35,16 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     EngineError,
     ManifestError,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import ownership
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import ownership
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
+    scanner as dumptext_scanner,
+)
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
+    statements as dumptext_statements,
+)
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
+    tally as tallies,
+)
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import filenames
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import age, compression
 from ansible_collections.infrazero.database.plugins.module_utils._scrub import CantScrub, Scrubber
@@ -103,7 +109,7 @@ def tally(data: bytes) -> None:
     """A tally counts the same however it is fed, and the same as a check of the whole."""
 
     def counted(size: int) -> object:
-        one = dumptext.Tally(b"5" * 32)
+        one = tallies.Tally(b"5" * 32)
         try:
             for piece in _pieces(data, size):
                 one.feed(piece)
@@ -116,7 +122,7 @@ def tally(data: bytes) -> None:
         assert counted(size) == whole, f"cut into {size}"
     for text in (data, _KEY_LINE + data):
         try:
-            dumptext.check(io.BytesIO(text))
+            tallies.check(io.BytesIO(text))
         except (DumpIncomplete, DumpSyntax):
             pass
 
@@ -203,12 +209,12 @@ def json_text(data: bytes) -> None:
 def signatures(data: bytes) -> None:
     """What can be told of a signature before it is checked."""
     text = data.decode("utf-8", "surrogateescape")
-    key = trusting.key_of(text)
+    key = trust.key_of(text)
     if key is not None:
-        assert trusting.fingerprint(key).startswith("SHA256:")
-    if trusting.can_sign(text):
-        assert len(trusting.signers_line(text, "ssh-ed25519 AAAA").split()) == 4
-    trusting.holds_keys(trusting.key_lines(text, name="allowed_signers"))
+        assert trust.fingerprint(key).startswith("SHA256:")
+    if trust.can_sign(text):
+        assert len(trust.signers_line(text, "ssh-ed25519 AAAA").split()) == 4
+    trust.holds_keys(trust.key_lines(text, name="allowed_signers"))
 
 
 def settings(data: bytes) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import typing as t
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 
 from tests.support.cluster import Cluster, majors
 

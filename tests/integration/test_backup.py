@@ -17,14 +17,15 @@ import threading
 import typing as t
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, catalogue, outcome
+from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, outcome
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import layout
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConnectionFailed, PostgresError
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import lock, state
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.reporting import Silent
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import lock, state
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import catalogue
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams.compression import Compression

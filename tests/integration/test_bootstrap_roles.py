@@ -27,8 +27,8 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     ConnectionFailed,
     PostgresError,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import roles, scram, state
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import roles, scram, state
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from psycopg2 import sql
 
 ANN = Secret("ann's secret")
@@ -283,7 +283,7 @@ def test_a_failing_step_is_an_error_of_ours_without_a_secret(admin):
     admin.cursor().execute("SET default_transaction_read_only = on")
     with pytest.raises(PostgresError) as caught:
         roles.converge(admin, WISH)
-    assert caught.value.stage == "bootstrap"
+    assert caught.value.phase == "bootstrap"
     assert "25006" in caught.value.cause
     assert "SCRAM" not in str(caught.value)
     assert rows(admin, "SELECT FROM pg_roles WHERE rolname = 'ann'") == []

@@ -24,10 +24,10 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile, trusting
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile, trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import lock
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import lock
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base, factory
 
 from conftest import COLLECTIONS
@@ -82,7 +82,7 @@ class Host:
         (self.config / "db.env").write_text(envfile.render(self.values))
         key = self.config / "signing" / "id_ed25519"
         if not key.exists():
-            line = trusting.signers_line(platform.node(), signing.make_key(key))
+            line = trust.signers_line(platform.node(), signing.make_key(key))
             (self.config / "allowed_signers").write_text(line + "\n")
 
     def argv(self, *arguments: str) -> list[str]:
@@ -293,7 +293,7 @@ def test_exit_statuses_of_a_backup(host: Host) -> None:
         assert host.run("restore", "here", "db/here/", DB_RESTORE_AGE_PRIVATE_KEY=key_of(here)).status == 3
 
     unknown = host.run("backup", "--database", "nobody", "--json")
-    assert unknown.status == 2 and unknown.document["error"]["stage"] == "configuration"
+    assert unknown.status == 2 and unknown.document["error"]["phase"] == "configuration"
     for arguments in (["--jobs", "0"], ["--jobs", "x"], ["--no-such-option"]):
         assert host.run("backup", *arguments).status == 2
 

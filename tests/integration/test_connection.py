@@ -19,8 +19,8 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     LoadError,
     PostgresError,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import scram
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import (
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import scram
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import (
     ConnectionSettings,
     client_arguments,
     client_credentials,
@@ -162,7 +162,7 @@ def test_why_there_is_no_session(cluster, change, hint, monkeypatch):
     with pytest.raises(ConnectionFailed) as caught:
         connect(dataclasses.replace(cluster.settings, **change))
     assert hint in caught.value.hint
-    assert caught.value.stage == "connect"
+    assert caught.value.phase == "connect"
     assert "\n" not in caught.value.cause
     assert "canary" not in str(caught.value)
 
@@ -189,7 +189,7 @@ def test_too_many_sessions(shared_cluster):
 
 
 def failing(conn, statement):
-    with translated("it failed", kind=LoadError, stage="load"):
+    with translated("it failed", kind=LoadError, phase="load"):
         conn.cursor().execute(statement)
 
 

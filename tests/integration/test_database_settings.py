@@ -17,9 +17,9 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine import 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trusting import UNSIGNED, Trust
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import dump
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import UNSIGNED, Trust
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import dump
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
 from psycopg2 import sql

@@ -11,9 +11,12 @@ import random
 import re
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import dumptext
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import DumpIncomplete
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import events
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
+    tally as tallies,
+)
 
 from tests.integration.conftest import empty
 from tests.support import nasty
@@ -32,7 +35,7 @@ def nasty_database(shared_cluster):
 
 
 def tally(text, sizes=None):
-    counter = dumptext.Tally(KEY)
+    counter = tallies.Tally(KEY)
     source = io.BytesIO(text)
     while chunk := source.read(next(sizes) if sizes else 1 << 18):
         counter.feed(chunk)
@@ -41,8 +44,8 @@ def tally(text, sizes=None):
 
 def flat(text, size=1 << 18):
     found = []
-    for event in dumptext.events(io.BytesIO(text), size=size):
-        if isinstance(event, dumptext.CopyBlock):
+    for event in events.read(io.BytesIO(text), size=size):
+        if isinstance(event, events.CopyBlock):
             rows = b""
             while part := event.read(1000):
                 rows += part
@@ -74,7 +77,7 @@ def test_the_tally_counts_what_the_server_counts(shared_cluster, nasty_database)
     generator = random.Random(7)
     tables = tally(text)
     assert tables == tally(text, iter(lambda: generator.randint(1, 5000), 0))
-    assert tables == dumptext.check(io.BytesIO(dumptext.preface(KEY) + text))
+    assert tables == tallies.check(io.BytesIO(tallies.preface(KEY) + text))
     with contextlib.closing(connect(shared_cluster.settings, database=nasty_database)) as conn, conn.cursor() as cursor:
         for table in tables:
             cursor.execute(f"SELECT count(*) FROM ONLY {table.name}")

@@ -30,7 +30,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     EngineError,
     LoadError,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
 
@@ -796,10 +796,10 @@ FLOODS = {
 
 MEASURED = """
 import pathlib, re, sys
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import dumptext
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import EngineError
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import load
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import (
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import load
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import events
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import (
     ConnectionSettings, connect,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
@@ -810,7 +810,7 @@ settings = ConnectionSettings(host=host, port=int(port))
 connection = connect(settings, database="shop", user="shop", password=Secret("password of shop"))
 try:
     load.load(
-        dumptext.events(sys.stdin.buffer), connection=connection, admin=None, options=load.LoadOptions(skip_acl=True)
+        events.read(sys.stdin.buffer), connection=connection, admin=None, options=load.LoadOptions(skip_acl=True)
     )
 except EngineError as error:
     print(error)

@@ -10,9 +10,6 @@ import io
 import re
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine import archive
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import dumptext
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.dumptext_statements import OwnerChange
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
     ChecksumMismatch,
@@ -22,8 +19,15 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     ProcessFailed,
     RestoreRefused,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import load
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import archive, load
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import events
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
+    tally as tallies,
+)
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext.statements import (
+    OwnerChange,
+)
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams.flow import Peekable
 from psycopg2 import sql
 
@@ -82,7 +86,7 @@ class Stage:
             source = io.BytesIO(source.encode() if isinstance(source, str) else source)
         with archive.as_text(Peekable(source), server_version_num=self.loader.info.server_version) as text:
             return load.load(
-                dumptext.events(text),
+                events.read(text),
                 connection=self.loader,
                 admin=self.admin,
                 options=load.LoadOptions(skip_acl=skip_acl, role_map=role_map or {}),
@@ -172,7 +176,7 @@ def test_a_restored_database_is_the_same(nasty_cluster, options):
 
 
 def tally(text):
-    counter = dumptext.Tally(bytes(32))
+    counter = tallies.Tally(bytes(32))
     counter.feed(text)
     return counter.finish()
 

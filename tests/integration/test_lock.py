@@ -15,9 +15,9 @@ import time
 import psycopg2
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import LockHeld, PostgresError
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import state
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.lock import (
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import state
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.lock import (
     database_lock,
     holder_of,
     lock_table,
@@ -251,9 +251,9 @@ def test_a_lost_lock_is_noticed(cluster, admin, other):
 HOLDER = """
 import contextlib, sys, time
 sys.path[:0] = sys.argv[3:]
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import ConnectionSettings
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.lock import locked_session
-with locked_session(ConnectionSettings(host=sys.argv[1], port=int(sys.argv[2])), "app", doing="backup"):
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import connection
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.lock import locked_session
+with locked_session(connection.ConnectionSettings(host=sys.argv[1], port=int(sys.argv[2])), "app", doing="backup"):
     print("locked", flush=True)
     time.sleep(600)
 """

@@ -13,8 +13,8 @@ import psycopg2
 import pytest
 import yaml
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import state
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import state
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base, factory
 
 from conftest import ROOT
@@ -242,7 +242,7 @@ def test_failures_of_a_restore_change_nothing(directory: Scene) -> None:
     assert missing["databases"][0]["error"]["type"] == "NotFound"
     assert digest["databases"][0]["error"]["type"] == "ChecksumMismatch"
     assert source["databases"][0]["error"]["type"] == "ConfigurationError"
-    assert twice["error"]["stage"] == hours["error"]["stage"] == unknown["error"]["stage"] == "configuration"
+    assert twice["error"]["phase"] == hours["error"]["phase"] == unknown["error"]["phase"] == "configuration"
     assert "mutually exclusive" in exclusive["msg"]
     assert oids(cluster) == kept and scene.rows(cluster, app) == rows
 
@@ -266,7 +266,7 @@ def test_another_hosts_backup_is_restored_where_it_is_named(
     assert made["databases"][0]["signed"] is True
     assert refused["databases"][0]["error"]["type"] == "ForeignSigner"
     assert named["databases"][0]["signed_by"]["name"] == "db2"
-    assert wrong["error"]["stage"] == "configuration" and "signers" in wrong["msg"]
+    assert wrong["error"]["phase"] == "configuration" and "signers" in wrong["msg"]
     assert again["databases"][0]["previous"] == made["databases"][0]["key"]
     assert again["databases"][0]["previous_signed_by"]["name"] == "db2"
 
@@ -281,7 +281,7 @@ def test_one_that_fails_does_not_stop_the_others(directory: Scene) -> None:
     )
     assert made["failed"] and made["changed"] and made["summary"] == "backed_up=1 failed=1 (gone)"
     assert made["msg"].startswith("1 of 2 databases failed: gone: connect: ")
-    assert jobs["failed"] and jobs["error"]["stage"] == "configuration"
+    assert jobs["failed"] and jobs["error"]["phase"] == "configuration"
     assert [d["status"] for d in restored["databases"]] == ["empty", "restored"]
 
 

@@ -11,8 +11,8 @@ import typing as t
 
 import psycopg2
 import pyrage
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import state
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import state
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 
 from tests.support.cluster import Cluster
 from tests.support.playbook import Played, Task, play

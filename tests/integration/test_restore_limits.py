@@ -18,14 +18,14 @@ import threading
 import typing as t
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, bootstrap, limits, restore
+from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, bootstrap, restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database, Databases
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trusting import UNSIGNED, Trust
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import UNSIGNED, Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConfigurationError, LoadError
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import state
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import limits, state
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
 
@@ -283,14 +283,14 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine import 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import ConnectionSettings
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import connection
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
 
 given = json.load(sys.stdin)
 choice = restore.Choice(open_store(DirectorySettings(path=given["path"])), "hostile/shop", None, None)
 request = restore.Request(Database("shop", "shop", Secret("x"), ()), choice, RestoreOptions())
-restore.restore(request, settings=ConnectionSettings(host=given["host"], port=given["port"]))
+restore.restore(request, settings=connection.ConnectionSettings(host=given["host"], port=given["port"]))
 """
 
 

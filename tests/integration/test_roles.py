@@ -20,7 +20,7 @@ import typing as t
 
 import pyrage
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trusting
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trust
 
 from tests.support import scene
 from tests.support.cluster import wait_until
@@ -95,7 +95,7 @@ def test_bootstrap(host: Host) -> None:
     assert (log.owner(), log.group(), log.stat().st_mode & 0o777) == ("postgres", "adm", 0o640)
     key = host.root / "etc" / "signing" / "id_ed25519"
     assert (key.owner(), key.stat().st_mode & 0o777, key.parent.stat().st_mode & 0o777) == ("postgres", 0o600, 0o700)
-    line = trusting.signers_line("host", " ".join(key.with_suffix(".pub").read_text().split()[:2]))
+    line = trust.signers_line("host", " ".join(key.with_suffix(".pub").read_text().split()[:2]))
     for path in (host.gathered_signers, host.root / "etc" / "allowed_signers"):
         assert path.read_text(encoding="utf-8").strip() == line
 

@@ -19,10 +19,10 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.backup 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trusting import UNSIGNED, Trust
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import UNSIGNED, Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConnectionFailed
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import connection
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import (
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import connection
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import (
     client_arguments,
     connect,
 )

@@ -21,7 +21,7 @@ import tempfile
 import typing as t
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trusting
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trust
 
 from tests.support import scene
 from tests.support.controller import Controller, Run
@@ -34,7 +34,7 @@ ROTATE = ("--extra-vars", "infrazero_rotate_signing_key=true")
 
 
 def line(name: str, key: str, options: str = "") -> str:
-    return trusting.signers_line(name, key).replace("namespaces", f"{options}namespaces") + "\n"
+    return trust.signers_line(name, key).replace("namespaces", f"{options}namespaces") + "\n"
 
 
 def said(run: Run) -> str:
@@ -204,8 +204,8 @@ def test_a_key_is_replaced_where_that_is_asked_for(fleet: Fleet) -> None:
     (ended,) = [each for each in lines if old in each]
     assert re.sub(r'valid-before="20\d{12}",', "", ended) == line("db2", old) != ended
     assert sorted([*others, ended, line("db2", new)]) == sorted(lines)
-    assert f"db2 signs with the key {trusting.fingerprint(new.split()[1])}" in said(run)
-    assert f"its key {trusting.fingerprint(old.split()[1])} counts only for backups made before" in said(run)
+    assert f"db2 signs with the key {trust.fingerprint(new.split()[1])}" in said(run)
+    assert f"its key {trust.fingerprint(old.split()[1])} counts only for backups made before" in said(run)
     assert sorted(path.name for path in (fleet.directory("db2") / "signing").iterdir()) == [
         "id_ed25519",
         "id_ed25519.pub",
@@ -345,7 +345,7 @@ def test_a_lost_host_is_bootstrapped_anew_under_its_name(host: Host) -> None:
     first, second = host.gathered_signers.read_text(encoding="utf-8").splitlines(keepends=True)
     assert re.fullmatch(r'host valid-before="\d{14}",namespaces=.* ' + re.escape(old) + "\n", first)
     assert second == line("host", new)
-    assert f"its key {trusting.fingerprint(old.split()[1])} counts only for backups made before" in said(run)
+    assert f"its key {trust.fingerprint(old.split()[1])} counts only for backups made before" in said(run)
     assert good(bootstrap(host)).changed == 0
 
 

@@ -12,8 +12,8 @@ import datetime
 import psycopg2
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import PostgresError
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import facts, state
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import facts, state
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 
 SOURCE = state.RestoredFrom(
     url="s3://bucket/db/app/20260101T000000Z.sql.gz.age",

@@ -14,17 +14,13 @@ import subprocess
 import typing as t
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine import (
-    authenticity,
-    backup,
-    outcome,
-    restore,
-)
+from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, outcome, restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import manifest, trusting
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import manifest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trust as trusting
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trusting import Trust
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
     BackupRefused,
     ChecksumMismatch,
@@ -41,8 +37,9 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     Unsigned,
     WrongDatabase,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import state
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.signing import keys as signing_keys
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import state
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.directory import DirectoryStore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
@@ -665,7 +662,7 @@ def test_one_check_of_a_signature_is_enough(
         checks.append(list(argv))
         return process.run(argv, **rest)
 
-    monkeypatch.setattr(authenticity, "run", counted)
+    monkeypatch.setattr(signing_keys, "run", counted)
     assert restored(cluster, store, app, trust(db1)).error is None
     assert len(checks) == 1
     checks.clear()

@@ -21,13 +21,14 @@ import typing as t
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, outcome, restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import manifest, trusting
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import manifest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trust as trusting
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trusting import Trust
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import BackupRefused, ChecksumMismatch
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import state
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import state
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.directory import DirectoryStore
 

@@ -22,7 +22,7 @@ import time
 import typing as t
 
 if t.TYPE_CHECKING:
-    from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import (
+    from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import (
         ConnectionSettings,
     )
 
@@ -123,7 +123,7 @@ class Cluster:
     @property
     def settings(self) -> ConnectionSettings:
         """The engine's settings for a connection as superuser through the socket."""
-        from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import (
+        from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import (
             ConnectionSettings,
         )
 

@@ -9,7 +9,9 @@ import re
 import subprocess
 import typing as t
 
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import client_arguments
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import (
+    client_arguments,
+)
 
 if t.TYPE_CHECKING:
     from tests.support.cluster import Cluster

@@ -13,19 +13,23 @@ import typing as t
 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import (
     databases,
-    dumptext,
-    dumptext_scanner,
-    dumptext_statements,
     envfile,
     layout,
     manifest,
-    trusting,
+    trust,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.text import NotJson, strict_json
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import EngineError
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import ownership
 from ansible_collections.infrazero.database.plugins.module_utils._engine.printing import printable
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import ownership
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
+    scanner as dumptext_scanner,
+)
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
+    statements,
+    tally,
+)
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import filenames
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import age, compression
 
@@ -56,7 +60,7 @@ def _scan(data: bytes, *, cut: int) -> None:
 
 def _check(data: bytes) -> None:
     with contextlib.suppress(EngineError):
-        dumptext.check(io.BytesIO(data))
+        tally.check(io.BytesIO(data))
 
 
 class _AnyRole(dict[str, str]):
@@ -71,12 +75,12 @@ class _AnyRole(dict[str, str]):
 
 def _classify(data: bytes, *, encoding: str) -> None:
     statement = dumptext_scanner.Statement(data)
-    found = dumptext_statements.classify(statement, encoding=encoding)
-    for _token in dumptext_statements.tokens(dumptext_statements.decode(statement, encoding)):
+    found = statements.classify(statement, encoding=encoding)
+    for _token in statements.tokens(statements.decode(statement, encoding)):
         pass
-    dumptext_statements.describe(statement, encoding=encoding)
-    dumptext_statements.rewrite_roles(statement, getattr(found, "roles", ()), _AnyRole(), encoding=encoding)
-    if isinstance(found, dumptext_statements.OwnerChange):
+    statements.describe(statement, encoding=encoding)
+    statements.rewrite_roles(statement, getattr(found, "roles", ()), _AnyRole(), encoding=encoding)
+    if isinstance(found, statements.OwnerChange):
         ownership.is_identity(found.kind, found.identity)
 
 
@@ -106,9 +110,9 @@ def _json(data: bytes) -> None:
 
 def _signature(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
-    trusting.key_of(text)
-    trusting.can_sign(text)
-    trusting.holds_keys(trusting.key_lines(text, name="allowed_signers"))
+    trust.key_of(text)
+    trust.can_sign(text)
+    trust.holds_keys(trust.key_lines(text, name="allowed_signers"))
 
 
 def _settings(data: bytes) -> None:

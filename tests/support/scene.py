@@ -11,7 +11,7 @@ import typing as t
 import pyrage
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from psycopg2 import sql
 
 from . import sampledata

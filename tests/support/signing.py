@@ -10,8 +10,8 @@ import pathlib
 import subprocess
 import typing as t
 
-from ansible_collections.infrazero.database.plugins.module_utils._engine import authenticity
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trusting
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trust as trusting
+from ansible_collections.infrazero.database.plugins.module_utils._engine.signing import keys
 
 
 def make_key(path: pathlib.Path) -> str:
@@ -47,9 +47,9 @@ class SigningHost:
         return trusting.signers_line(self.name, self.public_key) + "\n"
 
     @property
-    def signer(self) -> authenticity.Signer:
+    def signer(self) -> keys.Signer:
         """What backups of it are signed with."""
-        signer = authenticity.Signer.at(str(self.path), host=self.name)
+        signer = keys.Signer.at(str(self.path), host=self.name)
         assert signer is not None
         return signer
 

@@ -80,7 +80,7 @@ def test_every_test_of_the_tables_of_promises_exists() -> None:
     "text",
     [
         "`integration/test_trust.py`",
-        "`test_trust.py` has it: `test_every_field_is_bound`",
+        "`test_unproven.py` has it: `test_nothing_of_a_forged_object_is_executed`",
         "`tests/unit/test_docs.py::test_what_is_named_is_looked_for`",
         "`fuzz/targets.py`: `manifests`",
         "`unit/test_docs.py`, `unit/test_structure.py`: `test_finds_the_engine`, `test_what_is_named_is_looked_for`",

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The infrazero.database contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The engine's rooms: which one may know which, and that the whole of it runs where Ansible is not."""
+"""The engine's layers: which package may import which, and that all of it runs without Ansible."""
 
 from __future__ import annotations
 
@@ -21,50 +21,58 @@ from conftest import ROOT
 ENGINE = ROOT / "plugins" / "module_utils" / "_engine"
 FILES = sorted(ENGINE.rglob("*.py"))
 
-#: Rooms from the inside out. Each may know those before it; of those in one line, none knows another.
+#: Packages from the inside out.  Each may import those above it, and none of those in its own line.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"printing"}),
     frozenset({"errors", "reporting"}),
     frozenset({"domain"}),
-    frozenset({"postgres", "stores", "streams", "trust"}),
+    frozenset({"streams", "stores"}),
+    frozenset({"signing"}),
+    frozenset({"sources"}),
 )
 USE_CASES = len(LAYERS)
+
+#: Packages that decide and never read or write.
+PURE = (("domain",), ("sources", "postgresql", "dumptext"))
 
 #: What a host has besides the standard library: roles/runtime/files/requirements.in.
 LIBRARIES = {"boto3", "botocore", "s3transfer", "isal", "psycopg2", "pyrage", "tqdm", "urllib3", "xxhash", "zstandard"}
 
 
-def room(path: pathlib.PurePath) -> str:
-    """The room that a file of the engine stands in; a use case is one of its own."""
-    return path.relative_to(ENGINE).with_suffix("").parts[0]
+def place(path: pathlib.PurePath) -> tuple[str, ...]:
+    """The parts of a file's place in the engine."""
+    return path.relative_to(ENGINE).with_suffix("").parts
+
+
+def package(path: pathlib.PurePath) -> str:
+    """The package of the engine that a file belongs to; a use case that is one file is a package of its own."""
+    return place(path)[0]
 
 
 def layer(name: str) -> int:
-    """How far out a room is."""
-    return next((number for number, rooms in enumerate(LAYERS) if name in rooms), USE_CASES)
+    """The number of a package's layer, counted from the inside."""
+    return next((number for number, names in enumerate(LAYERS) if name in names), USE_CASES)
 
 
 def imported(path: pathlib.Path) -> t.Iterator[tuple[int, tuple[str, ...]]]:
     """Line and absolute place within the engine of everything that *path* imports from it."""
-    package = path.relative_to(ENGINE).parent.parts
+    parent = path.relative_to(ENGINE).parent.parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
-            assert node.level <= len(package) + 1, f"{path}:{node.lineno} leaves the engine"
-            base = package[: len(package) + 1 - node.level] + tuple(
-                (node.module or "").split(".") if node.module else ()
-            )
+            assert node.level <= len(parent) + 1, f"{path}:{node.lineno} leaves the engine"
+            base = parent[: len(parent) + 1 - node.level] + tuple((node.module or "").split(".") if node.module else ())
             for alias in node.names:
                 yield node.lineno, (*base, alias.name)
 
 
 def outside(path: pathlib.Path) -> t.Iterator[tuple[int, str]]:
-    """Line and top-level name of everything that *path* imports from elsewhere when it runs."""
+    """Line and top-level name of everything that *path* imports from outside the engine at run time."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for_types = [
         node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
     ]
-    idle = {node for block in for_types for statement in block.body for node in ast.walk(statement)}
-    for node in set(ast.walk(tree)) - idle:
+    ignored = {node for block in for_types for statement in block.body for node in ast.walk(statement)}
+    for node in set(ast.walk(tree)) - ignored:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name.partition(".")[0]) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -72,19 +80,34 @@ def outside(path: pathlib.Path) -> t.Iterator[tuple[int, str]]:
 
 
 def test_finds_the_engine() -> None:
-    assert {room(path) for path in FILES} > {"errors", "domain", "postgres", "stores", "streams", "backup", "restore"}
+    inner = {"printing", "errors", "reporting", "domain", "streams", "stores", "signing", "sources"}
+    assert {package(path) for path in FILES} > inner | {"backup", "restore"}
+    assert {place(path)[: len(pure)] for path in FILES for pure in PURE} > set(PURE)
 
 
 def test_imports_point_inwards() -> None:
     wrong = []
     for path in FILES:
-        here = room(path)
-        for line, place in imported(path):
-            there = place[0]
-            if there == here or (here == "__init__" and not place):
+        here = package(path)
+        for line, target in imported(path):
+            there = target[0]
+            if there == here or (here == "__init__" and not target):
                 continue
             if layer(here) < USE_CASES and layer(there) >= layer(here):
-                wrong.append(f"{path.relative_to(ROOT)}:{line}: {here} knows {there}")
+                wrong.append(f"{path.relative_to(ROOT)}:{line}: {here} imports {there}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_kind_of_source_imports_another() -> None:
+    kinds = {place(path)[1] for path in FILES if package(path) == "sources" and len(place(path)) > 2}
+    assert "postgresql" in kinds
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {place(path)[1]} imports {target[1]}"
+        for path in FILES
+        if package(path) == "sources" and place(path)[1] in kinds
+        for line, target in imported(path)
+        if target[0] == "sources" and target[1] in kinds - {place(path)[1]}
+    ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -99,13 +122,13 @@ def test_nothing_but_known_libraries_from_outside() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_domain_has_no_input_or_output() -> None:
+def test_packages_that_decide_have_no_input_or_output() -> None:
     # A digest is computed, not read or written.
     forbidden = LIBRARIES - {"xxhash"} | {"os", "pathlib", "shutil", "socket", "subprocess", "tempfile", "threading"}
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: imports {name}"
         for path in FILES
-        if room(path) == "domain"
+        if any(place(path)[: len(pure)] == pure for pure in PURE)
         for line, name in outside(path)
         if name in forbidden
     ]
@@ -119,14 +142,14 @@ def test_processes_are_started_in_one_place() -> None:
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The engine under another name, and a directory with the libraries of a host and nothing else."""
+    """The engine under another name, beside a directory that holds a host's libraries and nothing else."""
     directory = tmp_path_factory.mktemp("elsewhere")
     shutil.copytree(ENGINE, directory / "app" / "copied", ignore=shutil.ignore_patterns("__pycache__"))
     libraries = directory / "libraries"
     libraries.mkdir()
     requirements = (ROOT / "roles" / "runtime" / "files" / "requirements.txt").read_text(encoding="utf-8")
     wanted = {line.partition("==")[0].replace("-", "_") for line in requirements.splitlines() if "==" in line}
-    # Packages whose name and import name differ, and modules that lie beside them.
+    # Packages whose import name differs from their own, and modules that belong to them.
     wanted |= {"psycopg2", "psycopg2_binary.libs", "dateutil", "six.py", "_cffi_backend"}
     for place in sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}):
         for path in pathlib.Path(place).iterdir():
@@ -136,7 +159,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def run(elsewhere: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Python without its own libraries, but with those of a host."""
+    """Run Python with a host's libraries in place of its own."""
     return subprocess.run(
         [sys.executable, "-S", "-W", "error", *arguments],
         cwd="/",
@@ -148,8 +171,8 @@ def run(elsewhere: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess
 
 
 def test_every_module_is_imported_elsewhere(elsewhere: pathlib.Path) -> None:
-    places = [("copied", *path.relative_to(ENGINE).with_suffix("").parts) for path in FILES]
-    names = [".".join(place).removesuffix(".__init__") for place in places]
+    places = [("copied", *place(path)) for path in FILES]
+    names = [".".join(one).removesuffix(".__init__") for one in places]
     code = f"import importlib.util, {', '.join(names)}; assert not importlib.util.find_spec('ansible')"
     done = run(elsewhere, "-c", code)
     assert done.returncode == 0, done.stderr

@@ -14,10 +14,10 @@ import secrets
 import time
 import typing as t
 
-from . import authenticity, catalogue, leftovers, outcome
-from .domain import dumptext, layout, lineage, manifest
+from . import outcome
+from .domain import layout, lineage, manifest
 from .domain.databases import Database
-from .domain.trusting import Signed, Trust
+from .domain.trust import Signed, Trust
 from .errors import (
     AccessDenied,
     BackupRefused,
@@ -28,11 +28,14 @@ from .errors import (
     ProcessFailed,
     StoreError,
 )
-from .postgres import databases, dump, facts, lock, ownership, state
-from .postgres.connection import ConnectionSettings, client_credentials, client_program, connect
-from .postgres.facts import ClusterFacts, DatabaseFacts
 from .printing import printable_name, shell_word
 from .reporting import Reporter, Silent
+from .signing import keys, verification
+from .sources.postgresql import dump, facts, leftovers, lock, ownership, staging, state
+from .sources.postgresql.connection import ConnectionSettings, client_credentials, client_program, connect
+from .sources.postgresql.dumptext import tally
+from .sources.postgresql.facts import ClusterFacts, DatabaseFacts
+from .stores import catalogue
 from .stores.base import Store
 from .streams import age, pipeline
 from .streams.compression import Compression
@@ -62,7 +65,7 @@ class BackupOptions:
     jobs: int = 1
     take_over: bool = False
     lock_wait_seconds: int = 60
-    signer: authenticity.Signer | None = None
+    signer: keys.Signer | None = None
     trust: Trust = dataclasses.field(default_factory=Trust)
 
     def __post_init__(self) -> None:
@@ -205,7 +208,7 @@ def _arguments(*values: str) -> str:
 def _latest(database: Database, *, store: Store, options: BackupOptions) -> lineage.Latest | None:
     """The prefix's latest manifest; a host that can't sign has nothing to check it against, and believes it."""
     if options.signer is not None:
-        return authenticity.standing(store, trust=options.signer.accepting(options.trust), database=database)
+        return verification.standing(store, trust=options.signer.accepting(options.trust), database=database)
     found = catalogue.read_latest(store, database.prefix)
     return None if found is None else lineage.Latest(lineage.BELIEVED, found.sha256, found.manifest)
 
@@ -223,7 +226,7 @@ def _newer(
     Their numbers are taken, so the next backup follows the highest.
     """
     signer, followed = options.signer, None if latest is None else latest.link
-    found = authenticity.survey(
+    found = verification.survey(
         store,
         database.prefix,
         than=None if followed is None else followed.created_at,
@@ -434,7 +437,7 @@ def _expire(settings: ConnectionSettings) -> list[str]:
     with contextlib.closing(connect(settings)) as admin:
         for kept in state.replaced(admin, expired=True):
             try:
-                databases.expire_replaced(admin, [kept.name])
+                staging.expire_replaced(admin, [kept.name])
                 state.forget_replaced(admin, kept.name)
             except PostgresError as exc:
                 warnings.append(str(exc))
@@ -472,12 +475,12 @@ class _DumpText:
     """
 
     def __init__(self, source: pipeline.Readable, *, advance: t.Callable[[int], None]) -> None:
-        key = secrets.token_bytes(dumptext.KEY_SIZE)
-        self._first = dumptext.preface(key)
+        key = secrets.token_bytes(tally.KEY_SIZE)
+        self._first = tally.preface(key)
         self._source = source
-        self._tally = dumptext.Tally(key)
+        self._tally = tally.Tally(key)
         self._advance = advance
-        self.tables: t.Sequence[dumptext.TableTally] = ()
+        self.tables: t.Sequence[tally.TableTally] = ()
 
     def read(self, size: int) -> bytes:
         """Up to *size* bytes; ``b""`` is the proven end."""
@@ -504,9 +507,9 @@ def _upload(
     store: Store,
     options: BackupOptions,
     reporter: Reporter,
-) -> tuple[pipeline.Encoded, t.Sequence[dumptext.TableTally], str]:
+) -> tuple[pipeline.Encoded, t.Sequence[tally.TableTally], str]:
     program = client_program("pg_dump", server_version_num=plan.cluster.server_version_num)
-    version = dump.version_of(run([program, "--version"], stage="dump", environment=child_environment()))
+    version = dump.version_of(run([program, "--version"], phase="dump", environment=child_environment()))
     arguments = dump.arguments(
         program,
         settings,
@@ -516,7 +519,7 @@ def _upload(
     )
     with batch_work(), client_credentials(settings) as (extra, pass_fds):
         environment = child_environment({**extra, **dump.environment(settings)})
-        with Process(arguments, stage="dump", environment=environment, pass_fds=pass_fds, gather=CHUNK) as process:
+        with Process(arguments, phase="dump", environment=environment, pass_fds=pass_fds, gather=CHUNK) as process:
             text = _DumpText(process, advance=lambda count: reporter.advance(plan.database, count))
             with contextlib.closing(
                 pipeline.encode(
@@ -533,7 +536,7 @@ def _upload(
     if stored.size != stream.size:
         raise StoreError(
             f"{store.url(plan.key)} has {stored.size} bytes, {stream.size} were sent",
-            stage="upload",
+            phase="upload",
             hint="the store lost data: the backup before this one is still the latest",
         )
     return stream, text.tables, version
@@ -552,7 +555,7 @@ def _named_blockers(error: EngineError, settings: ConnectionSettings, database: 
         return error
     return ProcessFailed(
         error.message,
-        stage=error.stage,
+        phase=error.phase,
         cause=f"{error.cause}; {'; '.join(names)}",
         hint="let that process finish, or end it, and run the backup again",
     )

@@ -15,7 +15,6 @@ import dataclasses
 import platform
 import typing as t
 
-from . import leftovers
 from .domain.databases import Databases
 from .domain.plan import (
     AlterRole,
@@ -28,8 +27,8 @@ from .domain.plan import (
     Wish,
     plan_bootstrap,
 )
-from .postgres import facts, roles, state
-from .postgres.connection import APPLICATION, ConnectionSettings, connect
+from .sources.postgresql import facts, leftovers, roles, state
+from .sources.postgresql.connection import APPLICATION, ConnectionSettings, connect
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection

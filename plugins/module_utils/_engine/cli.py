@@ -25,15 +25,17 @@ import time
 import types
 import typing as t
 
-from . import access, authenticity, backup, catalogue, outcome
-from .domain import databases, envfile, restoring, trusting
+from . import access, backup, outcome
+from .domain import databases, envfile, restoring
+from .domain import trust as trusting
 from .domain.secret import Secret
 from .errors import ConfigurationError, EngineError, IdentityMissing, LockHeld
-from .postgres import connection
 from .printing import printable, printable_json, printable_name
 from .progress import LogReporter, TerminalReporter
 from .reporting import Reporter
-from .stores import base, factory
+from .signing import keys
+from .sources.postgresql import connection
+from .stores import base, catalogue, factory
 from .streams import age, compression, process
 
 if t.TYPE_CHECKING:
@@ -266,7 +268,8 @@ def _backup(options: argparse.Namespace, reporter: Reporter) -> int:
 
 def _restore(options: argparse.Namespace, reporter: Reporter) -> int:
     # Not with the others: a backup, which is begun every night on every host, starts sooner without it.
-    from . import leftovers, restore
+    from . import restore
+    from .sources.postgresql import leftovers
 
     host = Host.read(options.config)
     database = host.databases.named(options.database)
@@ -440,9 +443,9 @@ class Host:
     def _signing_key(self) -> str:
         return self.values.get("DB_SIGNING_KEY") or str(self.directory / "signing" / "id_ed25519")
 
-    def signer(self) -> authenticity.Signer | None:
+    def signer(self) -> keys.Signer | None:
         """The host's own key, where it has one."""
-        return authenticity.Signer.at(self._signing_key(), host=self.signing_name())
+        return keys.Signer.at(self._signing_key(), host=self.signing_name())
 
     def trust(self, *, mode: str | None = None, once: t.Sequence[str] = ()) -> trusting.Trust:
         """Whose backups are accepted here.
@@ -453,11 +456,11 @@ class Host:
         hours = self.number("DB_RESTORE_MAX_AGE_HOURS", 48)
         return trusting.Trust(
             mode=mode or trusting.Trust.mode,
-            allowed_signers=authenticity.read_keys(str(self.directory / "allowed_signers")),
-            revoked_keys=authenticity.read_keys(str(self.directory / "revoked_keys")),
+            allowed_signers=keys.read_keys(str(self.directory / "allowed_signers")),
+            revoked_keys=keys.read_keys(str(self.directory / "revoked_keys")),
             max_age=trusting.max_age(hours, name="DB_RESTORE_MAX_AGE_HOURS"),
             name=self.signing_name(),
-            own_key=authenticity.own_public_key(self._signing_key()),
+            own_key=keys.own_public_key(self._signing_key()),
             signers=trusting.signers(self.values.get("DB_RESTORE_SIGNERS") or {}, name="DB_RESTORE_SIGNERS"),
             once=trusting.signer_names(list(once), name="--signer"),
         )

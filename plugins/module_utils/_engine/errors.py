@@ -4,7 +4,7 @@
 
 """The engine's one tree of errors.
 
-Every error says in which stage it happened, what the cause was and what the operator can do about it.  None of the
+Every error says in which phase it happened, what the cause was and what the operator can do about it.  None of the
 three texts may hold a secret: they go to logs, to return values and to terminals.
 
 They may hold what others wrote, such as an object's key or a server's message.  Whoever builds a message shows that by
@@ -25,23 +25,23 @@ class EngineError(Exception):
     """Base of everything the engine raises on purpose.
 
     :param message: what failed, one line, no secret.
-    :param stage: where it failed: ``configuration``, ``dump``, ``encrypt``, ``upload``, ``load`` and so on.
+    :param phase: where it failed: ``configuration``, ``dump``, ``encrypt``, ``upload``, ``load`` and so on.
     :param cause: why, as far as it is known: a server's message, an exit status.
     :param hint: what the operator can do.
     """
 
-    stage = "engine"
+    phase = "engine"
 
-    def __init__(self, message: str, *, stage: str | None = None, cause: str = "", hint: str = "") -> None:
+    def __init__(self, message: str, *, phase: str | None = None, cause: str = "", hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        if stage is not None:
-            self.stage = stage
+        if phase is not None:
+            self.phase = phase
         self.cause = cause
         self.hint = hint
 
     def __str__(self) -> str:
-        parts = [f"{self.stage}: {self.message}"]
+        parts = [f"{self.phase}: {self.message}"]
         if self.cause:
             parts.append(f"cause: {self.cause}")
         if self.hint:
@@ -52,7 +52,7 @@ class EngineError(Exception):
         """The error as plain data, for ``--json`` and for a module's return value."""
         return {
             "type": type(self).__name__,
-            "stage": self.stage,
+            "phase": self.phase,
             "message": _shown(self.message),
             "cause": _shown(self.cause),
             "hint": _shown(self.hint),
@@ -69,7 +69,7 @@ def _shown(text: str) -> str:
 class ConfigurationError(EngineError):
     """A setting is missing or wrong; nothing has been changed."""
 
-    stage = "configuration"
+    phase = "configuration"
 
 
 class LibraryMissing(ConfigurationError):
@@ -82,7 +82,7 @@ class LibraryMissing(ConfigurationError):
 class StreamError(EngineError):
     """The bytes on their way could not be produced, transformed or checked."""
 
-    stage = "stream"
+    phase = "stream"
 
 
 class ProcessFailed(StreamError):
@@ -92,13 +92,13 @@ class ProcessFailed(StreamError):
 class IdentityMissing(StreamError):
     """The object is encrypted and no identity (age private key) was given."""
 
-    stage = "decrypt"
+    phase = "decrypt"
 
 
 class WrongIdentity(StreamError):
     """None of the given identities opens the object."""
 
-    stage = "decrypt"
+    phase = "decrypt"
 
 
 class DamagedObject(StreamError):
@@ -108,19 +108,19 @@ class DamagedObject(StreamError):
 class ChecksumMismatch(DamagedObject):
     """The bytes read are not those that the manifest, or the caller, names."""
 
-    stage = "checksum"
+    phase = "checksum"
 
 
 class DumpIncomplete(DamagedObject):
     """The text of a dump ends before pg_dump's own end."""
 
-    stage = "dump"
+    phase = "dump"
 
 
 class DumpSyntax(DamagedObject):
     """The text of a dump holds something that is no SQL of pg_dump: a psql meta-command, for one."""
 
-    stage = "dump"
+    phase = "dump"
 
 
 # Stores -------------------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ class DumpSyntax(DamagedObject):
 class StoreError(EngineError):
     """The object store answered with an error, or did something it must not do."""
 
-    stage = "store"
+    phase = "store"
 
 
 class NotFound(StoreError):
@@ -159,7 +159,7 @@ class AlreadyExists(StoreError):
 class ManifestError(EngineError):
     """A manifest that can't be read, or that says something it must not say."""
 
-    stage = "manifest"
+    phase = "manifest"
 
 
 # Trust --------------------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class ManifestError(EngineError):
 class TrustError(EngineError):
     """A backup is not proven to be one that a trusted host made; nothing of it has been read."""
 
-    stage = "trust"
+    phase = "trust"
 
 
 class SignersMissing(TrustError):
@@ -209,34 +209,34 @@ class Replayed(TrustError):
 class PostgresError(EngineError):
     """The server refused or failed a command."""
 
-    stage = "postgresql"
+    phase = "postgresql"
 
 
 class ConnectionFailed(PostgresError):
     """No connection to the server."""
 
-    stage = "connect"
+    phase = "connect"
 
 
 class LockHeld(PostgresError):
     """Another backup or restore of the same database is running."""
 
-    stage = "lock"
+    phase = "lock"
 
 
 class RestoreRefused(EngineError):
     """The plan of a restore holds something that must not be done; nothing has been changed."""
 
-    stage = "plan"
+    phase = "plan"
 
 
 class BackupRefused(EngineError):
     """A backup now would put a good one out of sight; nothing has been changed."""
 
-    stage = "plan"
+    phase = "plan"
 
 
 class LoadError(PostgresError):
     """The server refused a statement, or rows, of a dump."""
 
-    stage = "load"
+    phase = "load"

@@ -80,7 +80,7 @@ def unexpected(exception: Exception) -> EngineError:
     frame = traceback.extract_tb(exception.__traceback__)[-1]
     return EngineError(
         f"unexpected {type(exception).__name__} in {frame.name}, line {frame.lineno}",
-        stage="internal",
+        phase="internal",
         hint="this is a fault of infrazero.database: please report it",
     )
 

@@ -13,12 +13,12 @@ import secrets
 import time
 import typing as t
 
-from . import archive, authenticity, catalogue, leftovers, limits, outcome
-from .domain import dumptext, layout, lineage, manifest, names, restoring
+from . import outcome
+from .domain import layout, lineage, manifest, names, restoring
 from .domain.databases import Database
 from .domain.restoring import REFUSE, REPLACE, RestoreOptions
 from .domain.secret import Secret
-from .domain.trusting import Signed, Trust
+from .domain.trust import Signed, Trust
 from .errors import (
     AccessDenied,
     ChecksumMismatch,
@@ -30,10 +30,28 @@ from .errors import (
     PostgresError,
     RestoreRefused,
 )
-from .postgres import databases, extensions, facts, load, lock, ownership, state
-from .postgres.connection import ConnectionSettings, connect
 from .printing import printable, printable_name
 from .reporting import Reporter, Silent
+from .signing import verification
+from .sources.postgresql import (
+    archive,
+    database_settings,
+    extensions,
+    facts,
+    leftovers,
+    limits,
+    load,
+    loader_role,
+    lock,
+    ownership,
+    staging,
+    state,
+    swap,
+)
+from .sources.postgresql import sessions as sessions
+from .sources.postgresql.connection import ConnectionSettings, connect
+from .sources.postgresql.dumptext import events, tally
+from .stores import catalogue
 from .stores.base import Store
 from .streams import age, pipeline
 
@@ -114,7 +132,7 @@ def choose(
     where = store if location.bucket is None else store.sibling(location.bucket)
     if location.is_manifest:
         found = catalogue.read_manifest(where, location.key)
-        return _chosen(found, *authenticity.check(found, trust=trust, database=database), expected_sha256)
+        return _chosen(found, *verification.check(found, trust=trust, database=database), expected_sha256)
     warnings: tuple[str, ...] = ()
     try:
         beside = catalogue.read_manifest(where, layout.manifest_key(location.key))
@@ -125,8 +143,8 @@ def choose(
         beside = None
         warnings = ("the store doesn't let us see whether the dump has a manifest",)
     if beside is not None and beside.location.key == location.key:
-        return _chosen(beside, *authenticity.check(beside, trust=trust, database=database), expected_sha256)
-    warnings += authenticity.check_bare(where.url(location.key), trust=trust)
+        return _chosen(beside, *verification.check(beside, trust=trust, database=database), expected_sha256)
+    warnings += verification.check_bare(where.url(location.key), trust=trust)
     if expected_sha256 is None:
         warnings += ("nothing says what the object's SHA-256 must be: it has no manifest of its own",)
     return Choice(where, location.key, None, expected_sha256, warnings)
@@ -419,7 +437,7 @@ class _Restore:
         self.search_path: list[str] | None = None
         self.warnings = list(made.warnings)
         # Settings that the new database gets instead of those of the one in its place: of one that was dropped.
-        self.before: databases.DatabaseSettings | None = None
+        self.before: database_settings.DatabaseSettings | None = None
         self.limits = limits.Limits(self.name, seconds=self.options.timeout.total_seconds())
 
     def run(self) -> outcome.Outcome:
@@ -432,7 +450,7 @@ class _Restore:
         leftovers.remove_of(self.admin, self.name, settings=self.settings)
         record = state.database_record(self.admin, self.name)
         if record is not None and record.dropped is not None:
-            self.before = databases.DatabaseSettings.from_dict(record.dropped)
+            self.before = database_settings.DatabaseSettings.from_dict(record.dropped)
         like = self._creation()
         if self.options.strategy == REPLACE and self.plan.replaces is not None:
             with self.limits.enforced():
@@ -461,7 +479,7 @@ class _Restore:
         kept = swapped.kept
         with self._warned():
             if kept is not None and self._is_disposable(kept):
-                databases.drop_database(self.admin, kept)
+                staging.drop_database(self.admin, kept)
                 state.forget_replaced(self.admin, kept)
                 kept = None
         with self._warned():
@@ -502,16 +520,16 @@ class _Restore:
         with contextlib.closing(connect(self.settings, database=kept)) as conn:
             return facts.is_empty(conn)
 
-    def _creation(self) -> databases.Creation:
+    def _creation(self) -> database_settings.Creation:
         """How the new database is made: like the one it replaces if that holds anything, else as the backup says."""
         if self.before is not None:
             return self.before.creation
         said, replaced = self.choice.manifest, self.plan.replaces
         if replaced is not None and (not replaced.empty or said is None or said.encoding is None):
-            return databases.capture(self.admin, self.name).creation
+            return database_settings.capture(self.admin, self.name).creation
         if said is None or said.encoding is None:
-            return databases.Creation()
-        return databases.Creation(
+            return database_settings.Creation()
+        return database_settings.Creation(
             encoding=said.encoding,
             provider=said.locale_provider,
             collate=said.collate,
@@ -534,19 +552,19 @@ class _Restore:
         self.reporter.stage(self.name, "check", f"reading {self.choice.url} once to check it", total=self.plan.size)
         with self.limits.sources() as stack:
             plain = self._object(stack)
-            self._compare({table.name: table.rows for table in dumptext.check(self._as_text(plain, stack))})
+            self._compare({table.name: table.rows for table in tally.check(self._as_text(plain, stack))})
             self.proof = plain.proof
         self.sha256 = self.proof.sha256
         self.limits.text_bytes = 0  # it is read once more
         if self.options.on_connections == REFUSE:
-            databases.require_no_sessions(self.admin, self.name)
-        before = self.before or databases.capture(self.admin, self.name)
+            sessions.require_no_sessions(self.admin, self.name)
+        before = self.before or database_settings.capture(self.admin, self.name)
         # From here on there is no database to be backed up until the restore has succeeded, and its settings have no
         # other place.
         state.record_outcome(self.admin, self.name, state.OUTSTANDING, dropped=before.as_dict())
         self.reporter.stage(self.name, "drop", "dropping the old database, for want of room")
         try:
-            databases.drop_database(self.admin, self.name)
+            staging.drop_database(self.admin, self.name)
         except PostgresError:
             with contextlib.suppress(PostgresError):
                 state.put_back(self.admin, self.name, record)
@@ -582,28 +600,28 @@ class _Restore:
             text_bytes=text_bytes,
         )
 
-    def _fill(self, like: databases.Creation) -> load.LoadResult:
+    def _fill(self, like: database_settings.Creation) -> load.LoadResult:
         self.reporter.stage(self.name, "load", f"loading {self.choice.url}", total=self.plan.size)
-        databases.create_loader_role(
+        loader_role.create_loader_role(
             self.admin, self.role, temp_file_limit=self._most(restoring.text_bytes_of(self.plan.size))
         )
-        databases.create_stage(self.admin, self.stage, loader=self.role, like=like)
+        staging.create_stage(self.admin, self.stage, loader=self.role, like=like)
         with (
             self.limits.bounded(self.settings, self.stage, self._most),
             contextlib.closing(connect(self.settings, database=self.stage)) as stage_admin,
             self.limits.holding(stage_admin),
         ):
-            databases.open_stage(stage_admin, self.role)
+            staging.open_stage(stage_admin, self.role)
             helper = extensions.StageAdministrator(stage_admin, loader=self.role, allowed=self.options.extensions)
             with (
                 contextlib.closing(
-                    databases.connect_loader(self.settings, self.admin, database=self.stage, role=self.role)
+                    loader_role.connect_loader(self.settings, self.admin, database=self.stage, role=self.role)
                 ) as loader,
                 self.limits.holding(loader),
             ):
                 with self.limits.sources() as stack:
                     loaded = load.load(
-                        dumptext.events(self._text(stack)),
+                        events.read(self._text(stack)),
                         connection=loader,
                         admin=helper,
                         options=load.LoadOptions(
@@ -615,9 +633,9 @@ class _Restore:
                 self._compare(loaded.rows)
                 self.reporter.stage(self.name, "analyze", "gathering statistics")
                 load.analyze(loader)
-            databases.shut_out(stage_admin, self.role)
-            databases.close_stage(stage_admin, self.stage)
-            databases.roll_back_prepared(stage_admin)
+            loader_role.shut_out(stage_admin, self.role)
+            staging.close_stage(stage_admin, self.stage)
+            staging.roll_back_prepared(stage_admin)
             self.reporter.stage(self.name, "own", f"handing everything to {self.owner}")
             taken = ownership.take_over(
                 stage_admin,
@@ -645,12 +663,12 @@ class _Restore:
         counts = f"{rows.get(table, 'no')} rows loaded, {expected.get(table, 'no')} in the manifest"
         raise ChecksumMismatch(
             f"the rows of {self.choice.url} are not those that its manifest counts",
-            stage="load",
+            phase="load",
             cause=f"{printable(table)}: {counts}",
             hint="choose another backup; nothing was replaced",
         )
 
-    def _put_in_place(self) -> databases.SwapResult:
+    def _put_in_place(self) -> swap.SwapResult:
         self.reporter.stage(self.name, "swap", "putting the restored database in place")
         found, made = self.choice.found, self.choice.created_at
 
@@ -678,7 +696,7 @@ class _Restore:
             self.held.check()
 
         with contextlib.closing(connect(self.settings)) as helper:
-            return databases.swap(
+            return swap.swap(
                 self.admin,
                 helper,
                 database=self.name,

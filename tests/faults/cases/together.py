@@ -10,7 +10,7 @@ import signal
 import time
 import typing as t
 
-from ansible_collections.infrazero.database.plugins.module_utils._engine.postgres import lock
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import lock
 
 from tests.faults.cases.answers import DUMP, MANIFEST
 from tests.faults.cases.signals import LOADS

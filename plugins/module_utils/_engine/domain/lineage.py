@@ -20,7 +20,7 @@ import typing as t
 
 from ..printing import printable
 from .manifest import Manifest
-from .trusting import Signed
+from .trust import Signed
 
 #: What a latest manifest is: believed; without a signature; with a sound signature, but of a host that is not accepted;
 #: forged, of a revoked key, or another database's; no manifest at all.

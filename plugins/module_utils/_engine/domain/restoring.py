@@ -16,7 +16,7 @@ import typing as t
 
 from ..errors import ConfigurationError
 from .secret import Secret
-from .trusting import MODES, Trust, signer_names
+from .trust import MODES, Trust, signer_names
 
 SWAP = "swap"
 REPLACE = "replace"

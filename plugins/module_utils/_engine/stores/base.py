@@ -201,7 +201,7 @@ def read_all(reader: ObjectReader, *, limit: int) -> bytes:
     if reader.size > limit:
         raise TooLarge(
             f"{reader.info.key!a} is {reader.size} bytes long, more than the {limit} bytes it may have",
-            stage="download",
+            phase="download",
             hint="this is no object of the expected kind; look at it by hand",
         )
     chunks: list[bytes] = []

@@ -146,7 +146,7 @@ class DirectoryStore:
             )
 
     @contextlib.contextmanager
-    def _translated(self, message: str, stage: str, key: str | None = None) -> t.Iterator[None]:
+    def _translated(self, message: str, phase: str, key: str | None = None) -> t.Iterator[None]:
         """OSError as an error of the store; a missing file is NotFound where *key* is given."""
         try:
             yield
@@ -155,8 +155,8 @@ class DirectoryStore:
                 self._require_root()
                 if key is not None and error.errno == errno.ENOENT:
                     cause = f"in {self._root}"
-                    raise NotFound(f"there is no object {key!a}", stage=stage, cause=cause, hint=ABSENT) from None
-            raise _error(error, message, stage) from error
+                    raise NotFound(f"there is no object {key!a}", phase=phase, cause=cause, hint=ABSENT) from None
+            raise _error(error, message, phase) from error
 
     def _write(self, key: str, chunks: t.Iterator[bytes], *, replace: bool) -> None:
         path = self._path(key)
@@ -254,7 +254,7 @@ class FileReader:
         if not data:
             raise StoreError(
                 f"{self.info.key!a} ended after {self._position} of {self.size} bytes",
-                stage="download",
+                phase="download",
                 cause="the file was cut while it was read",
                 hint="look into who else writes to the directory",
             )
@@ -298,7 +298,7 @@ def _is_taken(path: pathlib.Path) -> bool:
 
 
 def _exists(key: str, path: pathlib.Path) -> AlreadyExists:
-    return AlreadyExists(f"{key!a} exists already", stage="upload", cause=f"the file {path} is there", hint=TAKEN)
+    return AlreadyExists(f"{key!a} exists already", phase="upload", cause=f"the file {path} is there", hint=TAKEN)
 
 
 def _key_of(path: str) -> str | None:
@@ -329,17 +329,17 @@ def _sync_directory(path: pathlib.Path) -> None:
         os.close(descriptor)
 
 
-def _error(error: OSError, message: str, stage: str) -> StoreError:
+def _error(error: OSError, message: str, phase: str) -> StoreError:
     number = error.errno or 0
     cause = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
     if number in (errno.EACCES, errno.EPERM):
         return AccessDenied(
             message,
-            stage=stage,
+            phase=phase,
             cause=cause,
             hint="the directory and what is in it must belong to the user that runs backups and restores; "
             "its file system must know hard links",
         )
     if number in _UNREACHABLE:
-        return Unreachable(message, stage=stage, cause=cause, hint="look into the disk or the mount of the directory")
-    return StoreError(message, stage=stage, cause=cause, hint=_HINTS.get(number, "look into the directory by hand"))
+        return Unreachable(message, phase=phase, cause=cause, hint="look into the disk or the mount of the directory")
+    return StoreError(message, phase=phase, cause=cause, hint=_HINTS.get(number, "look into the directory by hand"))

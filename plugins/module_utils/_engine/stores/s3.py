@@ -189,7 +189,7 @@ class S3Store:
             if not token or token == more.get("ContinuationToken"):
                 raise StoreError(
                     f"the list of objects under {self.url(prefix)!a} is cut",
-                    stage="list",
+                    phase="list",
                     cause="the store says that there is more, but not where it goes on",
                     hint="ask who runs the store; a list that isn't whole is of no use",
                 )
@@ -266,7 +266,7 @@ class S3Store:
             # A host may write dumps and not read them.
             if self._listed(key) is None:
                 return
-        raise AlreadyExists(f"{self.url(key)!a} exists already", stage="upload", hint=TAKEN)
+        raise AlreadyExists(f"{self.url(key)!a} exists already", phase="upload", hint=TAKEN)
 
     def _listed(self, key: str) -> ObjectInfo | None:
         """What a listing says of the object, for whoever may not look at it; ``None``: it isn't there."""
@@ -314,7 +314,7 @@ class S3Store:
                 # Of the transfer manager, which takes answers for complete.
                 raise StoreError(
                     f"{self.url(key)!a} can't be created",
-                    stage="upload",
+                    phase="upload",
                     cause=f"the store's answer lacks {error}",
                     hint="check that the endpoint is an S3 API, and that no proxy changes its answers",
                 ) from error
@@ -337,14 +337,14 @@ class S3Store:
         if found != token:
             raise StoreError(
                 f"{self.url(key)!a} was replaced by another writer right after its upload",
-                stage="upload",
+                phase="upload",
                 cause="what the store has there is not what it said it had taken",
                 hint="see that only one host writes to a prefix; ask who runs the store whether it keeps what it takes",
             )
         if info.size != size:
             raise StoreError(
                 f"{self.url(key)!a} has {info.size} bytes, {size} were sent",
-                stage="upload",
+                phase="upload",
                 cause="the store lost data, or something else wrote to the key",
                 hint="the object is no backup: delete it, and ask who runs the store",
             )
@@ -433,11 +433,11 @@ class S3Store:
             return answer
 
     @contextlib.contextmanager
-    def _translated(self, message: str, stage: str) -> t.Iterator[None]:
+    def _translated(self, message: str, phase: str) -> t.Iterator[None]:
         try:
             yield
         except CALL_ERRORS as error:
-            raise translated(error, message, stage=stage, endpoint=self._endpoint) from error
+            raise translated(error, message, phase=phase, endpoint=self._endpoint) from error
 
 
 class _SourceFailed(Exception):
@@ -492,7 +492,7 @@ class _Parts:
         missing = self.size
         while missing and not self.ended:
             if self.transfer is not None and self.transfer.done():
-                raise StoreError("the upload has ended before its source", stage="upload")
+                raise StoreError("the upload has ended before its source", phase="upload")
             chunk = self._source.read(missing)
             chunks.append(chunk)
             missing -= len(chunk)
@@ -503,7 +503,7 @@ class _Parts:
         if self._count > MAX_PARTS:
             raise StoreError(
                 f"the stream is longer than the {MAX_PARTS} parts of {self.size // MIB} MiB of this upload",
-                stage="upload",
+                phase="upload",
                 cause="the size that was expected of it was too small",
                 hint="give a better size hint; the upload was aborted",
             )
@@ -569,7 +569,7 @@ def _connect(settings: S3Settings) -> S3Client:
         )
     except CONNECT_ERRORS as error:
         message = f"the bucket {settings.bucket!a} can't be used"
-        raise translated(error, message, stage="store", endpoint=endpoint or "Amazon S3") from error
+        raise translated(error, message, phase="store", endpoint=endpoint or "Amazon S3") from error
     # What the type stubs don't know: handlers return things.
     events: t.Any = client.meta.events
     if elsewhere:

@@ -111,18 +111,18 @@ def is_refusal(error: Exception) -> bool:
     return status_of(error) in (400, 411, 501)
 
 
-def translated(error: Exception, message: str, *, stage: str, endpoint: str) -> EngineError:
+def translated(error: Exception, message: str, *, phase: str, endpoint: str) -> EngineError:
     """*error*, raised by boto3, as one of the engine's own.
 
     :param message: what failed, in words.
-    :param stage: ``upload``, ``download``, ``store``, ``list`` or ``delete``.
+    :param phase: ``upload``, ``download``, ``store``, ``list`` or ``delete``.
     """
     if isinstance(error, aws.ClientError):
-        return _answered(error, message, stage)
-    return _unanswered(error, message, stage, endpoint)
+        return _answered(error, message, phase)
+    return _unanswered(error, message, phase, endpoint)
 
 
-def _answered(error: aws.ClientError, message: str, stage: str) -> EngineError:
+def _answered(error: aws.ClientError, message: str, phase: str) -> EngineError:
     code, status = code_of(error), status_of(error)
     # Whoever answers in the server's place chooses them.
     text = str(error.response.get("Error", {}).get("Message", "")).strip()
@@ -134,47 +134,47 @@ def _answered(error: aws.ClientError, message: str, stage: str) -> EngineError:
     if code == "NoSuchKey" and status == 404:
         if error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-delete-marker") == "true":
             cause += "; it was deleted, a delete marker stands in its place"
-            return Deleted(message, stage=stage, cause=cause, hint="its versions may still be there: bring one back")
-        return NotFound(message, stage=stage, cause=cause, hint=ABSENT)
+            return Deleted(message, phase=phase, cause=cause, hint="its versions may still be there: bring one back")
+        return NotFound(message, phase=phase, cause=cause, hint=ABSENT)
     if code in _CREDENTIALS:
-        return AccessDenied(message, stage=stage, cause=cause, hint=_CREDENTIALS[code])
+        return AccessDenied(message, phase=phase, cause=cause, hint=_CREDENTIALS[code])
     if code in _OTHERS:
-        return StoreError(message, stage=stage, cause=cause, hint=_OTHERS[code])
+        return StoreError(message, phase=phase, cause=cause, hint=_OTHERS[code])
     if status == 412:
-        return AlreadyExists(message, stage=stage, cause=cause, hint=TAKEN)
+        return AlreadyExists(message, phase=phase, cause=cause, hint=TAKEN)
     if status in (401, 403) or code == "AccessDenied":
         if "server's time" in text:
-            return AccessDenied(message, stage=stage, cause=cause, hint=_CREDENTIALS["RequestTimeTooSkewed"])
-        hint = f"the credentials need {_PERMISSIONS[stage]}"
-        if stage in ("download", "store"):
+            return AccessDenied(message, phase=phase, cause=cause, hint=_CREDENTIALS["RequestTimeTooSkewed"])
+        hint = f"the credentials need {_PERMISSIONS[phase]}"
+        if phase in ("download", "store"):
             hint += "; without s3:ListBucket on the bucket the store answers so for an absent object too"
-        return AccessDenied(message, stage=stage, cause=cause, hint=hint)
+        return AccessDenied(message, phase=phase, cause=cause, hint=hint)
     if status in (301, 302, 307, 308):
-        return StoreError(message, stage=stage, cause=cause, hint=_REGION)
+        return StoreError(message, phase=phase, cause=cause, hint=_REGION)
     if status == 404:
         return StoreError(
             message,
-            stage=stage,
+            phase=phase,
             cause=f"{cause}; the store doesn't say what is absent",
             hint="check that the endpoint is an S3 API, and the bucket's name",
         )
     if status >= 500:
-        return StoreError(message, stage=stage, cause=cause, hint=_OTHERS["InternalError"])
-    return StoreError(message, stage=stage, cause=cause, hint="check the endpoint, the bucket and the settings of both")
+        return StoreError(message, phase=phase, cause=cause, hint=_OTHERS["InternalError"])
+    return StoreError(message, phase=phase, cause=cause, hint="check the endpoint, the bucket and the settings of both")
 
 
-def _unanswered(error: Exception, message: str, stage: str, endpoint: str) -> EngineError:
+def _unanswered(error: Exception, message: str, phase: str, endpoint: str) -> EngineError:
     cause = _first_line(error)
     if isinstance(error, (aws.NoCredentialsError, aws.PartialCredentialsError)):
         hint = "give both keys, or let boto3 find some: environment, ~/.aws, the machine's role"
-        return AccessDenied(message, stage=stage, cause=cause, hint=hint)
+        return AccessDenied(message, phase=phase, cause=cause, hint=hint)
     if isinstance(error, aws.SSLError):
-        return Unreachable(message, stage=stage, cause=cause, hint=_TLS)
+        return Unreachable(message, phase=phase, cause=cause, hint=_TLS)
     if isinstance(error, (aws.CredentialRetrievalError, aws.UnauthorizedSSOTokenError, aws.SSOError)):
-        return AccessDenied(message, stage=stage, cause=cause, hint="boto3's chain found credentials it can't use")
+        return AccessDenied(message, phase=phase, cause=cause, hint="boto3's chain found credentials it can't use")
     if isinstance(error, aws.ProxyConnectionError):
         hint = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY in the environment"
-        return Unreachable(message, stage=stage, cause=cause, hint=hint)
+        return Unreachable(message, phase=phase, cause=cause, hint=hint)
     if isinstance(error, (aws.HTTPClientError, aws.ConnectionError, HTTPError)):
         if _is_name_resolution(error):
             hint = f"the name in {endpoint} can't be resolved: check the endpoint and the name servers"
@@ -182,14 +182,14 @@ def _unanswered(error: Exception, message: str, stage: str, endpoint: str) -> En
             hint = f"{endpoint} didn't answer in time: check firewalls and routes"
         else:
             hint = f"nothing answers at {endpoint}, or it hangs up: check the endpoint, its port and its scheme"
-        return Unreachable(message, stage=stage, cause=cause, hint=hint)
+        return Unreachable(message, phase=phase, cause=cause, hint=hint)
     if isinstance(error, ResponseParserError):
         # It quotes what it couldn't parse, which may be anything.
         hint = f"check that {endpoint} is an S3 API and not a console or another service"
-        return StoreError(message, stage=stage, cause="the answer isn't S3's", hint=hint)
+        return StoreError(message, phase=phase, cause="the answer isn't S3's", hint=hint)
     if isinstance(error, (aws.ParamValidationError, aws.ProfileNotFound, aws.InvalidConfigError, ValueError)):
         return ConfigurationError(message, cause=cause, hint="correct the settings of the store, or of boto3")
-    return StoreError(message, stage=stage, cause=cause, hint="look at the cause")
+    return StoreError(message, phase=phase, cause=cause, hint="look at the cause")
 
 
 def _is_name_resolution(error: Exception) -> bool:

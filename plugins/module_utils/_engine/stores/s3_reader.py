@@ -89,7 +89,7 @@ class S3Reader:
         message = f"the download of {self.info.key!a} broke off after {self._position} of {self.size} bytes"
         if self._failures == self._attempts:
             hint = "look into the network, and whether the store still has the whole object"
-            raise Unreachable(message, stage="download", cause=cause, hint=hint)
+            raise Unreachable(message, phase="download", cause=cause, hint=hint)
         time.sleep(RESUME_SECONDS * 2**self._failures)
         if not self._failures:
             self._failed_at = self._position
@@ -134,4 +134,4 @@ def _extent(answer: GetObjectOutputTypeDef) -> tuple[int, int]:
 
 def _changed(message: str, cause: str) -> StoreError:
     hint = "look into who writes to the bucket, then run again"
-    return StoreError(f"{message}, and it is another object now", stage="download", cause=cause, hint=hint)
+    return StoreError(f"{message}, and it is another object now", phase="download", cause=cause, hint=hint)

@@ -319,7 +319,7 @@ def _transform(
         raise explain(exc) from exc
     rest = reader.read(CHUNK)
     if rest:
-        raise DamagedObject("the age file is followed by something else", stage="decrypt", hint=_HINT_DAMAGED)
+        raise DamagedObject("the age file is followed by something else", phase="decrypt", hint=_HINT_DAMAGED)
     writer.flush()
 
 
@@ -333,7 +333,7 @@ def encrypting_reader(source: Readable, recipients: t.Sequence[_Recipient]) -> C
         raise ConfigurationError("no age recipient was given", hint=_HINT_RECIPIENT)
 
     def explain(exc: BaseException) -> EngineError:
-        return StreamError("age could not encrypt", stage="encrypt", cause=f"{type(exc).__name__}: {exc}")
+        return StreamError("age could not encrypt", phase="encrypt", cause=f"{type(exc).__name__}: {exc}")
 
     def work(reader: _Input, writer: _Output) -> None:
         pyrage.encrypt_io(reader, writer, recipients)
@@ -371,7 +371,7 @@ def decrypting_reader(source: Readable, identities: t.Sequence[_Identity]) -> Ch
                     hint="give the identity that belongs to the recipient the backup was made for",
                 )
             return DamagedObject(
-                "the age file is damaged", stage="decrypt", cause=f"{type(exc).__name__}: {exc}", hint=_HINT_DAMAGED
+                "the age file is damaged", phase="decrypt", cause=f"{type(exc).__name__}: {exc}", hint=_HINT_DAMAGED
             )
 
         def work(reader: _Input, writer: _Output) -> None:
@@ -409,4 +409,4 @@ def _stanza_kinds(head: bytes) -> list[str]:
 
 
 def _damaged_header(cause: str) -> DamagedObject:
-    return DamagedObject("the object is no readable age file", stage="decrypt", cause=cause, hint=_HINT_DAMAGED)
+    return DamagedObject("the object is no readable age file", phase="decrypt", cause=cause, hint=_HINT_DAMAGED)

@@ -120,7 +120,7 @@ class _Decompressing(ChunkReader):
     def _damaged(self, what: str, cause: str = "") -> DamagedObject:
         return DamagedObject(
             f"the {self.method} data {what}",
-            stage="decompress",
+            phase="decompress",
             cause=cause,
             hint="the object is incomplete or altered: take another backup",
         )
@@ -216,7 +216,7 @@ class _Limited(ChunkReader):
         if self._size > self._limit:
             raise DamagedObject(
                 f"the data is larger than the {self._limit} bytes it may have",
-                stage="decompress",
+                phase="decompress",
                 hint="the object is not what it is said to be, or the limit is too small",
             )
         return chunk

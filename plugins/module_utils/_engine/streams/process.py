@@ -78,7 +78,7 @@ class Process:
     """A running child in a session of its own, whose standard output is read.
 
     :param argv: program and arguments; no secret, every user of the host can read them.
-    :param stage: the stage its failure is reported under.
+    :param phase: the phase its failure is reported under.
     :param environment: the child's whole environment, see :func:`child_environment`.
     :param pass_fds: descriptors it inherits beside 0, 1, 2.
     :param gather: bytes that it is to write at once, where it leaves that to the C library, whose own choice is a page.
@@ -92,14 +92,14 @@ class Process:
         self,
         argv: t.Sequence[str],
         *,
-        stage: str,
+        phase: str,
         environment: t.Mapping[str, str],
         pass_fds: t.Sequence[int] = (),
         gather: int | None = None,
         stdin: Readable | None = None,
     ) -> None:
         self._name = pathlib.PurePath(argv[0]).name
-        self._stage = stage
+        self._phase = phase
         self._source = stdin
         self._feed_error: BaseException | None = None
         self._stderr = b""
@@ -125,10 +125,10 @@ class Process:
                 stdin.close()
             cause = exc.strerror or str(exc)
             if not isinstance(exc, (FileNotFoundError, PermissionError, NotADirectoryError)):
-                raise ProcessFailed(f"{self._name} could not be started", stage=stage, cause=cause) from exc
+                raise ProcessFailed(f"{self._name} could not be started", phase=phase, cause=cause) from exc
             raise LibraryMissing(
                 f"the program {argv[0]} can't be run",
-                stage=stage,
+                phase=phase,
                 cause=cause,
                 hint=f"install the package {_PACKAGES.get(self._name, self._name)}, or correct the path",
             ) from exc
@@ -211,14 +211,14 @@ class Process:
         if self._feed_error is not None:
             raise self._feed_error
         if self._closed:
-            raise StreamError(f"{self._name} was ended before its output was read to the end", stage=self._stage)
+            raise StreamError(f"{self._name} was ended before its output was read to the end", phase=self._phase)
         if self._status == 0:
             return
         self._threads[0].join()
         if self._status is None:
             raise ProcessFailed(
                 f"nobody knows how {self._name} ended",
-                stage=self._stage,
+                phase=self._phase,
                 cause="its exit status was not kept: the signal SIGCHLD is ignored",
                 hint="start this program with SIGCHLD at its default",
             )
@@ -226,7 +226,7 @@ class Process:
         if self._status > 0:
             raise ProcessFailed(
                 f"{self._name} ended with exit status {self._status}",
-                stage=self._stage,
+                phase=self._phase,
                 cause=cause,
                 hint=f"the cause is in {self._name}'s own words: put that right, then run again",
             )
@@ -234,7 +234,7 @@ class Process:
         name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
         killer = ", look for the kernel's out-of-memory killer," if number == signal.SIGKILL else ""
         hint = f"if nobody ended it on purpose{killer} run again"
-        raise ProcessFailed(f"{self._name} was ended by signal {name}", stage=self._stage, cause=cause, hint=hint)
+        raise ProcessFailed(f"{self._name} was ended by signal {name}", phase=self._phase, cause=cause, hint=hint)
 
     def _ended(self) -> bool:
         """Whether the child has ended, reaped or not; does not wait."""
@@ -325,14 +325,14 @@ def batch_work() -> t.Iterator[None]:
 def run(
     argv: t.Sequence[str],
     *,
-    stage: str,
+    phase: str,
     environment: t.Mapping[str, str],
     stdin: bytes | None = None,
     pass_fds: t.Sequence[int] = (),
 ) -> bytes:
     """Run a short tool and return its standard output; parameters and errors as those of :class:`Process`."""
     source = None if stdin is None else io.BytesIO(stdin)
-    with Process(argv, stage=stage, environment=environment, pass_fds=pass_fds, stdin=source) as process:
+    with Process(argv, phase=phase, environment=environment, pass_fds=pass_fds, stdin=source) as process:
         return b"".join(iter(lambda: process.read(CHUNK), b""))
 
 

@@ -28,7 +28,7 @@ BACKED_UP = {
 FAILED_DATABASE = {
     "database": "ledger",
     "status": "failed",
-    "error": {"type": "X", "stage": "dump", "message": "no dump", "cause": "lost", "hint": "again"},
+    "error": {"type": "X", "phase": "dump", "message": "no dump", "cause": "lost", "hint": "again"},
 }
 
 
@@ -124,7 +124,7 @@ def test_one_database_fails_and_the_others_do_not() -> None:
         {
             "database": "ledger",
             "status": "failed",
-            "error": {"stage": "dump", "message": "no dump", "cause": "lost", "hint": "again"},
+            "error": {"phase": "dump", "message": "no dump", "cause": "lost", "hint": "again"},
         },
     ]
 

@@ -381,7 +381,7 @@ def test_an_error_of_the_engine_is_told_whole(capsys: pytest.CaptureFixture[str]
     assert result["msg"] == "store: PUT was refused; cause: 403; hint: check the credentials"
     assert result["error"] == {
         "type": "AccessDenied",
-        "stage": "store",
+        "phase": "store",
         "message": "PUT was refused",
         "cause": "403",
         "hint": "check the credentials",

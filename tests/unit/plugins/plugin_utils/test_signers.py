@@ -11,7 +11,7 @@ import struct
 import typing as t
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trusting
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConfigurationError
 from ansible_collections.infrazero.database.plugins.plugin_utils import signers
 
@@ -161,7 +161,7 @@ def test_a_line_that_lists_the_key_stays_as_the_user_has_written_it(text: str) -
 def test_a_new_key_for_a_name_that_has_one_is_refused(text: str) -> None:
     error = refused(text)
     assert "has a new signing key" in error and "infrazero_rotate_signing_key=true" in error
-    assert trusting.fingerprint(blob(1)) in error
+    assert trust.fingerprint(blob(1)) in error
 
 
 @pytest.mark.parametrize("text", [line("!db1,db*", TWO), line("db1", TWO, 'namespaces="git"'), line("DB1", TWO)])
@@ -254,7 +254,7 @@ def test_the_name_of_0_1_is_no_way_to_a_name_that_has_a_key() -> None:
 def test_what_a_run_reports() -> None:
     text = line("db1", TWO) + line("db*", THREE)
     said = signers.report(gathered(text, replace=True), name="db1", public_key=ONE)
-    first, second, third = (trusting.fingerprint(blob(number)) for number in (1, 2, 3))
+    first, second, third = (trust.fingerprint(blob(number)) for number in (1, 2, 3))
     assert said == (
         f"db1 signs with the key {first}; "
         f"its key {second} counts only for backups made before 2026-02-01 12:30:00 UTC; "

@@ -18,10 +18,10 @@ EVERY_KIND = [
 @pytest.mark.parametrize("kind", EVERY_KIND)
 def test_every_error_says_where_it_happened(kind: type[errors.EngineError]) -> None:
     error = kind("no room", cause="disk full", hint="make room")
-    assert str(error) == f"{kind.stage}: no room; cause: disk full; hint: make room"
+    assert str(error) == f"{kind.phase}: no room; cause: disk full; hint: make room"
     assert error.as_dict() == {
         "type": kind.__name__,
-        "stage": kind.stage,
+        "phase": kind.phase,
         "message": "no room",
         "cause": "disk full",
         "hint": "make room",
@@ -47,8 +47,8 @@ def test_the_longest_list_of_faults_is_told_whole() -> None:
 
 
 def test_the_raiser_may_name_the_stage() -> None:
-    assert str(errors.ProcessFailed("pg_dump failed", stage="dump")) == "dump: pg_dump failed"
-    assert errors.ProcessFailed.stage == "stream"
+    assert str(errors.ProcessFailed("pg_dump failed", phase="dump")) == "dump: pg_dump failed"
+    assert errors.ProcessFailed.phase == "stream"
 
 
 def test_full_stops_of_servers_do_not_pile_up() -> None:

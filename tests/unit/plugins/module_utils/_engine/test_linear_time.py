@@ -17,10 +17,10 @@ import sys
 import tracemalloc
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import (
-    dumptext_scanner,
-    dumptext_statements,
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
+    scanner as dumptext_scanner,
 )
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import statements
 
 from conftest import ROOT
 from tests.support.hostiletexts import GENERIC, HOSTILE
@@ -98,8 +98,8 @@ def test_a_slow_reader_is_found(read) -> None:
 
 def test_time_for_mapped_roles_grows_with_their_number_only() -> None:
     def rewrite(data: bytes) -> None:
-        roles = [dumptext_statements.RoleName("a", at, at + 1) for at in range(len(data)) if data[at : at + 1] == b"a"]
-        dumptext_statements.rewrite_roles(dumptext_scanner.Statement(data), roles, {"a": "b"})
+        roles = [statements.RoleName("a", at, at + 1) for at in range(len(data)) if data[at : at + 1] == b"a"]
+        statements.rewrite_roles(dumptext_scanner.Statement(data), roles, {"a": "b"})
 
     require_linear(rewrite, Text(b"GRANT b TO ", b"a,", b"c"), size=1 << 19, plain=Text(b"", b"a" + b" " * 63, b""))
 
@@ -135,7 +135,7 @@ def test_memory_is_in_proportion_to_the_statement(text: bytes) -> None:
         for at in range(0, len(text), 1_024):
             for event in scanner.feed(text[at : at + 1_024]):
                 if isinstance(event, dumptext_scanner.Statement):
-                    dumptext_statements.classify(event)
+                    statements.classify(event)
         _now, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import lineage
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.lineage import Known, Latest, Link
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.manifest import Manifest
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trusting import Signed
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import Signed
 
 MOMENT = datetime.datetime(2026, 1, 31, tzinfo=datetime.timezone.utc)
 EARLIER = MOMENT - datetime.timedelta(days=1)

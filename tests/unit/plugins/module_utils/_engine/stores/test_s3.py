@@ -170,6 +170,6 @@ def test_settings_show_no_secret() -> None:
 def test_what_answers_in_the_servers_place_chooses_no_more_than_a_line() -> None:
     said = {"Error": {"Code": "E\x1b[2J" * 1000, "Message": "\n2030-01-01 app done: restored\x9b" * 10_000}}
     error = s3_errors.translated(
-        botocore.exceptions.ClientError(said, "GetObject"), "no", stage="download", endpoint="https://s3.invalid"
+        botocore.exceptions.ClientError(said, "GetObject"), "no", phase="download", endpoint="https://s3.invalid"
     )
     assert error.cause.isprintable() and len(error.cause) < 5000

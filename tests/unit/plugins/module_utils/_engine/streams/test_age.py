@@ -168,7 +168,7 @@ def test_hardware_recipients_can_be_encrypted_to() -> None:
 def test_a_wrong_identity_says_so_and_shows_none() -> None:
     with pytest.raises(WrongIdentity, match="X25519") as caught:
         decrypt(ENCRYPTED, PRIVATE[1:])
-    assert caught.value.stage == "decrypt"
+    assert caught.value.phase == "decrypt"
     assert "AGE-SECRET" not in str(caught.value)
 
 

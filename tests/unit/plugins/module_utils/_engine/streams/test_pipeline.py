@@ -174,7 +174,7 @@ def test_another_checksum_is_no_end(name: str) -> None:
         for _again in range(2):
             with pytest.raises(ChecksumMismatch, match=sha256(packed)) as caught:
                 drain(decoded)
-            assert caught.value.stage == "checksum"
+            assert caught.value.phase == "checksum"
 
 
 def test_trailing_bytes_count_in_the_checksum() -> None:
@@ -347,7 +347,7 @@ def test_an_object_that_breaks_off_is_never_a_clean_end(method: str) -> None:
 @pytest.mark.parametrize("before", ["", "echo some; ", "head -c 20000000 /dev/urandom; "])
 def test_a_dump_that_dies_is_never_a_clean_end(before: str, script: str) -> None:
     argv = ["sh", "-c", before + script]
-    with Process(argv, stage="dump", environment=child_environment()) as process, encoder(process) as encoded:
+    with Process(argv, phase="dump", environment=child_environment()) as process, encoder(process) as encoded:
         with pytest.raises(ProcessFailed):
             drain(encoded)
         with pytest.raises(StreamError):
@@ -388,7 +388,7 @@ def test_a_compressor_that_raises_stops_it(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("read", [0, 1, 3_000_000])
 def test_closing_early_leaves_nothing(method: str, read: int) -> None:
     argv = ["cat", "/dev/urandom"]
-    with Process(argv, stage="dump", environment=child_environment()) as process, encoder(process, method) as encoded:
+    with Process(argv, phase="dump", environment=child_environment()) as process, encoder(process, method) as encoded:
         if read:
             assert len(encoded.read(read)) == read
         encoded.close()
@@ -451,7 +451,7 @@ def test_a_decoder_is_not_closed_in_the_middle_of_a_read_of_its_source() -> None
 def test_an_archive_read_by_a_child_is_proven_by_its_object() -> None:
     """pg_restore reads what decode gives: the object's own fault is the one that is told."""
     packed = pack(LARGE)
-    options = {"stage": "load", "environment": child_environment()}
+    options = {"phase": "load", "environment": child_environment()}
     with Process(["cat"], stdin=decoder(io.BytesIO(packed), sha256(packed)), **options) as process:
         assert drain(process) == LARGE
     for damaged, expected in ((packed, sha256(b"")), (packed[:-1], None), (packed[:3_000_000], None)):

@@ -30,7 +30,7 @@ from tests.support.streams import Endless, Pieces, SourceBroke, Stuck, drain
 
 
 def shell(script: str, **options: object) -> Process:
-    return Process(["sh", "-c", script], stage="dump", environment=child_environment(), **options)
+    return Process(["sh", "-c", script], phase="dump", environment=child_environment(), **options)
 
 
 def ends(pid: int) -> bool:
@@ -60,7 +60,7 @@ def test_exit_1_after_the_full_output_is_no_end() -> None:
         for _again in range(2):
             with pytest.raises(ProcessFailed) as caught:
                 process.read(1)
-            assert caught.value.stage == "dump"
+            assert caught.value.phase == "dump"
             assert "exit status 1" in caught.value.message
             assert caught.value.cause == "pg_dump: error: no"
 
@@ -102,7 +102,7 @@ def test_an_ignored_sigchld_loses_the_status_and_is_never_a_success() -> None:
 def test_a_program_that_cannot_be_run_names_its_package(program: str, package: str) -> None:
     source = Pieces(b"")
     with pytest.raises(LibraryMissing) as caught:
-        Process([program], stage="dump", environment=child_environment(), stdin=source)
+        Process([program], phase="dump", environment=child_environment(), stdin=source)
     assert program in caught.value.message
     assert f"package {package}," in caught.value.hint
     assert source.closed == 1
@@ -110,33 +110,33 @@ def test_a_program_that_cannot_be_run_names_its_package(program: str, package: s
 
 def test_too_many_arguments_are_another_failure() -> None:
     with pytest.raises(ProcessFailed, match="could not be started"):
-        run(["true", "x" * 10_000_000], stage="dump", environment=child_environment())
+        run(["true", "x" * 10_000_000], phase="dump", environment=child_environment())
 
 
 @pytest.mark.skipif(shutil.which("stdbuf") is None, reason="no stdbuf")
 def test_a_child_can_be_had_to_write_much_at_once() -> None:
-    with Process(["env"], stage="dump", environment=child_environment(), gather=4321) as process:
+    with Process(["env"], phase="dump", environment=child_environment(), gather=4321) as process:
         assert b"_STDBUF_O=4321\n" in drain(process)
-    with Process(["env"], stage="dump", environment=child_environment()) as process:
+    with Process(["env"], phase="dump", environment=child_environment()) as process:
         assert b"_STDBUF_O" not in drain(process)
-    with Process([str(shutil.which("env"))], stage="dump", environment={"PATH": "/nowhere"}, gather=4321) as process:
+    with Process([str(shutil.which("env"))], phase="dump", environment={"PATH": "/nowhere"}, gather=4321) as process:
         assert b"_STDBUF_O" not in drain(process), "it only saves time"
 
 
 def test_a_child_that_writes_much_at_once_goes_by_its_own_name() -> None:
     with (
-        Process(["false"], stage="dump", environment=child_environment(), gather=4321) as process,
+        Process(["false"], phase="dump", environment=child_environment(), gather=4321) as process,
         pytest.raises(ProcessFailed, match=r"^dump: false ended with exit status 1"),
     ):
         process.read(1)
     with pytest.raises(LibraryMissing, match="no-such-program"):
-        Process(["no-such-program"], stage="dump", environment=child_environment(), gather=4321)
+        Process(["no-such-program"], phase="dump", environment=child_environment(), gather=4321)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux only")
 def test_batch_work_is_for_the_thread_that_asks_and_what_it_starts() -> None:
     def policies() -> tuple[int, int]:
-        stat = run(["cat", "/proc/self/stat"], stage="dump", environment=child_environment())
+        stat = run(["cat", "/proc/self/stat"], phase="dump", environment=child_environment())
         return os.sched_getscheduler(0), int(stat.rpartition(b")")[2].split()[38])
 
     def work(chosen: int) -> None:
@@ -228,7 +228,7 @@ def test_the_environment_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.setenv(name, "canary")
     monkeypatch.setenv("TZ", "Europe/Berlin")
-    output = run(["env"], stage="dump", environment=child_environment({"PGPASSFILE": "/proc/self/fd/9"})).decode()
+    output = run(["env"], phase="dump", environment=child_environment({"PGPASSFILE": "/proc/self/fd/9"})).decode()
     assert "canary" not in output
     seen = dict(line.split("=", 1) for line in output.splitlines())
     assert seen.keys() <= {"PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "PGPASSFILE"}
@@ -237,12 +237,12 @@ def test_the_environment_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_path_is_there_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PATH")
-    assert run(["echo", "found"], stage="dump", environment=child_environment()) == b"found\n"
+    assert run(["echo", "found"], phase="dump", environment=child_environment()) == b"found\n"
 
 
 def test_a_session_of_its_own() -> None:
     script = "import os; print(os.getsid(0) == os.getpid(), os.getcwd())"
-    assert run([sys.executable, "-c", script], stage="dump", environment=child_environment()) == b"True /\n"
+    assert run([sys.executable, "-c", script], phase="dump", environment=child_environment()) == b"True /\n"
 
 
 def test_descriptors_are_inherited_only_when_named() -> None:
@@ -252,17 +252,17 @@ def test_descriptors_are_inherited_only_when_named() -> None:
         os.close(writing)
         argv = ["cat", f"/dev/fd/{reading}"]
         with pytest.raises(ProcessFailed):
-            run(argv, stage="dump", environment=child_environment())
-        assert run(argv, stage="dump", environment=child_environment(), pass_fds=[reading]) == b"secret\n"
+            run(argv, phase="dump", environment=child_environment())
+        assert run(argv, phase="dump", environment=child_environment(), pass_fds=[reading]) == b"secret\n"
     finally:
         os.close(reading)
 
 
 def test_run_feeds_and_collects() -> None:
     data = os.urandom(3_000_000)
-    assert run(["cat"], stage="dump", environment=child_environment(), stdin=data) == data
-    assert run(["cat"], stage="dump", environment=child_environment(), stdin=b"") == b""
-    assert run(["cat"], stage="dump", environment=child_environment()) == b""
+    assert run(["cat"], phase="dump", environment=child_environment(), stdin=data) == data
+    assert run(["cat"], phase="dump", environment=child_environment(), stdin=b"") == b""
+    assert run(["cat"], phase="dump", environment=child_environment()) == b""
 
 
 @pytest.mark.parametrize("fail_at", [0, 1, 100_000, 3_000_000])
@@ -304,7 +304,7 @@ def test_closing_ends_a_child_whose_input_hangs() -> None:
 
 
 def test_all_children_can_be_ended_though_somebody_waits_for_them() -> None:
-    with Process(["sleep", "60"], stage="dump", environment=child_environment()) as child:
+    with Process(["sleep", "60"], phase="dump", environment=child_environment()) as child:
         timer = threading.Timer(0.1, end_all)
         timer.start()
         with pytest.raises(ProcessFailed, match="SIGTERM"):

@@ -1,0 +1,81 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""The text of a dump as it streams by: its statements, and the rows between them."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .scanner import CopyData, CopyStart, Event, Scanner, Statement
+
+CHUNK = 1 << 18
+"""Bytes asked of a source in one read."""
+
+
+class Readable(t.Protocol):
+    """Where text comes from."""
+
+    def read(self, n: int, /) -> bytes:
+        """Return up to *n* bytes; ``b""`` only at the proven end."""
+
+
+class CopyBlock(Statement):
+    """A ``COPY … FROM stdin`` and its rows, to be read before the next event is asked for."""
+
+    __slots__ = ("_at", "_data", "_ended", "_events", "table")
+
+    def __init__(self, start: CopyStart, events: t.Iterator[Event]) -> None:
+        super().__init__(start.text)
+        self.table = start.table
+        self._events = events
+        self._data = b""
+        self._at = 0
+        self._ended = False
+
+    def read(self, n: int = -1, /) -> bytes:
+        """Return up to *n* bytes of rows, ``b""`` after the last.
+
+        :raises DumpIncomplete: the text ends before the block does.
+        """
+        if self._at == len(self._data):
+            event = None if self._ended else next(self._events)
+            if not isinstance(event, CopyData):
+                self._ended = True
+                return b""
+            self._data, self._at = event.data, 0
+        data = self._data
+        if self._at or 0 <= n < len(data):
+            data = data[self._at : self._at + n] if n >= 0 else data[self._at :]
+        self._at += len(data)
+        return data
+
+
+def read(source: Readable, *, size: int = CHUNK) -> t.Iterator[Statement]:
+    """Yield the statements of the dump that *source* gives, :class:`CopyBlock` with their rows among them.
+
+    Rows that the caller leaves unread are passed over.
+
+    :param size: bytes to ask of *source* in one read; also the most that a block gives in one.
+    :raises DumpSyntax, DumpIncomplete: as the scanner does; and whatever *source* raises.
+    """
+    flow = _flow(source, size)
+    for event in flow:
+        if isinstance(event, CopyStart):
+            block = CopyBlock(event, flow)
+            yield block
+            while block.read():
+                pass
+        elif isinstance(event, Statement):
+            yield event
+
+
+def _flow(source: Readable, size: int) -> t.Iterator[Event]:
+    scanner = Scanner()
+    while True:
+        chunk = source.read(size)
+        if not chunk:
+            break
+        yield from scanner.feed(chunk)
+    scanner.finish()

@@ -1,0 +1,413 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Extensions of a dump: which may be made, what this server lacks, and the superuser who makes them.
+
+A dump names its extensions, and whoever wrote the dump chose them.  Those that PostgreSQL lets any owner of a database
+make (``trusted``) are made as the throwaway role.  Of the others, whose script runs as superuser, only those are made
+that are known to give a tenant nothing beyond its database, or that the operator has named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import typing as t
+
+from ...errors import LoadError
+from ...printing import printable_name
+from .connection import transaction, translated
+
+try:
+    from psycopg2 import sql
+except ImportError:
+    sql = None  # type: ignore[assignment]
+
+if t.TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection
+
+#: Extensions that need a superuser to make them and are harmless afterwards: types, operators, index methods,
+#: functions that compute with what they are given, and views and functions for administrators that only those may use.
+#:
+#: Not among them, and only made where the operator names them:
+#:
+#: - ``plpython3u``, ``plperlu``, ``pltclu``, ``plsh``, ``plr``: code that runs as the server's operating system user;
+#: - ``adminpack``, ``file_fdw``, ``orafce`` (``utl_file``), ``postgis_raster`` (drivers of GDAL), ``ogr_fdw``: files of
+#:   the server;
+#: - ``dblink``, ``postgres_fdw`` and other foreign-data wrappers: connections from the server to anywhere, itself too;
+#: - ``pageinspect``, ``pg_walinspect``, ``pg_surgery``, ``pg_visibility``, ``pg_dirtyread``, ``old_snapshot``: the
+#:   raw pages and the log, without regard to who may see or change what;
+#: - ``pg_cron``, ``pg_partman``, ``pgagent``, ``pglogical``, ``postgis_tiger_geocoder``: the rows of their
+#:   configuration tables are commands, and a dump fills those tables;
+#: - ``timescaledb``, ``citus``, ``pg_repack``, ``set_user``, ``periods``, ``pgaudit``: functions or event triggers of
+#:   theirs act with a superuser's rights, or in a superuser's session;
+#: - ``refint``, ``xml2``: outdated, with a history of holes.
+#:
+#: Each is here because nothing that PUBLIC may execute of it leaves a process, a file or a connection behind, or shows
+#: rows that the caller may not read. To add one, look through its functions and say why it may be here.
+DEFAULT_ALLOWED = frozenset(
+    {
+        # PostgreSQL's own
+        "amcheck",  # reads tables and indexes to check them; not for PUBLIC
+        "autoinc",  # a trigger that takes numbers from a sequence, as the caller
+        "bloom",  # an index method
+        "dict_xsyn",  # reads files of synonyms in tsearch_data alone, as the dictionaries of the server itself do
+        "earthdistance",  # computes
+        "insert_username",  # a trigger that sets a column to the caller's name
+        "intagg",  # computes
+        "moddatetime",  # a trigger that sets a column to the time
+        "pg_buffercache",  # shows all databases' pages in memory, evicts them; not for PUBLIC
+        "pg_freespacemap",  # not for PUBLIC
+        "pg_prewarm",  # reads what the caller may read; for what starts a worker see _NOT_FOR_PUBLIC
+        "pg_stat_statements",  # numbers of all statements, texts of the caller's own; resetting it is not for PUBLIC
+        "pgrowlocks",  # of tables that the caller may read
+        "pgstattuple",  # not for PUBLIC
+        "sslinfo",  # of the caller's own connection
+        # Geography. They compute; address_standardizer and pgrouting read tables that are named to them, as the caller.
+        # PROJ opens grid files that a coordinate system names. It fetches none unless the host's own proj.ini says so.
+        *("address_standardizer", "address_standardizer_data_us", "h3", "pgrouting", "postgis", "postgis_sfcgal"),
+        "postgis_topology",
+        # Types, and how to search them. They compute; hll keeps settings and hypopg imagined indexes in the session.
+        # unit_load() reads two files of its own, for those who may read files of the server. Processes in which
+        # rum and vector build an index end with the statement.
+        *("debversion", "hll", "hypopg", "icu_ext", "ip4r", "jsquery", "numeral", "pg_rational"),
+        *("pg_sphere", "prefix", "q3c", "rum", "semver", "tdigest", "unit", "vector"),
+    }
+)
+
+#: Functions that PUBLIC could execute, and that do more than the above. When an extension is created, execution is
+#: revoked from PUBLIC, so only superusers are left.
+#:
+#: - ``pg_prewarm``: the worker outlives the session, the restore and the extension, and writes a file into the data
+#:   directory every five minutes; the other function writes that file.
+_NOT_FOR_PUBLIC = {"pg_prewarm": ("autoprewarm_start_worker", "autoprewarm_dump_now")}
+
+# Of the harmless ones those whose configuration tables hold data and no commands, so that a dump may add its rows.
+_DATA_ROWS = frozenset({"address_standardizer", "address_standardizer_data_us", "postgis", "postgis_topology"})
+
+#: Debian's (and apt.postgresql.org's) packages, where they aren't called after the extension.  ``{}`` is the major.
+_PACKAGES = {
+    "address_standardizer": "postgresql-{}-postgis-3",
+    "address_standardizer_data_us": "postgresql-{}-postgis-3",
+    "icu_ext": "postgresql-{}-icu-ext",
+    "pg_cron": "postgresql-{}-cron",
+    "pg_partman": "postgresql-{}-partman",
+    "pg_rational": "postgresql-{}-rational",
+    "pg_repack": "postgresql-{}-repack",
+    "pg_similarity": "postgresql-{}-similarity",
+    "pg_sphere": "postgresql-{}-pgsphere",
+    "plperl": "postgresql-plperl-{}",
+    "plperlu": "postgresql-plperl-{}",
+    "plpgsql_check": "postgresql-{}-plpgsql-check",
+    "plpython3u": "postgresql-plpython3-{}",
+    "pltcl": "postgresql-pltcl-{}",
+    "pltclu": "postgresql-pltcl-{}",
+    "postgis": "postgresql-{}-postgis-3",
+    "postgis_raster": "postgresql-{}-postgis-3",
+    "postgis_sfcgal": "postgresql-{}-postgis-3",
+    "postgis_tiger_geocoder": "postgresql-{}-postgis-3",
+    "postgis_topology": "postgresql-{}-postgis-3",
+    "vector": "postgresql-{}-pgvector",
+}
+_NAMED_LIKE_THE_EXTENSION = frozenset(
+    {
+        *("debversion", "hll", "hypopg", "ip4r", "jsquery", "numeral", "orafce", "periods", "pgaudit", "pglogical"),
+        *("pgrouting", "pgtap", "prefix", "q3c", "rum", "semver", "tdigest", "unit"),
+    }
+)
+# Those of PostgreSQL itself: on Debian they are in the server's package.
+_CONTRIB = frozenset(
+    {
+        *(
+            "amcheck",
+            "autoinc",
+            "bloom",
+            "btree_gin",
+            "btree_gist",
+            "citext",
+            "cube",
+            "dblink",
+            "dict_int",
+            "dict_xsyn",
+        ),
+        *("earthdistance", "file_fdw", "fuzzystrmatch", "hstore", "insert_username", "intagg", "intarray", "isn", "lo"),
+        *("ltree", "moddatetime", "pageinspect", "pg_buffercache", "pg_freespacemap", "pg_prewarm", "pg_trgm"),
+        *("pg_stat_statements", "pg_visibility", "pgcrypto", "pgrowlocks", "pgstattuple", "postgres_fdw", "refint"),
+        *("seg", "sslinfo", "tablefunc", "tcn", "tsm_system_rows", "tsm_system_time", "unaccent", "uuid-ossp", "xml2"),
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Available:
+    """An extension that this server could make.
+
+    :param version: the one that ``CREATE EXTENSION`` takes.
+    :param by_anyone: PostgreSQL lets whoever may create in a database make it.
+    :param schema: the only one that it can live in, where it insists.
+    """
+
+    version: str
+    by_anyone: bool
+    schema: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What stands against the extensions of a backup on this server.
+
+    :param missing: not installed on the host, each with what to do.
+    :param refused: not allowed, each with what to do.
+    :param warnings: other versions than the backup's.
+    """
+
+    missing: tuple[str, ...]
+    refused: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+_AVAILABLE = """
+SELECT e.name, e.default_version, v.trusted OR NOT v.superuser, v.schema
+FROM pg_catalog.pg_available_extensions e
+JOIN pg_catalog.pg_available_extension_versions v ON v.name = e.name AND v.version = e.default_version
+"""
+
+
+def available(conn: Connection) -> dict[str, Available]:
+    """The extensions that are installed on the server's host, by name; any database will do."""
+    with translated("the server's extensions can't be listed", phase="extensions"), conn.cursor() as cursor:
+        cursor.execute(_AVAILABLE)
+        return {name: Available(version, by_anyone, schema) for name, version, by_anyone, schema in cursor.fetchall()}
+
+
+def check(conn: Connection, wanted: t.Iterable[tuple[str, str | None]], *, allowed: t.Collection[str] = ()) -> Check:
+    """Look before a restore whether the extensions of a backup can be made.
+
+    :param wanted: names and versions, as the manifest has them.
+    :param allowed: what the operator allows besides :data:`DEFAULT_ALLOWED`.
+    """
+    there = available(conn)
+    major = conn.info.server_version // 10000
+    missing, refused, warnings = [], [], []
+    for name, version in wanted:
+        found = there.get(name)
+        if found is None:
+            missing.append(f"extension {name!r} is not installed on this host: {_package_hint(name, major)}")
+            continue
+        if not found.by_anyone and name not in DEFAULT_ALLOWED and name not in allowed:
+            refused.append(f"extension {name!r} is not allowed in a restore: {_allow_hint(name)}")
+        if version is not None and version != found.version:
+            warnings.append(f"extension {name!r} was version {version} and will be {found.version}")
+    return Check(tuple(missing), tuple(refused), tuple(warnings))
+
+
+def _package_hint(name: str, major: int) -> str:
+    if name in _CONTRIB:
+        return f"install the package postgresql-{major} whole (elsewhere: postgresql{major}-contrib)"
+    package = _PACKAGES.get(name, "postgresql-{}-" + name if name in _NAMED_LIKE_THE_EXTENSION else "")
+    return f"install the package {package.format(major)}" if package else "install what brings it, or dump without it"
+
+
+def _allow_hint(name: str) -> str:
+    return (
+        "making it takes a superuser, and it may reach beyond the database; if you trust the dump with it, add"
+        f" {printable_name(name)} to the allowed extensions"
+    )
+
+
+class StageAdministrator:
+    """The superuser's part in loading a dump: :class:`.load.AdminActions`.
+
+    :param conn: the administrator's autocommit session in the stage.
+    :param loader: the throwaway role.
+    :param allowed: what the operator allows besides :data:`DEFAULT_ALLOWED`.  Naming an extension says that the dump
+        may fill its configuration tables, too.
+    """
+
+    def __init__(self, conn: Connection, *, loader: str, allowed: t.Collection[str] = ()) -> None:
+        self._conn = conn
+        self._loader = loader
+        self._allowed = frozenset(allowed)
+        self._available = available(conn)
+
+    def create_extension(self, name: str, schema: str | None) -> None:
+        """Make the extension *name*, unless it is there, in *schema*, which is made first if need be."""
+        if self._exists("SELECT FROM pg_catalog.pg_extension WHERE extname = %s", name):
+            return
+        message = f"extension {name!r} can't be made"
+        found = self._available.get(name)
+        if found is None:
+            major = self._conn.info.server_version // 10000
+            raise LoadError(message, cause="it is not installed on this host", hint=_package_hint(name, major))
+        if not found.by_anyone and name not in DEFAULT_ALLOWED and name not in self._allowed:
+            raise LoadError(message, cause="it is not allowed in a restore", hint=_allow_hint(name))
+        # With a schema of its own it makes that itself.
+        target = schema or (None if found.schema else "public")
+        with self._alone(message, script_of_superuser=not found.by_anyone):
+            self._create_extension(message, name, found, target)
+
+    def _create_extension(self, message: str, name: str, found: Available, target: str | None) -> None:
+        with translated(message, kind=LoadError), transaction(self._conn), self._conn.cursor() as cursor:
+            if target is not None and not self._exists(
+                "SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s", target
+            ):
+                cursor.execute(
+                    sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(
+                        sql.Identifier(target), sql.Identifier(self._loader)
+                    )
+                )
+            if found.by_anyone:
+                # It belongs to who owns the database in the end, who may update and drop it then.
+                cursor.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(self._loader)))
+            statement = sql.SQL("CREATE EXTENSION {}").format(sql.Identifier(name))
+            if target is not None:
+                statement += sql.SQL(" SCHEMA {}").format(sql.Identifier(target))
+            cursor.execute(statement)
+            if found.by_anyone:
+                cursor.execute("RESET ROLE")
+            self._revoke_from_public(name, _NOT_FOR_PUBLIC.get(name, ()))
+            if name in _DATA_ROWS or name in self._allowed:
+                self._open_configuration(name)
+
+    def _revoke_from_public(self, name: str, functions: t.Sequence[str]) -> None:
+        """Leave *functions* of the extension *name* to superusers; older versions may lack some."""
+        with self._conn.cursor() as cursor:
+            cursor.execute(
+                "SELECT n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid)"
+                " FROM pg_catalog.pg_extension e"
+                " JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_extension'::regclass"
+                " AND d.refobjid = e.oid AND d.deptype = 'e' AND d.classid = 'pg_catalog.pg_proc'::regclass"
+                " JOIN pg_catalog.pg_proc p ON p.oid = d.objid"
+                " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+                " WHERE e.extname = %s AND p.proname::text = ANY (%s)",
+                (name, list(functions)),
+            )
+            for schema, function, arguments in cursor.fetchall():
+                cursor.execute(
+                    sql.SQL("REVOKE EXECUTE ON FUNCTION {}({}) FROM PUBLIC").format(
+                        sql.Identifier(schema, function), sql.SQL(arguments)
+                    )
+                )
+
+    def publish_all_tables(self, publication: str, parameters: t.Sequence[tuple[str, str]]) -> None:
+        """Make a publication of all tables, with its parameters (name, value)."""
+        self._publish(
+            publication,
+            sql.SQL("CREATE PUBLICATION {} FOR ALL TABLES{}").format(
+                sql.Identifier(publication), _parameters(parameters)
+            ),
+        )
+
+    def publish_schemas(
+        self, publication: str, schemas: t.Sequence[str], *, create: bool, parameters: t.Sequence[tuple[str, str]]
+    ) -> None:
+        """Add the tables of *schemas* to a publication, which is made first if *create*."""
+        statement = (
+            "CREATE PUBLICATION {} FOR TABLES IN SCHEMA {}{}"
+            if create
+            else "ALTER PUBLICATION {} ADD TABLES IN SCHEMA {}{}"
+        )
+        self._publish(
+            publication,
+            sql.SQL(statement).format(
+                sql.Identifier(publication),
+                sql.SQL(", ").join(map(sql.Identifier, schemas)),
+                _parameters(parameters),
+            ),
+        )
+
+    def _publish(self, publication: str, statement: sql.Composed) -> None:
+        message = f"publication {publication!r} can't be made"
+        with translated(message, kind=LoadError), self._conn.cursor() as cursor:
+            cursor.execute(statement)
+
+    def _exists(self, query: str, name: str) -> bool:
+        with translated("the database's catalog can't be read", kind=LoadError), self._conn.cursor() as cursor:
+            cursor.execute(query, (name,))
+            return cursor.fetchone() is not None
+
+    @contextlib.contextmanager
+    def _alone(self, message: str, *, script_of_superuser: bool) -> t.Iterator[None]:
+        """Let no script of a superuser run among things of the dump, whose functions and operators it might call.
+
+        pg_dump writes extensions before everything but schemas, collations and the like.  Nor may anybody else be in
+        the stage and make such things in between: before PostgreSQL 16 the dump can let others act as its role.
+        """
+        if not script_of_superuser:
+            yield
+            return
+        limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}")
+        with translated(message, kind=LoadError), self._conn.cursor() as cursor:
+            cursor.execute("SELECT pg_catalog.current_database()")
+            stage = sql.Identifier(cursor.fetchall()[0][0])
+            # It doesn't hold for superusers.  The dump's own session waits for us.
+            cursor.execute(limit.format(stage, sql.Literal(0)))
+            try:
+                self._refuse_strangers(message)
+                self._refuse_hijacking(message)
+                yield
+            finally:
+                cursor.execute(limit.format(stage, sql.Literal(-1)))
+
+    def _refuse_strangers(self, message: str) -> None:
+        if self._exists(
+            "SELECT FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database()"
+            " AND backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()"
+            " GROUP BY datname HAVING pg_catalog.count(*) > 1 OR pg_catalog.max(usename::text) <> %s",
+            self._loader,
+        ):
+            raise LoadError(
+                message,
+                cause="somebody else is connected to the database that is being restored, and might change what its"
+                " script, run by a superuser, does",
+                hint="find out who: a dump can only let others in on purpose",
+            )
+
+    def _refuse_hijacking(self, message: str) -> None:
+        if self._exists(
+            "SELECT FROM pg_catalog.pg_shdepend s JOIN pg_catalog.pg_roles r ON r.oid = s.refobjid"
+            " WHERE s.deptype = 'o' AND s.refclassid = 'pg_catalog.pg_authid'::regclass"
+            " AND (r.rolname = %s OR NOT r.rolsuper)"
+            " AND s.dbid = (SELECT d.oid FROM pg_catalog.pg_database d"
+            " WHERE d.datname = pg_catalog.current_database())"
+            " AND s.classid IN ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_operator'::regclass,"
+            " 'pg_catalog.pg_type'::regclass, 'pg_catalog.pg_class'::regclass)"
+            " LIMIT 1",
+            self._loader,
+        ):
+            raise LoadError(
+                message,
+                cause="the dump has made functions, operators, types or tables before it, which its script, run by a"
+                " superuser, might call",
+                hint="no pg_dump writes it in this order: find out where the dump comes from, or move CREATE EXTENSION"
+                " to its beginning",
+            )
+
+    def _open_configuration(self, name: str) -> None:
+        """Let the loader add rows to the extension's configuration tables, until its privileges are dropped."""
+        loader = sql.Identifier(self._loader)
+        with self._conn.cursor() as cursor:
+            cursor.execute(
+                "SELECT c.relkind = 'S', n.nspname, c.relname FROM pg_catalog.pg_extension e"
+                " CROSS JOIN LATERAL pg_catalog.unnest(e.extconfig) AS x(relation)"
+                " JOIN pg_catalog.pg_class c ON c.oid = x.relation"
+                " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE e.extname = %s",
+                (name,),
+            )
+            relations = cursor.fetchall()
+            for schema in {schema for _is_sequence, schema, _relation in relations}:
+                cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), loader))
+            for is_sequence, schema, relation in relations:
+                statement = "GRANT UPDATE ON SEQUENCE {} TO {}" if is_sequence else "GRANT INSERT ON TABLE {} TO {}"
+                cursor.execute(sql.SQL(statement).format(sql.Identifier(schema, relation), loader))
+
+
+def _parameters(parameters: t.Sequence[tuple[str, str]]) -> sql.Composable:
+    if not parameters:
+        return sql.SQL("")
+    return sql.SQL(" WITH ({})").format(
+        sql.SQL(", ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in parameters
+        )
+    )

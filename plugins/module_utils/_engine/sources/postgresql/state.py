@@ -1,0 +1,491 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""What the engine remembers, in the schema ``infrazero`` of the maintenance database.
+
+The memory lies in the cluster that it is about: a cluster that is lost takes it along, and a fresh one has none.  A
+bootstrap writes down what it is going to do before it does it, so that one that was killed is resumed; a restore writes
+down the database and the role it is going to make, so that what a killed one left behind is known by name.
+
+Every function takes a session in the maintenance database and leaves its transaction to the caller: the record of a
+swap belongs into the transaction of the swap.  Reading works where nothing was ever recorded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import typing as t
+
+from ...errors import PostgresError
+from .connection import translated
+
+if t.TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection
+
+#: Of the tables below.  A release that changes them raises it and migrates older ones in :func:`ensure`.
+VERSION = 2
+
+#: What became of a database's restore.  ``outstanding``: wanted and not done yet, so it must not be backed up;
+#: ``empty``: there was no backup; ``skipped``: none was wanted.
+OUTSTANDING = "outstanding"
+RESTORED = "restored"
+EMPTY = "empty"
+SKIPPED = "skipped"
+
+#: Makes the schema; to be followed by the statements that make tables in it, in the same query or transaction.  CREATE
+#: ... IF NOT EXISTS by two at once fails in one of them, so they take turns.  Nobody but a superuser can lock a system
+#: catalog in this mode, so a tenant can't hold them up.
+SCHEMA = """
+LOCK TABLE pg_catalog.pg_namespace IN SHARE UPDATE EXCLUSIVE MODE;
+CREATE SCHEMA IF NOT EXISTS infrazero;
+REVOKE ALL ON SCHEMA infrazero FROM PUBLIC;
+COMMENT ON SCHEMA infrazero IS 'State of infrazero.database: bootstraps, restores and what databases came from';
+"""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS infrazero.version (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    version integer NOT NULL
+);
+INSERT INTO infrazero.version (version) VALUES (%(version)s) ON CONFLICT DO NOTHING;
+CREATE TABLE IF NOT EXISTS infrazero.bootstrap (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    host text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz
+);
+CREATE UNIQUE INDEX IF NOT EXISTS bootstrap_unfinished ON infrazero.bootstrap ((true)) WHERE finished_at IS NULL;
+CREATE TABLE IF NOT EXISTS infrazero.database (
+    name text PRIMARY KEY,
+    restore text NOT NULL CHECK (restore IN ('outstanding', 'restored', 'empty', 'skipped')),
+    restored_from jsonb,
+    dropped jsonb CHECK (dropped IS NULL OR restore = 'outstanding'),
+    since timestamptz NOT NULL DEFAULT now(),
+    CHECK ((restore = 'restored') = (restored_from IS NOT NULL))
+);
+CREATE TABLE IF NOT EXISTS infrazero.restore (
+    id text PRIMARY KEY,
+    database text NOT NULL,
+    stage text NOT NULL,
+    role text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE IF NOT EXISTS infrazero.replaced (
+    name text PRIMARY KEY,
+    database text NOT NULL,
+    replaced_at timestamptz NOT NULL DEFAULT now(),
+    drop_after timestamptz NOT NULL
+);
+CREATE TABLE IF NOT EXISTS infrazero.passwords (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    proof text NOT NULL
+);
+CREATE TABLE IF NOT EXISTS infrazero.backup (
+    database text NOT NULL,
+    location text NOT NULL,
+    sequence bigint NOT NULL,
+    manifest_sha256 text NOT NULL,
+    key text NOT NULL,
+    created_at timestamptz NOT NULL,
+    signed_by jsonb,
+    PRIMARY KEY (database, location)
+);
+UPDATE infrazero.version SET version = %(version)s WHERE version < %(version)s;
+REVOKE ALL ON ALL TABLES IN SCHEMA infrazero FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA infrazero FROM PUBLIC;
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bootstrap:
+    """The cluster's latest bootstrap; without :attr:`finished_at` it is to be resumed."""
+
+    id: int
+    host: str
+    started_at: datetime.datetime
+    finished_at: datetime.datetime | None
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoredFrom:
+    """What a database was restored from.
+
+    :param url: of the object.
+    :param sha256: of the encrypted object.
+    :param created_at: when the backup was made, as far as anything told.
+    :param manifest_sha256: of the manifest's bytes, where one was read: it ties later backups to this one.
+    :param system_identifier: of the cluster that the backup was made of, where the manifest says so.
+    :param sequence: the backup's number, where the manifest was proven; ``None``: nothing vouches for it.
+    """
+
+    url: str
+    key: str
+    sha256: str
+    created_at: str | None = None
+    manifest_sha256: str | None = None
+    system_identifier: str | None = None
+    sequence: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DatabaseRecord:
+    """What is remembered of one database.
+
+    :param restore: :data:`OUTSTANDING`, :data:`RESTORED`, :data:`EMPTY` or :data:`SKIPPED`.
+    :param since: when it was recorded.
+    :param dropped: with :data:`OUTSTANDING`, what belonged to the database and not to its contents, where it was
+        dropped to make room for the restore; as its maker wrote it.
+    """
+
+    name: str
+    restore: str
+    restored_from: RestoredFrom | None
+    since: datetime.datetime
+    dropped: dict[str, t.Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class BackupRecord:
+    """The last backup of a database that this cluster has made in one place.
+
+    What a store says of it may have been rolled back; this was not, as long as the cluster itself was not.
+
+    :param location: URL of the prefix.
+    :param sequence: the backup's number.
+    :param manifest_sha256: SHA-256 of the manifest's bytes.
+    :param key: of the dump.
+    :param created_at: the run's timestamp.
+    :param signed_by: name and fingerprint of the key that signed it; ``None``: it is not signed.
+    """
+
+    database: str
+    location: str
+    sequence: int
+    manifest_sha256: str
+    key: str
+    created_at: datetime.datetime
+    signed_by: dict[str, str] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoreRecord:
+    """A restore that has begun.  One that nobody is working on any more was killed, and its things are left over.
+
+    :param database: the one to be restored.
+    :param stage: the database that is filled.
+    :param role: the throwaway role that it is filled as.
+    """
+
+    id: str
+    database: str
+    stage: str
+    role: str
+    started_at: datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplacedRecord:
+    """A database that was replaced and is kept for a while.
+
+    :param name: what it is called now.
+    :param database: what it was called.
+    """
+
+    name: str
+    database: str
+    replaced_at: datetime.datetime
+    drop_after: datetime.datetime
+
+
+def ensure(conn: Connection) -> None:
+    """Create the schema and its tables where they don't exist yet; those of an older release are brought up to date.
+
+    :raises PostgresError: where a newer release has made them.
+    """
+    found = _version(conn)
+    if found is None or found < VERSION:
+        with translated("could not make the schema infrazero", phase="state"), conn.cursor() as cursor:
+            # One query, and so one transaction also for a session in autocommit.
+            cursor.execute(SCHEMA + _TABLES, {"version": VERSION})
+        found = _version(conn)
+    if found is None or found > VERSION:
+        raise PostgresError(
+            "the schema infrazero is of a newer release",
+            phase="state",
+            cause=f"it has version {found}, this release knows {VERSION}",
+            hint="update infrazero.database on this host",
+        )
+
+
+def _version(conn: Connection) -> int | None:
+    rows = _read(conn, "SELECT version FROM infrazero.version")
+    return int(rows[0][0]) if rows else None
+
+
+def exists(conn: Connection) -> bool:
+    """Whether anything was ever recorded in this cluster."""
+    with translated("could not look for the schema infrazero", phase="state"), conn.cursor() as cursor:
+        # The table that is made last of all, so a transaction in progress doesn't count.
+        cursor.execute("SELECT pg_catalog.to_regclass('infrazero.passwords') IS NOT NULL")
+        row = cursor.fetchone()
+    return row is not None and bool(row[0])
+
+
+# Bootstrap ----------------------------------------------------------------------------------------------------------
+
+
+def latest_bootstrap(conn: Connection) -> Bootstrap | None:
+    """The bootstrap that began last; ``None``: there never was one."""
+    rows = _read(conn, "SELECT id, host, started_at, finished_at FROM infrazero.bootstrap ORDER BY id DESC LIMIT 1")
+    return Bootstrap(*rows[0]) if rows else None
+
+
+def begin_bootstrap(conn: Connection, wanted: t.Mapping[str, bool], *, host: str) -> Bootstrap:
+    """Record that a bootstrap begins, or that one which never finished is resumed.
+
+    To be called, and committed, before the first role or database is made.  What an interrupted run has already done
+    stays recorded as done; a name that it didn't know is added.
+
+    :param wanted: for each database whether a backup is to be restored into it.
+    :param host: where it runs.
+    """
+    ensure(conn)
+    with translated("could not record the bootstrap", phase="state"), conn.cursor() as cursor:
+        cursor.execute(
+            "WITH names AS ("
+            "  INSERT INTO infrazero.database (name, restore)"
+            "  SELECT key, CASE WHEN value::boolean THEN 'outstanding' ELSE 'skipped' END"
+            "  FROM pg_catalog.jsonb_each_text(%s::jsonb)"
+            "  ON CONFLICT (name) DO NOTHING"
+            ") "
+            "INSERT INTO infrazero.bootstrap (host) VALUES (%s)"
+            " ON CONFLICT ((true)) WHERE finished_at IS NULL DO NOTHING",
+            (json.dumps(dict(wanted)), host),
+        )
+    found = latest_bootstrap(conn)
+    if found is None:
+        raise PostgresError("the record of the bootstrap has vanished", phase="state", hint="run again")
+    return found
+
+
+def finish_bootstrap(conn: Connection) -> bool:
+    """Record that the bootstrap is finished, unless a restore is outstanding.
+
+    :returns: whether it is finished now.
+    """
+    with translated("could not record the end of the bootstrap", phase="state"), conn.cursor() as cursor:
+        cursor.execute(
+            "UPDATE infrazero.bootstrap SET finished_at = now() WHERE finished_at IS NULL"
+            " AND NOT EXISTS (SELECT FROM infrazero.database WHERE restore = 'outstanding')"
+        )
+    found = latest_bootstrap(conn)
+    return found is not None and found.finished_at is not None
+
+
+# Databases ----------------------------------------------------------------------------------------------------------
+
+_DATABASE_COLUMNS = "name, restore, restored_from, since, dropped"
+
+
+def database_records(conn: Connection) -> dict[str, DatabaseRecord]:
+    """What is remembered of each database, by name."""
+    rows = _read(conn, f"SELECT {_DATABASE_COLUMNS} FROM infrazero.database ORDER BY name")
+    return {row[0]: _database_record(*row) for row in rows}
+
+
+def database_record(conn: Connection, name: str) -> DatabaseRecord | None:
+    """What is remembered of one database; ``None``: nothing."""
+    rows = _read(conn, f"SELECT {_DATABASE_COLUMNS} FROM infrazero.database WHERE name = %s", (name,))
+    return _database_record(*rows[0]) if rows else None
+
+
+def outstanding(conn: Connection) -> tuple[str, ...]:
+    """Databases whose restore is wanted and not done."""
+    return tuple(record.name for record in database_records(conn).values() if record.restore == OUTSTANDING)
+
+
+def record_outcome(
+    conn: Connection,
+    name: str,
+    restore: str,
+    *,
+    restored_from: RestoredFrom | None = None,
+    dropped: t.Mapping[str, t.Any] | None = None,
+) -> None:
+    """Record what became of a database's restore; what was recorded before is replaced.
+
+    :param restore: :data:`RESTORED`, :data:`EMPTY` or :data:`SKIPPED`; :data:`OUTSTANDING` where a restore is going to
+        empty the database first.
+    :param restored_from: with :data:`RESTORED`, and only then.
+    :param dropped: with :data:`OUTSTANDING`, see :class:`DatabaseRecord`.
+    """
+    ensure(conn)
+    source = None if restored_from is None else json.dumps(dataclasses.asdict(restored_from))
+    settings = None if dropped is None else json.dumps(dropped)
+    with translated(f"could not record what became of database {name!r}", phase="state"), conn.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO infrazero.database (name, restore, restored_from, dropped) VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT (name) DO UPDATE SET restore = excluded.restore, restored_from = excluded.restored_from,"
+            " dropped = excluded.dropped, since = now()",
+            (name, restore, source, settings),
+        )
+
+
+def put_back(conn: Connection, name: str, record: DatabaseRecord | None) -> None:
+    """Record of database *name* again what was recorded before; ``None``: nothing was."""
+    if record is not None:
+        record_outcome(conn, name, record.restore, restored_from=record.restored_from, dropped=record.dropped)
+        return
+    with translated(f"could not forget database {name!r}", phase="state"), conn.cursor() as cursor:
+        cursor.execute("DELETE FROM infrazero.database WHERE name = %s", (name,))
+
+
+def _database_record(
+    name: str,
+    restore: str,
+    source: dict[str, t.Any] | None,
+    since: datetime.datetime,
+    dropped: dict[str, t.Any] | None,
+) -> DatabaseRecord:
+    return DatabaseRecord(name, restore, None if source is None else RestoredFrom(**source), since, dropped)
+
+
+# Backups ------------------------------------------------------------------------------------------------------------
+
+
+def record_backup(conn: Connection, made: BackupRecord) -> None:
+    """Record the backup that has become the latest one; the one before in the same place is forgotten."""
+    ensure(conn)
+    values = dataclasses.asdict(made)
+    values["signed_by"] = None if made.signed_by is None else json.dumps(made.signed_by)
+    with translated(f"could not record the backup of {made.database!r}", phase="state"), conn.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO infrazero.backup (database, location, sequence, manifest_sha256, key, created_at, signed_by)"
+            " VALUES (%(database)s, %(location)s, %(sequence)s, %(manifest_sha256)s, %(key)s, %(created_at)s,"
+            " %(signed_by)s)"
+            " ON CONFLICT (database, location) DO UPDATE SET sequence = excluded.sequence,"
+            " manifest_sha256 = excluded.manifest_sha256, key = excluded.key, created_at = excluded.created_at,"
+            " signed_by = excluded.signed_by",
+            values,
+        )
+
+
+def last_backup(conn: Connection, database: str, *, location: str) -> BackupRecord | None:
+    """The last backup that this cluster has made of *database* in *location*; ``None``: none is recorded."""
+    # A cluster of an older release has no such table until something is recorded.
+    if not _read(conn, "SELECT WHERE pg_catalog.to_regclass('infrazero.backup') IS NOT NULL"):
+        return None
+    rows = _read(
+        conn,
+        "SELECT database, location, sequence, manifest_sha256, key, created_at, signed_by FROM infrazero.backup"
+        " WHERE database = %s AND location = %s",
+        (database, location),
+    )
+    return BackupRecord(*rows[0]) if rows else None
+
+
+# Restores -----------------------------------------------------------------------------------------------------------
+
+
+def begin_restore(conn: Connection, restore_id: str, *, database: str, stage: str, role: str) -> None:
+    """Record, before they are made, the database and the role that a restore is going to make.
+
+    To be committed at once.
+    """
+    ensure(conn)
+    with translated(f"could not record the restore of {database!r}", phase="state"), conn.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO infrazero.restore (id, database, stage, role) VALUES (%s, %s, %s, %s)",
+            (restore_id, database, stage, role),
+        )
+
+
+def restores(conn: Connection, *, database: str | None = None) -> tuple[RestoreRecord, ...]:
+    """Restores that have begun and not ended, oldest first.
+
+    Under the lock of *database* all of its own are leftovers: nobody else can be working on them.
+    """
+    rows = _read(
+        conn,
+        "SELECT id, database, stage, role, started_at FROM infrazero.restore"
+        " WHERE %(database)s IS NULL OR database = %(database)s ORDER BY started_at, id",
+        {"database": database},
+    )
+    return tuple(RestoreRecord(*row) for row in rows)
+
+
+def end_restore(conn: Connection, restore_id: str) -> None:
+    """Forget a restore: what it made is gone, or has become what it was made for."""
+    with translated(f"could not record the end of restore {restore_id}", phase="state"), conn.cursor() as cursor:
+        cursor.execute("DELETE FROM infrazero.restore WHERE id = %s", (restore_id,))
+
+
+# Replaced databases -------------------------------------------------------------------------------------------------
+
+
+def record_replaced(conn: Connection, name: str, *, database: str, keep: datetime.timedelta) -> None:
+    """Record that *database* was replaced and is kept as *name* for the time *keep*, by the server's clock."""
+    ensure(conn)
+    with translated(f"could not record the replaced database {name!r}", phase="state"), conn.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO infrazero.replaced (name, database, drop_after) VALUES (%s, %s, now() + %s)",
+            (name, database, keep),
+        )
+
+
+def replaced(conn: Connection, *, expired: bool = False, database: str | None = None) -> tuple[ReplacedRecord, ...]:
+    """Replaced databases that are kept, oldest first.
+
+    :param expired: only those whose time is over, by the server's clock.
+    :param database: only former selves of this one.
+    """
+    rows = _read(
+        conn,
+        "SELECT name, database, replaced_at, drop_after FROM infrazero.replaced"
+        " WHERE (drop_after <= now() OR NOT %(expired)s) AND (%(database)s IS NULL OR database = %(database)s)"
+        " ORDER BY replaced_at, name",
+        {"expired": expired, "database": database},
+    )
+    return tuple(ReplacedRecord(*row) for row in rows)
+
+
+def forget_replaced(conn: Connection, name: str) -> None:
+    """Forget a replaced database that is gone."""
+    with translated(f"could not forget the replaced database {name!r}", phase="state"), conn.cursor() as cursor:
+        cursor.execute("DELETE FROM infrazero.replaced WHERE name = %s", (name,))
+
+
+# Passwords ----------------------------------------------------------------------------------------------------------
+
+
+def passwords_proof(conn: Connection) -> str | None:
+    """The proof that was recorded last (see :func:`.scram.proof`)."""
+    rows = _read(conn, "SELECT proof FROM infrazero.passwords")
+    return str(rows[0][0]) if rows else None
+
+
+def record_passwords_proof(conn: Connection, proof: str) -> None:
+    """Record a proof in place of the one before."""
+    ensure(conn)
+    with translated("could not record the proof of the passwords", phase="state"), conn.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO infrazero.passwords (proof) VALUES (%s)"
+            " ON CONFLICT (one) DO UPDATE SET proof = excluded.proof",
+            (proof,),
+        )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _read(
+    conn: Connection, query: str, parameters: t.Sequence[t.Any] | t.Mapping[str, t.Any] = ()
+) -> list[tuple[t.Any, ...]]:
+    if not exists(conn):
+        return []
+    with translated("could not read the schema infrazero", phase="state"), conn.cursor() as cursor:
+        cursor.execute(query, parameters)
+        return cursor.fetchall()

@@ -1,0 +1,238 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The plan of a host's server: what was asked for and what the host is like, turned into what to do.
+
+Every fault is reported at once, by setting, before anything has been changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing as t
+
+from ..module_utils._engine.domain import databases, envfile
+from ..module_utils._engine.errors import ConfigurationError
+from . import hba, network, volume
+
+#: The major version in each release's own archive.
+DISTRIBUTIONS = {
+    ("debian", "11"): "13",
+    ("debian", "12"): "15",
+    ("debian", "13"): "17",
+    ("ubuntu", "22.04"): "14",
+    ("ubuntu", "24.04"): "16",
+}
+#: The oldest major version that the engine works with.
+OLDEST = 13
+
+#: Settings of the server that the role derives, and what decides them.
+_DECIDED = {
+    "listen_addresses": "server_listen_address",
+    "password_encryption": "the contract",
+    "port": "server_port",
+    "ssl": "server_tls",
+    "ssl_cert_file": "server_tls",
+    "ssl_key_file": "server_tls",
+    "data_directory": "Debian's packages",
+    "hba_file": "Debian's packages",
+}
+_SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)?")
+_VARIABLES = {
+    "WG_CIDR": "server_wg_cidr",
+    "PRIVATE_CIDR": "server_private_cidr",
+    "DB_LISTEN_ADDRESS": "server_listen_address",
+}
+
+
+class InvalidServer(ConfigurationError):
+    """What was asked for is malformed, or can't be had on this host; :attr:`faults` holds every fault found."""
+
+    def __init__(self, faults: t.Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(self.faults), hint="nothing has been changed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """What to do.
+
+    :param network_env: settings that ``network.env`` has not, or has otherwise.
+    :param hba: lines of the block in ``pg_hba.conf``.
+    :param volume: steps for the volume; ``None`` where none was asked for.
+    :param warnings: what should be said though it is not wrong.
+    """
+
+    major: str
+    listen_addresses: str
+    hba: list[str]
+    network_env: dict[str, str]
+    volume: volume.Volume | None
+    warnings: list[str]
+
+
+def plan(wish: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any]) -> Server:
+    """The plan.
+
+    :param wish: ``version``, ``settings``, ``wg_cidr``, ``private_cidr``, ``listen_address``, ``databases`` and
+        ``client_cidrs``, ``volume_device``, ``volume_filesystem``, ``tls`` with its files and settings, and ``db_env``,
+        the text of the host's settings file, which speaks where the wish is silent.
+    :param facts: what the probe said of the host.
+    :raises InvalidServer: with every fault.
+    """
+    reader = _Reader(wish, facts)
+    major = reader.major()
+    reader.judge_settings()
+    reader.judge_tls()
+    listen, changes = reader.listen()
+    rules = reader.rules()
+    steps = reader.volume(major) if major else None
+    if reader.faults:
+        raise InvalidServer(reader.faults)
+    return Server(major, listen, rules, changes, steps, reader.warnings)
+
+
+class _Reader:
+    """Reads a wish in the light of the facts, and notes what is wrong with it."""
+
+    def __init__(self, wish: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any]) -> None:
+        self.wish = wish
+        self.facts = facts
+        self.faults: list[str] = []
+        self.warnings: list[str] = []
+        self.network = self._environment("network.env", facts["network_env"])
+        self.database = self._environment("db.env", wish["db_env"])
+
+    def fault(self, field: str, reason: str, remedy: str) -> None:
+        self.faults.append(f"{field}: {reason} ({remedy})")
+
+    def _environment(self, name: str, text: str) -> dict[str, str]:
+        try:
+            return envfile.parse(text, name=name)
+        except ConfigurationError as exc:
+            self.fault(name, exc.message, exc.hint)
+            return {}
+
+    def major(self) -> str:
+        """The major version, or nothing where it can't be told."""
+        release = self.facts["os"]
+        own = DISTRIBUTIONS.get((release["id"], release["version"]), "")
+        text = str(self.wish["version"]).strip()
+        match = re.fullmatch(r"([1-9][0-9]?)(?:\.[0-9.]+)?", text)
+        major = match[1] if match else ""
+        if text and not major:
+            self.fault("server_version", f"{text!r} is no version of PostgreSQL", "give a major version such as 15")
+            return ""
+        if not text:
+            major = own
+        if not major:
+            self.fault("server_version", "is empty, and this distribution is unknown", "give a major version")
+            return ""
+        if int(major) < OLDEST:
+            self.fault("server_version", f"{major} is too old", f"{OLDEST} or newer")
+            return ""
+        available = major == own or major in self.facts["installed"] or major in self.facts["candidates"]
+        if self.wish["repository"] == "distribution" and not available:
+            has = f", which has {own}" if own else ""
+            self.fault(
+                "server_version",
+                f"PostgreSQL {major} isn't in the archives of {release['id']} {release['version']}{has}",
+                "set server_repository to pgdg, or another version",
+            )
+        configured = [other for other in self.facts["clusters"] if other != major]
+        if configured and major not in self.facts["clusters"]:
+            self.fault(
+                "server_version",
+                f"the host has a cluster of PostgreSQL {', '.join(configured)}, and none of {major}",
+                "set server_version to it, or upgrade or drop it first; nothing here converts it",
+            )
+        return major
+
+    def judge_settings(self) -> None:
+        for name, value in self.wish["settings"].items():
+            if not isinstance(name, str) or not _SETTING.fullmatch(name):
+                self.fault("server_settings", f"{name!r} is no name of a setting", "correct it")
+            elif name.lower() in _DECIDED:
+                self.fault("server_settings", f"{name} is decided by {_DECIDED[name.lower()]}", "leave it out")
+            elif not isinstance(value, (str, bool, int, float)) or any(mark in str(value) for mark in "\0\n\r"):
+                self.fault("server_settings", f"the value of {name} is no single line", "give a text or a number")
+
+    def judge_tls(self) -> None:
+        kind = self.wish["tls"]
+        needed = {
+            "none": (),
+            "files": ("server_tls_certificate", "server_tls_key"),
+            "certbot": ("server_certbot_domains", "server_certbot_email", "server_certbot_cloudflare_token"),
+        }[kind]
+        missing = [name for name in needed if not self.wish[name]]
+        for name in missing:
+            self.fault(name, "is empty", f"server_tls: {kind} needs it")
+        if kind == "files" and not missing and self.facts["tls_fault"]:
+            self.fault(
+                "server_tls_certificate and server_tls_key",
+                self.facts["tls_fault"],
+                "give the files of the host that hold a certificate with its chain, and its key without a passphrase",
+            )
+
+    def listen(self) -> tuple[str, dict[str, str]]:
+        """``listen_addresses``, and what ``network.env`` must be told."""
+        changes: dict[str, str] = {}
+        for name, variable in _VARIABLES.items():
+            value = str(self.wish[variable.replace("server_", "", 1)]).strip()
+            if value and self.network.get(name) != value:
+                changes[name] = value
+        settings = {name: changes.get(name, self.network.get(name, "")).strip() for name in network.SETTINGS}
+        addresses = self.facts["addresses"]
+        try:
+            self.network["WG_CIDR"] = network.cidr(settings["WG_CIDR"]) if settings["WG_CIDR"] else ""
+        except network.BadNetwork as exc:
+            self.fault("WG_CIDR", str(exc), "give one network such as 10.8.0.0/24")
+        wanted, private = settings["DB_LISTEN_ADDRESS"], settings["PRIVATE_CIDR"]
+        try:
+            listen = network.listen_addresses(wanted=wanted, private=private, addresses=addresses)
+        except network.BadNetwork as exc:
+            field = "DB_LISTEN_ADDRESS" if wanted else "PRIVATE_CIDR"
+            self.fault(field, str(exc), "give addresses separated by commas" if wanted else "give one IPv4 network")
+            return "", changes
+        if listen == "*" and private:
+            self.warnings.append(f"no address of this host is inside PRIVATE_CIDR {private}: it listens on all of them")
+        if not network.covers_loopback(listen):
+            self.warnings.append("DB_LISTEN_ADDRESS leaves out localhost, where restores log in: they will fail")
+        return listen, changes
+
+    def rules(self) -> list[str]:
+        """Lines for ``pg_hba.conf``."""
+        try:
+            cidrs = network.cidrs(self.wish["client_cidrs"] or self.database.get("K3S_NODE_CIDRS", ""))
+        except network.BadNetwork as exc:
+            self.fault("server_client_cidrs", str(exc), "give networks such as 10.0.0.0/16, separated by commas")
+            return []
+        try:
+            source = self.wish["databases"] or self.database.get("DATABASES_JSON", "")
+            entries = databases.private_view(source) if source else []
+        except ConfigurationError as exc:
+            self.fault("server_databases", exc.message, "correct the list")
+            return []
+        names = [(str(entry.get("name", "")), str(entry.get("user", ""))) for entry in entries]
+        return hba.rules(wg_cidr=self.network.get("WG_CIDR", ""), entries=names, cidrs=cidrs)
+
+    def volume(self, major: str) -> volume.Volume | None:
+        if not self.faults:  # what else is wrong with the version says the same
+            volume.judge_directory(
+                volume.CLUSTERS,
+                major,
+                self.facts["local"],
+                lambda reason, remedy: self.fault("server_version", reason, remedy),
+            )
+        device = self.wish["volume_device"]
+        if not device:
+            return None
+        return volume.plan(
+            device=device,
+            filesystem=self.wish["volume_filesystem"],
+            major=major,
+            facts=self.facts,
+            refuse=lambda reason, remedy: self.fault("server_volume_device", reason, remedy),
+        )
