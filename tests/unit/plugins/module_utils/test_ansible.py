@@ -309,7 +309,7 @@ def test_the_list_is_judged_with_real_keys() -> None:
 
 def test_every_fault_of_the_list_is_told_though_ansible_would_stop_at_the_first() -> None:
     entries = [{"user": "x"}, {**ENTRY, "password": ""}]
-    with pytest.raises(InvalidDatabases, match="has 4 faults"):
+    with pytest.raises(InvalidDatabases, match="has 4 errors"):
         _ansible.databases(made(_ansible.DATABASES, databases=entries), private=True)
 
 
