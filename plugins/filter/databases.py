@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleFilterError
+from ansible.utils.display import Display
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import databases
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import EngineError
@@ -19,9 +20,14 @@ try:
 except ImportError:
     pyrage = None
 
+#: What errors call a list that comes from an inventory.
+NAME = "infrazero_databases"
 
-class _LeftToTheHost:
-    """Judges of age keys where pyrage isn't installed: the modules judge them on the host, before they do anything."""
+display = Display()
+
+
+class _CheckedByTheHost:
+    """Accepts every age key if the controller has no pyrage: the modules check them before they change anything."""
 
     def recipient_fault(self, text: str) -> str | None:
         return None
@@ -36,40 +42,49 @@ class _LeftToTheHost:
         return None
 
 
-def public(value: object) -> list[dict[str, t.Any]]:
+def public(value: object, *, name: str = NAME) -> list[dict[str, t.Any]]:
     """The list without private keys."""
     try:
-        return databases.public_view(value)
+        return databases.public_view(value, name=name)
     except EngineError as exc:
         raise AnsibleFilterError(f"infrazero.database.public: {exc}") from None
 
 
-def private(value: object) -> list[dict[str, t.Any]]:
+def private(value: object, *, name: str = NAME) -> list[dict[str, t.Any]]:
     """The list with private keys."""
     try:
-        return databases.private_view(value)
+        return databases.private_view(value, name=name)
     except EngineError as exc:
         raise AnsibleFilterError(f"infrazero.database.private: {exc}") from None
 
 
-def validated(value: object, *, private: bool = True, maintenance_db: str = "postgres") -> list[dict[str, t.Any]]:
-    """The list, where it breaks no rule."""
+def validated(
+    value: object, *, private: bool = True, maintenance_db: str = "postgres", name: str = NAME
+) -> list[dict[str, t.Any]]:
+    """The list, if it is valid."""
     try:
-        databases.parse(
-            value,
-            rules=_LeftToTheHost() if pyrage is None else age,
+        source = databases.decoded(value, name=name)
+        found = databases.parse(
+            source,
+            rules=_CheckedByTheHost() if pyrage is None else age,
             private=private,
             maintenance_database=maintenance_db,
+            name=name,
         )
-        return databases.private_view(value)
+        view = databases.private_view(source, name=name)
     except EngineError as exc:
         raise AnsibleFilterError(f"infrazero.database.validated: {exc}") from None
+    # The modules get the view, and so cannot warn about fields that are not in it. Ansible shows equal warnings once.
+    for warning in found.warnings:
+        display.warning(warning)
+    return view
 
 
-def backup_prefixes(value: object) -> list[str]:
+def backup_prefixes(value: object, *, name: str = NAME) -> list[str]:
     """Where the backups of the list's databases are, in the order of the list."""
+    rules = _CheckedByTheHost() if pyrage is None else age
     try:
-        found = databases.parse(value, rules=_LeftToTheHost() if pyrage is None else age, private=True)
+        found = databases.parse(value, rules=rules, private=True, name=name)
     except EngineError as exc:
         raise AnsibleFilterError(f"infrazero.database.backup_prefixes: {exc}") from None
     return [entry.prefix for entry in found.entries]

@@ -373,7 +373,7 @@ def test_the_playbook_limits_each_host_to_its_own_databases(tmp_path: pathlib.Pa
 
     given = {"prefixes": ["db/shop/"], "dest": str(tmp_path / "given")}
     done = controller.play("policies", "-e", json.dumps(given), hosts=hosts, infrazero_s3_bucket="")
-    assert done.status != 0 and "Say for which bucket" in done.output
+    assert done.status != 0 and "There is no bucket for" in done.output
     done = controller.play("policies", "-e", json.dumps({**given, "bucket": "backups"}), hosts=hosts)
     assert done.status == 0, done.output
     assert files(tmp_path / "given") == expected("db/shop/")
@@ -383,7 +383,7 @@ def test_the_playbook_refuses_what_it_can_not_limit(tmp_path: pathlib.Path) -> N
     public = {"user": "app", "password": "x", "backup_age_public_key": scene.entry("x").recipients[0]}
     controller = Controller(tmp_path / "controller", {"infrazero_databases": [{"name": "shop*", **public}]})
     arguments = ("-e", f"dest={tmp_path}/policies")
-    assert "Say for which bucket" in controller.play("policies", *arguments).output
+    assert "There is no bucket for" in controller.play("policies", *arguments).output
     run = controller.play("policies", *arguments, infrazero_s3_bucket="backups")
     assert run.status != 0 and "'db/shop*/' cannot be the prefix of a policy" in run.output
     run = controller.play("policies", *arguments, "-e", "bucket=backups", hosts=())

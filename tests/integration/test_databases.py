@@ -20,9 +20,17 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     PostgresError,
     RestoreRefused,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import databases
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import (
+    database_settings,
+    loader_role,
+    sessions,
+    staging,
+    swap,
+)
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
-from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.databases import Creation
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.database_settings import (
+    Creation,
+)
 
 from tests.support.cluster import Cluster
 
@@ -74,7 +82,7 @@ ATTRIBUTES = (
 
 
 def test_the_throwaway_role_may_do_nothing_and_log_in_only_while_we_do(cluster, admin, monkeypatch):
-    databases.create_loader_role(admin, LOADER, temp_file_limit=10 << 20)
+    loader_role.create_loader_role(admin, LOADER, temp_file_limit=10 << 20)
     assert rows(admin, ATTRIBUTES, LOADER) == [(False,) * 6]
     assert (
         rows(admin, "SELECT 1 FROM pg_auth_members WHERE member = %s::regrole OR roleid = %s::regrole", LOADER, LOADER)
@@ -95,9 +103,9 @@ def test_the_throwaway_role_may_do_nothing_and_log_in_only_while_we_do(cluster, 
         )
         return connect(*arguments, **options)
 
-    monkeypatch.setattr(databases, "connect", look)
+    monkeypatch.setattr(loader_role, "connect", look)
     with contextlib.closing(
-        databases.connect_loader(cluster.settings, admin, database="postgres", role=LOADER)
+        loader_role.connect_loader(cluster.settings, admin, database="postgres", role=LOADER)
     ) as loader:
         assert seen == [True, (True, True)]
         assert rows(admin, ATTRIBUTES, LOADER) == [(False,) * 6]
@@ -116,9 +124,9 @@ def test_the_throwaway_role_may_do_nothing_and_log_in_only_while_we_do(cluster, 
     ],
 )
 def test_the_throwaway_role_can_not_let_itself_in(cluster, admin, statement):
-    databases.create_loader_role(admin, LOADER)
+    loader_role.create_loader_role(admin, LOADER)
     with contextlib.closing(
-        databases.connect_loader(cluster.settings, admin, database="postgres", role=LOADER)
+        loader_role.connect_loader(cluster.settings, admin, database="postgres", role=LOADER)
     ) as loader:
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             run(loader, statement)
@@ -128,19 +136,19 @@ def test_the_throwaway_role_can_not_let_itself_in(cluster, admin, statement):
 
 
 def test_the_role_is_shut_out_where_its_login_fails(cluster, admin):
-    databases.create_loader_role(admin, LOADER)
+    loader_role.create_loader_role(admin, LOADER)
     with pytest.raises(ConnectionFailed, match="can't log in"):
-        databases.connect_loader(cluster.settings, admin, database="absent", role=LOADER)
+        loader_role.connect_loader(cluster.settings, admin, database="absent", role=LOADER)
     assert rows(admin, ATTRIBUTES, LOADER) == [(False,) * 6]
 
 
 def test_the_throwaway_role_fills_its_stage_over_tcp_and_is_gone_afterwards(cluster, admin):
-    databases.create_loader_role(admin, LOADER)
-    databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=Creation())
+    loader_role.create_loader_role(admin, LOADER)
+    staging.create_stage(admin, "shop__restore_t1", loader=LOADER, like=Creation())
     inside = connect(cluster.settings, database="shop__restore_t1")
-    databases.open_stage(inside, LOADER)
+    staging.open_stage(inside, LOADER)
     inside.close()
-    loader = databases.connect_loader(cluster.settings, admin, database="shop__restore_t1", role=LOADER)
+    loader = loader_role.connect_loader(cluster.settings, admin, database="shop__restore_t1", role=LOADER)
     assert rows(loader, "SELECT inet_server_addr() IS NOT NULL") == [(True,)]
     run(loader, "CREATE TABLE public.t (); DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE SCHEMA s")
     for statement in (
@@ -154,35 +162,35 @@ def test_the_throwaway_role_fills_its_stage_over_tcp_and_is_gone_afterwards(clus
     ):
         with pytest.raises(psycopg2.Error):
             run(loader, statement)
-    databases.drop_database(admin, "shop__restore_t1")
-    databases.drop_loader_role(admin, LOADER)
-    databases.drop_loader_role(admin, LOADER)
+    staging.drop_database(admin, "shop__restore_t1")
+    loader_role.drop_loader_role(admin, LOADER)
+    loader_role.drop_loader_role(admin, LOADER)
     assert rows(admin, "SELECT rolname FROM pg_roles WHERE rolname = %s", LOADER) == []
 
 
 def test_dropping_the_role_ends_its_sessions_and_takes_its_privileges(cluster, admin):
-    databases.create_loader_role(admin, LOADER)
+    loader_role.create_loader_role(admin, LOADER)
     run(admin, f"GRANT CONNECT ON DATABASE postgres TO {LOADER}")
-    session = databases.connect_loader(cluster.settings, admin, database="postgres", role=LOADER)
-    databases.drop_loader_role(admin, LOADER)
+    session = loader_role.connect_loader(cluster.settings, admin, database="postgres", role=LOADER)
+    loader_role.drop_loader_role(admin, LOADER)
     # The signal may still be on its way: the backend gets the time to see it.
     with pytest.raises(psycopg2.OperationalError):
         run(session, "SELECT pg_sleep(30)")
 
 
 def test_a_role_that_still_owns_a_stage_is_not_dropped(admin):
-    databases.create_loader_role(admin, LOADER)
+    loader_role.create_loader_role(admin, LOADER)
     run(admin, f"CREATE DATABASE d OWNER {LOADER}")
     with pytest.raises(PostgresError, match=f"throwaway role {LOADER} can't be dropped"):
-        databases.drop_loader_role(admin, LOADER)
+        loader_role.drop_loader_role(admin, LOADER)
 
 
 def test_a_server_that_lets_the_role_not_in_is_told_with_what_to_do(cluster, admin):
-    databases.create_loader_role(admin, LOADER)
+    loader_role.create_loader_role(admin, LOADER)
     # Nothing listens there, and through the socket only peers get in.
     settings = dataclasses.replace(cluster.settings, login_host="127.0.0.2")
     with pytest.raises(ConnectionFailed, match="can't log in") as caught:
-        databases.connect_loader(settings, admin, database="postgres", role=LOADER)
+        loader_role.connect_loader(settings, admin, database="postgres", role=LOADER)
     assert 'pg_hba.conf needs a line such as "host all all 127.0.0.2/32 scram-sha-256"' in caught.value.hint
     assert "listen on 127.0.0.2" in caught.value.hint
 
@@ -194,10 +202,10 @@ def test_a_stage_is_empty_closed_and_like_the_replaced_database(cluster, admin, 
     run(admin, "CREATE ROLE shop LOGIN")
     run(admin, "CREATE DATABASE shop TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
     cluster.psql("CREATE TABLE not_in_stages ()", "template1")
-    databases.create_loader_role(admin, LOADER)
-    like = databases.capture(admin, "shop").creation
-    databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
-    stage = databases.capture(admin, "shop__restore_t1")
+    loader_role.create_loader_role(admin, LOADER)
+    like = database_settings.capture(admin, "shop").creation
+    staging.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
+    stage = database_settings.capture(admin, "shop__restore_t1")
     assert stage.creation == like
     assert (like.encoding, like.provider, like.collate, like.ctype) == ("LATIN1", "libc", "C", "C")
     assert stage.allow_connections
@@ -218,11 +226,11 @@ def test_a_stage_like_a_database_with_an_icu_locale(cluster, admin):
         admin,
         "CREATE DATABASE shop TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'de-DE' LOCALE 'C'",
     )
-    databases.create_loader_role(admin, LOADER)
-    like = databases.capture(admin, "shop").creation
+    loader_role.create_loader_role(admin, LOADER)
+    like = database_settings.capture(admin, "shop").creation
     assert (like.provider, like.locale) == ("icu", "de-DE")
-    databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
-    assert databases.capture(admin, "shop__restore_t1").creation == like
+    staging.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
+    assert database_settings.capture(admin, "shop__restore_t1").creation == like
 
 
 def test_a_stage_in_the_tablespace_of_the_replaced_database(cluster, admin):
@@ -230,13 +238,13 @@ def test_a_stage_in_the_tablespace_of_the_replaced_database(cluster, admin):
     run(admin, "CREATE TABLESPACE fast LOCATION ''")
     try:
         run(admin, "CREATE DATABASE shop TABLESPACE fast")
-        databases.create_loader_role(admin, LOADER)
-        like = databases.capture(admin, "shop").creation
-        databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
-        assert databases.capture(admin, "shop__restore_t1").creation.tablespace == "fast"
+        loader_role.create_loader_role(admin, LOADER)
+        like = database_settings.capture(admin, "shop").creation
+        staging.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
+        assert database_settings.capture(admin, "shop__restore_t1").creation.tablespace == "fast"
     finally:
         for name in existing(admin):
-            databases.drop_database(admin, name)
+            staging.drop_database(admin, name)
         run(admin, "DROP TABLESPACE fast")
 
 
@@ -250,9 +258,9 @@ def test_a_stage_in_the_tablespace_of_the_replaced_database(cluster, admin):
     ],
 )
 def test_a_stage_that_can_not_be_made_says_what_is_missing(admin, like, hint):
-    databases.create_loader_role(admin, LOADER)
+    loader_role.create_loader_role(admin, LOADER)
     with pytest.raises(PostgresError) as caught:
-        databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
+        staging.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
     assert caught.value.phase == "create"
     assert re.search(hint, caught.value.hint), caught.value
     assert existing(admin) == set()
@@ -260,17 +268,17 @@ def test_a_stage_that_can_not_be_made_says_what_is_missing(admin, like, hint):
 
 def test_a_locale_provider_that_this_server_has_not(admin):
     with pytest.raises(RestoreRefused, match="has no locale provider 'newer'"):
-        databases.create_stage(admin, "s", loader=LOADER, like=Creation(provider="newer"))
+        staging.create_stage(admin, "s", loader=LOADER, like=Creation(provider="newer"))
     assert existing(admin) == set()
 
 
 def test_a_closed_stage_has_no_way_in(cluster, admin):
     """Neither for the throwaway role nor for whom it has let in, or who is in already."""
     run(admin, f"CREATE ROLE shop LOGIN PASSWORD 'x'; CREATE ROLE {LOADER}_friend LOGIN PASSWORD 'x'")
-    databases.create_loader_role(admin, LOADER)
+    loader_role.create_loader_role(admin, LOADER)
     # As it never may: so that nothing but the stage keeps it out.
     run(admin, f"ALTER ROLE {LOADER} LOGIN PASSWORD 'x'")
-    databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=Creation())
+    staging.create_stage(admin, "shop__restore_t1", loader=LOADER, like=Creation())
     run(admin, f"GRANT {LOADER} TO shop; GRANT CONNECT ON DATABASE shop__restore_t1 TO {LOADER}_friend")
     credentials = [(LOADER, Secret("x")), ("shop", Secret("x")), (f"{LOADER}_friend", Secret("x"))]
 
@@ -279,7 +287,7 @@ def test_a_closed_stage_has_no_way_in(cluster, admin):
 
     inside = [log_in(*credential) for credential in credentials]
     with contextlib.closing(connect(cluster.settings, database="shop__restore_t1")) as stage:
-        databases.close_stage(stage, "shop__restore_t1")
+        staging.close_stage(stage, "shop__restore_t1")
         assert rows(stage, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()") == [(1,)]
     for session in inside:
         with pytest.raises(psycopg2.OperationalError):
@@ -321,9 +329,9 @@ def test_everything_that_belongs_to_a_database_is_carried_over(admin):
     run(admin, 'SET ROLE "read er"; GRANT CONNECT ON DATABASE shop TO chain; RESET ROLE')
     run(admin, "CREATE DATABASE stage OWNER shop")
     run(admin, "ALTER DATABASE stage SET work_mem = '1MB'; ALTER ROLE chain IN DATABASE stage SET jit = off")
-    old = databases.capture(admin, "shop")
-    databases.apply(admin, "stage", old)
-    assert databases.capture(admin, "stage") == old
+    old = database_settings.capture(admin, "shop")
+    database_settings.apply(admin, "stage", old)
+    assert database_settings.capture(admin, "stage") == old
     assert rows(admin, CATALOG, "stage") == rows(admin, CATALOG, "shop")
     acl = "SELECT array(SELECT unnest(datacl)::text ORDER BY 1) FROM pg_database WHERE datname = %s"
     assert rows(admin, acl, "stage") == rows(admin, acl, "shop")
@@ -334,28 +342,28 @@ def test_everything_that_belongs_to_a_database_is_carried_over(admin):
 def test_a_database_that_was_never_touched_is_carried_over(admin):
     run(admin, "CREATE ROLE shop")
     run(admin, "CREATE DATABASE shop OWNER shop")
-    databases.create_loader_role(admin, LOADER)
-    databases.create_stage(admin, "stage", loader=LOADER, like=Creation())
+    loader_role.create_loader_role(admin, LOADER)
+    staging.create_stage(admin, "stage", loader=LOADER, like=Creation())
     run(admin, "ALTER DATABASE stage OWNER TO shop")
-    old = databases.capture(admin, "shop")
-    databases.apply(admin, "stage", old)
-    assert databases.capture(admin, "stage") == old
+    old = database_settings.capture(admin, "shop")
+    database_settings.apply(admin, "stage", old)
+    assert database_settings.capture(admin, "stage") == old
     # The list itself can't become NULL again, but it says the same.
     assert rows(
         admin,
         "SELECT datacl::text[] <@ acldefault('d', datdba)::text[] AND datacl::text[] @> acldefault('d', datdba)::text[]"
         " FROM pg_database WHERE datname = 'stage'",
     ) == [(True,)]
-    databases.apply(admin, "stage", old)
-    assert databases.capture(admin, "stage") == old
+    database_settings.apply(admin, "stage", old)
+    assert database_settings.capture(admin, "stage") == old
 
 
 def test_closed_databases_and_templates_stay_so(admin):
     run(admin, "CREATE DATABASE shop ALLOW_CONNECTIONS false IS_TEMPLATE true CONNECTION LIMIT 0")
     run(admin, "CREATE DATABASE stage")
-    old = databases.capture(admin, "shop")
-    databases.apply(admin, "stage", old)
-    assert databases.capture(admin, "stage") == old
+    old = database_settings.capture(admin, "shop")
+    database_settings.apply(admin, "stage", old)
+    assert database_settings.capture(admin, "stage") == old
     assert (old.allow_connections, old.is_template, old.connection_limit) == (False, True, 0)
 
 
@@ -364,8 +372,8 @@ def test_the_owner_s_privileges_go_to_the_new_owner(admin):
     run(admin, "CREATE DATABASE shop OWNER before")
     run(admin, "REVOKE ALL ON DATABASE shop FROM PUBLIC; GRANT CONNECT ON DATABASE shop TO reader")
     run(admin, "CREATE DATABASE stage OWNER after")
-    databases.apply(admin, "stage", databases.capture(admin, "shop"))
-    stage = databases.capture(admin, "stage")
+    database_settings.apply(admin, "stage", database_settings.capture(admin, "shop"))
+    stage = database_settings.capture(admin, "stage")
     assert stage.owner == "after"
     assert {entry.grantor for entry in stage.privileges} == {"after"}
     assert {entry.grantee for entry in stage.privileges} == {"after", "reader"}
@@ -373,20 +381,23 @@ def test_the_owner_s_privileges_go_to_the_new_owner(admin):
 
 def test_settings_come_over_whole_or_not_at_all(admin):
     run(admin, "CREATE DATABASE stage CONNECTION LIMIT 3")
-    before = databases.capture(admin, "stage")
+    before = database_settings.capture(admin, "stage")
     broken = dataclasses.replace(
         before,
         connection_limit=5,
-        parameters=(databases.Parameter(None, "work_mem", "1MB"), databases.Parameter(None, "work_mem_", "x")),
+        parameters=(
+            database_settings.Parameter(None, "work_mem", "1MB"),
+            database_settings.Parameter(None, "work_mem_", "x"),
+        ),
     )
     with pytest.raises(PostgresError, match="can't be given to 'stage'"):
-        databases.apply(admin, "stage", broken)
-    assert databases.capture(admin, "stage") == before
+        database_settings.apply(admin, "stage", broken)
+    assert database_settings.capture(admin, "stage") == before
 
 
 def test_a_database_that_is_not_there_has_no_settings(admin):
     with pytest.raises(PostgresError, match="there is no database 'shop'"):
-        databases.capture(admin, "shop")
+        database_settings.capture(admin, "shop")
 
 
 # The swap -----------------------------------------------------------------------------------------------------------
@@ -394,7 +405,7 @@ def test_a_database_that_is_not_there_has_no_settings(admin):
 
 def swapped(admin, helper, record=lambda _kept: None, **options):
     names_ = {"database": "shop", "stage": "shop__restore_t1", "keep_as": "shop__replaced_t1", "owner": "postgres"}
-    return databases.swap(admin, helper, record=record, **{**names_, **options})
+    return swap.swap(admin, helper, record=record, **{**names_, **options})
 
 
 def test_the_stage_takes_the_place_and_the_old_one_is_kept(cluster, admin, helper):
@@ -402,18 +413,18 @@ def test_the_stage_takes_the_place_and_the_old_one_is_kept(cluster, admin, helpe
     make(cluster, "shop__restore_t1", "new")
     run(admin, "CREATE TABLE IF NOT EXISTS public.swaps (name text); TRUNCATE public.swaps")
     run(admin, "ALTER DATABASE shop CONNECTION LIMIT 9; COMMENT ON DATABASE shop IS 'the shop'")
-    before = databases.capture(admin, "shop")
+    before = database_settings.capture(admin, "shop")
     result = swapped(
         admin,
         helper,
         record=lambda _kept: run(admin, "INSERT INTO public.swaps VALUES ('shop')"),
         public_connect=True,
     )
-    assert result == databases.SwapResult(kept="shop__replaced_t1", sessions=(), warnings=())
+    assert result == swap.SwapResult(kept="shop__replaced_t1", sessions=(), warnings=())
     assert existing(admin) == {"shop", "shop__replaced_t1"}
     assert (which(cluster, "shop"), which(cluster, "shop__replaced_t1")) == ("new", "old")
-    assert databases.capture(admin, "shop") == before
-    assert databases.capture(admin, "shop__replaced_t1") == before
+    assert database_settings.capture(admin, "shop") == before
+    assert database_settings.capture(admin, "shop__replaced_t1") == before
     assert rows(admin, "SELECT name FROM public.swaps") == [("shop",)]
     run(admin, "DROP TABLE public.swaps")
 
@@ -434,18 +445,18 @@ def test_the_new_database_changes_hands_in_the_swap(cluster, admin, helper):
         swapped(admin, helper, owner="after", record=fails)
     assert rows(admin, stage) == [("postgres",)]
     swapped(admin, helper, owner="after")
-    found = databases.capture(admin, "shop")
+    found = database_settings.capture(admin, "shop")
     assert found.owner == "after"
     assert {(entry.grantor, entry.grantee, entry.privilege) for entry in found.privileges} == {
         *(("after", "after", privilege) for privilege in ("CREATE", "CONNECT", "TEMPORARY")),
         ("after", "reader", "CONNECT"),
         ("after", None, "TEMPORARY"),
     }
-    assert databases.capture(admin, "shop__replaced_t1").owner == "before"
+    assert database_settings.capture(admin, "shop__replaced_t1").owner == "before"
 
 
 def public_privileges(admin, database):
-    return {entry.privilege for entry in databases.capture(admin, database).privileges if entry.grantee is None}
+    return {entry.privilege for entry in database_settings.capture(admin, database).privileges if entry.grantee is None}
 
 
 def test_public_gets_its_connect_back_only_where_that_is_asked_for(cluster, admin, helper):
@@ -469,8 +480,8 @@ def test_public_gets_its_connect_back_only_where_that_is_asked_for(cluster, admi
 
 
 def test_public_gets_nothing_where_there_is_no_old_database(admin, helper):
-    databases.create_loader_role(admin, LOADER)
-    databases.create_stage(admin, "shop__restore_t1", loader=LOADER, like=Creation())
+    loader_role.create_loader_role(admin, LOADER)
+    staging.create_stage(admin, "shop__restore_t1", loader=LOADER, like=Creation())
     swapped(admin, helper, public_connect=True)
     assert public_privileges(admin, "shop") == set()
 
@@ -486,18 +497,18 @@ def test_a_setting_made_while_the_restore_ran_is_not_lost(cluster, admin, helper
 def test_without_an_old_database_the_stage_is_renamed(cluster, admin, helper):
     make(cluster, "shop__restore_t1", "new")
     run(admin, "CREATE DATABASE gone CONNECTION LIMIT 4")
-    settings = databases.capture(admin, "gone")
-    databases.drop_database(admin, "gone")
+    settings = database_settings.capture(admin, "gone")
+    staging.drop_database(admin, "gone")
     assert swapped(admin, helper, settings=settings).kept is None
     assert which(cluster, "shop") == "new"
-    assert databases.capture(admin, "shop").connection_limit == 4
+    assert database_settings.capture(admin, "shop").connection_limit == 4
 
 
 def test_a_record_that_fails_leaves_everything_as_it_was(cluster, admin, helper):
     make(cluster, "shop", "old")
     make(cluster, "shop__restore_t1", "new")
     run(admin, "ALTER DATABASE shop SET work_mem = '9MB'")
-    before = {name: databases.capture(admin, name) for name in existing(admin)}
+    before = {name: database_settings.capture(admin, name) for name in existing(admin)}
 
     def ours(_kept):
         raise EngineError("the record failed")
@@ -506,7 +517,7 @@ def test_a_record_that_fails_leaves_everything_as_it_was(cluster, admin, helper)
         swapped(admin, helper, record=ours)
     with pytest.raises(PostgresError, match="can't take the place of 'shop'"):
         swapped(admin, helper, record=lambda _kept: run(admin, "SELECT 1/0"))
-    assert {name: databases.capture(admin, name) for name in existing(admin)} == before
+    assert {name: database_settings.capture(admin, name) for name in existing(admin)} == before
     assert (which(cluster, "shop"), which(cluster, "shop__restore_t1")) == ("old", "new")
 
 
@@ -522,7 +533,7 @@ def test_a_killed_swap_leaves_the_old_database_open_in_its_place(cluster, admin,
         run(own, "SELECT 1")
 
     with pytest.raises(PostgresError):
-        databases.swap(
+        swap.swap(
             own,
             helper,
             database="shop",
@@ -536,7 +547,7 @@ def test_a_killed_swap_leaves_the_old_database_open_in_its_place(cluster, admin,
 
 
 def test_a_stopped_client_loses_its_swap(cluster, helper, monkeypatch):
-    monkeypatch.setattr(databases, "IDLE_TIMEOUT", "100ms")
+    monkeypatch.setattr(swap, "IDLE_TIMEOUT", "100ms")
     make(cluster, "shop", "old")
     make(cluster, "shop__restore_t1", "new")
     own = connect(cluster.settings)
@@ -583,7 +594,7 @@ def test_a_session_that_comes_while_refusing_is_not_ended(cluster, admin, helper
     make(cluster, "shop", "old")
     make(cluster, "shop__restore_t1", "new")
     busy = connect(cluster.settings, database="shop", application_name="the till")
-    monkeypatch.setattr(databases, "sessions_of", _first_blind(databases.sessions_of))
+    monkeypatch.setattr(swap, "sessions_of", _first_blind(sessions.sessions_of))
     with pytest.raises(RestoreRefused, match="is in use") as caught:
         swapped(admin, helper, on_connections="refuse")
     assert "the till" in caught.value.cause
@@ -619,7 +630,7 @@ def test_prepared_transactions_are_never_lost(shared_cluster):
 
 
 def test_a_lock_on_the_database_is_waited_for_and_its_holder_named(cluster, admin, helper, monkeypatch):
-    monkeypatch.setattr(databases, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(swap, "LOCK_TIMEOUT", "100ms")
     make(cluster, "shop", "old")
     make(cluster, "shop__restore_t1", "new")
     other = connect(cluster.settings, application_name="the colleague")
@@ -648,7 +659,7 @@ def test_what_replicates_is_told(cluster, admin, helper):
         "subscription 'feed' stays with the replaced database 'shop__replaced_t1' and goes on filling it",
     )
     with pytest.raises(PostgresError, match="can't be dropped") as caught:
-        databases.drop_database(admin, "shop__replaced_t1")
+        staging.drop_database(admin, "shop__replaced_t1")
     assert "pg_subscription" in caught.value.hint
     cluster.psql("ALTER SUBSCRIPTION feed SET (slot_name = NONE); DROP SUBSCRIPTION feed", "shop__replaced_t1")
 
@@ -679,7 +690,7 @@ def test_swapping_under_a_hail_of_connections(cluster, admin, helper):
         for number in range(1, 6):
             make(cluster, "stage", str(number))
             kept = f"shop__replaced_{number}"
-            result = databases.swap(
+            result = swap.swap(
                 admin, helper, database="shop", stage="stage", keep_as=kept, owner="pooler", record=lambda _kept: None
             )
             assert result.kept == kept
@@ -705,8 +716,8 @@ def test_swapping_under_a_hail_of_connections(cluster, admin, helper):
 def test_dropping_ends_sessions_takes_templates_and_does_not_mind_absence(cluster, admin):
     run(admin, "CREATE DATABASE shop IS_TEMPLATE true")
     busy = connect(cluster.settings, database="shop")
-    databases.drop_database(admin, "shop")
-    databases.drop_database(admin, "shop")
+    staging.drop_database(admin, "shop")
+    staging.drop_database(admin, "shop")
     assert existing(admin) == set()
     with pytest.raises(psycopg2.OperationalError):
         run(busy, "SELECT 1")
@@ -715,14 +726,14 @@ def test_dropping_ends_sessions_takes_templates_and_does_not_mind_absence(cluste
 def test_kept_databases_expire(admin):
     run(admin, "CREATE DATABASE shop")
     run(admin, "CREATE DATABASE shop__replaced_t1")
-    assert databases.expire_replaced(admin, ["shop__replaced_t1", "gone__replaced_t0"]) == [
+    assert staging.expire_replaced(admin, ["shop__replaced_t1", "gone__replaced_t0"]) == [
         "shop__replaced_t1",
         "gone__replaced_t0",
     ]
     assert existing(admin) == {"shop"}
     run(admin, "CREATE DATABASE shop__replaced_t2")
     with pytest.raises(PostgresError, match="'shop' is no replaced database"):
-        databases.expire_replaced(admin, ["shop__replaced_t2", "shop"])
+        staging.expire_replaced(admin, ["shop__replaced_t2", "shop"])
     assert existing(admin) == {"shop", "shop__replaced_t2"}
 
 
@@ -730,9 +741,9 @@ def test_names_that_need_quoting(cluster, admin, helper):
     database = """sh"op'; DROP -- %s é"""
     for restore_id in ("t1", "t2"):
         stage, kept = (names.stage_name(database, restore_id), names.replaced_name(database, restore_id))
-        databases.create_loader_role(admin, names.loader_role(restore_id))
-        databases.create_stage(admin, stage, loader=names.loader_role(restore_id), like=Creation())
-        databases.swap(
+        loader_role.create_loader_role(admin, names.loader_role(restore_id))
+        staging.create_stage(admin, stage, loader=names.loader_role(restore_id), like=Creation())
+        swap.swap(
             admin, helper, database=database, stage=stage, keep_as=kept, owner="postgres", record=lambda _kept: None
         )
     assert existing(admin) == {database, names.replaced_name(database, "t2")}
@@ -765,5 +776,5 @@ def test_names_that_need_quoting(cluster, admin, helper):
 )
 def test_each_version_is_told_in_its_own_words(admin, version, like, expected):
     # Versions that aren't installed here can at least be spoken to as their manuals say.
-    statement = databases.create_statement(version, "s", like).as_string(admin)
+    statement = staging.create_statement(version, "s", like).as_string(admin)
     assert statement == f'CREATE DATABASE "s" WITH TEMPLATE template0 ALLOW_CONNECTIONS false {expected}'

@@ -11,9 +11,11 @@ import psycopg2
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import LoadError
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import (
-    databases,
+    database_settings,
     extensions,
+    loader_role,
     ownership,
+    staging,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.extensions import (
@@ -29,12 +31,12 @@ def stage(cluster, admin):
     """An empty stage: a superuser's session in it, and the throwaway role's."""
     with admin.cursor() as cursor:
         cursor.execute("CREATE ROLE shop LOGIN")
-    databases.create_loader_role(admin, LOADER)
-    databases.create_stage(admin, STAGE, loader=LOADER, like=databases.Creation())
+    loader_role.create_loader_role(admin, LOADER)
+    staging.create_stage(admin, STAGE, loader=LOADER, like=database_settings.Creation())
     with contextlib.closing(connect(cluster.settings, database=STAGE)) as conn:
-        databases.open_stage(conn, LOADER)
+        staging.open_stage(conn, LOADER)
         with contextlib.closing(
-            databases.connect_loader(cluster.settings, admin, database=STAGE, role=LOADER)
+            loader_role.connect_loader(cluster.settings, admin, database=STAGE, role=LOADER)
         ) as loader:
             yield types.SimpleNamespace(admin=conn, loader=loader)
 

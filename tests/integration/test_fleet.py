@@ -139,3 +139,69 @@ def test_a_size_of_batches_that_is_none(controller: Controller) -> None:
     run = controller.play("bootstrap", "--check", "--limit", "good", hosts=HOSTS, infrazero_serial="some")
     assert run.status != 0
     assert "serial is a number, a percentage or a list of them" in " ".join(run.output.split())
+
+
+@pytest.mark.parametrize(
+    ("playbook", "arguments", "inventory", "expected"),
+    [
+        (
+            "bootstrap",
+            (),
+            {"infrazero_s3_buckets": "x"},
+            "infrazero_s3_buckets is not a variable of this collection; did you mean infrazero_s3_bucket?",
+        ),
+        (
+            "server",
+            ("--extra-vars", "infrazero_db_prot=5433"),
+            {},
+            "infrazero_db_prot is not a variable of this collection; did you mean infrazero_db_port?",
+        ),
+        (
+            "restore",
+            ("--extra-vars", "databse=shop from=db/shop/"),
+            {},
+            "databse is not an option of the playbook restore; did you mean database?",
+        ),
+        (
+            "backup",
+            ("--extra-vars", "database=shop"),
+            {"infrazero_database": templated({"good": "wiki"}, "shop")},
+            "database and infrazero_database have different values; set only one of them",
+        ),
+        (
+            "policies",
+            ("--extra-vars", "prefixs=db/shop/"),
+            {},
+            "prefixs is not an option of the playbook policies; did you mean prefixes?",
+        ),
+    ],
+)
+def test_misspelt_and_contradictory_variables_end_the_run_before_anything_else(
+    controller: Controller,
+    playbook: str,
+    arguments: tuple[str, ...],
+    inventory: dict[str, t.Any],
+    expected: str,
+) -> None:
+    # The first host has no connection: not even that is noticed.
+    run = controller.play(playbook, *arguments, hosts=("away", "good"), **inventory)
+    assert run.status != 0
+    said = " ".join(run.output.split())
+    # Once as Ansible's error and once as the result of the task, and not for each host.
+    assert said.count(expected) == 2, run.output
+    assert "Connection refused" not in said
+    if playbook in ("bootstrap", "restore", "backup"):
+        assert summary(controller)["finished_at"] is None
+
+
+def test_options_of_a_playbook_come_from_the_inventory_too(controller: Controller) -> None:
+    run = controller.play(
+        "restore",
+        "--check",
+        hosts=("good",),
+        infrazero_database="nobody",
+        infrazero_from="db/nobody/",
+        ansible_python_interpreter="{{ ansible_playbook_python }}",
+    )
+    assert run.status != 0
+    assert "has no entry for nobody. It has: shop, wiki." in " ".join(run.output.split())

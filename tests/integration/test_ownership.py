@@ -9,7 +9,12 @@ import contextlib
 import psycopg2
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import PostgresError, RestoreRefused
-from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import databases, ownership
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import (
+    database_settings,
+    loader_role,
+    ownership,
+    staging,
+)
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext.statements import (
     OwnerChange,
@@ -65,12 +70,12 @@ GRANT SELECT ON main.customer TO reader;
 def stage(cluster, admin):
     """A stage that a throwaway role has filled with one of everything; a superuser's session in it."""
     run(admin, "CREATE ROLE shop LOGIN; CREATE ROLE reader; CREATE ROLE stranger")
-    databases.create_loader_role(admin, LOADER)
-    databases.create_stage(admin, STAGE, loader=LOADER, like=databases.Creation())
+    loader_role.create_loader_role(admin, LOADER)
+    staging.create_stage(admin, STAGE, loader=LOADER, like=database_settings.Creation())
     with contextlib.closing(connect(cluster.settings, database=STAGE)) as conn:
-        databases.open_stage(conn, LOADER)
+        staging.open_stage(conn, LOADER)
         with contextlib.closing(
-            databases.connect_loader(cluster.settings, admin, database=STAGE, role=LOADER)
+            loader_role.connect_loader(cluster.settings, admin, database=STAGE, role=LOADER)
         ) as loader:
             run(loader, OBJECTS)
         yield conn
@@ -138,7 +143,7 @@ def test_everything_goes_to_the_owner_and_the_throwaway_role_can_go(stage, admin
     # Nobody else may open it before it is swapped in.
     assert owner_of_database(stage) == "postgres"
     assert rows(stage, "SELECT extowner::regrole::text FROM pg_extension WHERE extname = 'hstore'") == [("shop",)]
-    databases.drop_loader_role(admin, LOADER)
+    loader_role.drop_loader_role(admin, LOADER)
     assert rows(admin, "SELECT 1 FROM pg_roles WHERE rolname = %s", LOADER) == []
     # What the dump granted is still there, given by the new owner; to maintain is a right from PostgreSQL 17 on.
     own = "arwdDxtm" if stage.server_version >= 170000 else "arwdDxt"
@@ -402,13 +407,13 @@ def test_many_tables_do_not_need_a_lock_each(shared_cluster):
     with Cluster(shared_cluster.major, configuration=configuration) as cluster:
         with contextlib.closing(connect(cluster.settings)) as admin:
             run(admin, "CREATE ROLE shop LOGIN")
-            databases.create_loader_role(admin, LOADER)
-            databases.create_stage(admin, STAGE, loader=LOADER, like=databases.Creation())
+            loader_role.create_loader_role(admin, LOADER)
+            staging.create_stage(admin, STAGE, loader=LOADER, like=database_settings.Creation())
         with contextlib.closing(connect(cluster.settings, database=STAGE)) as conn:
-            databases.open_stage(conn, LOADER)
+            staging.open_stage(conn, LOADER)
             with (
                 contextlib.closing(
-                    databases.connect_loader(cluster.settings, conn, database=STAGE, role=LOADER)
+                    loader_role.connect_loader(cluster.settings, conn, database=STAGE, role=LOADER)
                 ) as loader,
                 loader.cursor() as cursor,
             ):
@@ -669,6 +674,6 @@ def test_the_loader_that_has_something_elsewhere_is_told(stage, cluster):
             pytest.raises(PostgresError, match="can't be dropped"),
             contextlib.closing(connect(cluster.settings, database=STAGE)) as conn,
         ):
-            databases.drop_loader_role(conn, LOADER)
+            loader_role.drop_loader_role(conn, LOADER)
     finally:
         cluster.psql("DROP SCHEMA left_here")

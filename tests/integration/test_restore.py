@@ -33,12 +33,14 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     PostgresError,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import (
-    databases,
     leftovers,
     load,
+    loader_role,
     lock,
     ownership,
+    staging,
     state,
+    swap,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
@@ -205,10 +207,10 @@ def test_nobody_gets_into_the_stage_before_it_is_swapped_in(
         cluster.psql(f"GRANT {loader} TO accomplice")
 
     monkeypatch.setattr(load, "analyze", analyzed)
-    watch(databases, "roll_back_prepared")
+    watch(staging, "roll_back_prepared")
     for step in ("take_over", "grant_all", "choose_search_path"):
         watch(ownership, step)
-    watch(databases, "swap")
+    watch(swap, "swap")
     good(restored(cluster, store, app))
     assert len(tried) == 9
     assert got_in == []
@@ -709,7 +711,7 @@ def test_a_database_that_can_not_be_dropped_may_still_be_backed_up(
         if recorded:
             state.record_outcome(conn, "app", state.EMPTY)
         before = state.database_record(conn, "app")
-        monkeypatch.setattr(databases, "drop_database", fails("a replication slot uses it"))
+        monkeypatch.setattr(staging, "drop_database", fails("a replication slot uses it"))
         assert "a replication slot" in error(restored(cluster, store, app, strategy="replace"))
         after = state.database_record(conn, "app")
     assert (before and before.restore) == (after and after.restore) == ("empty" if recorded else None)
@@ -719,15 +721,15 @@ def test_what_fails_after_the_swap_is_a_warning(
     cluster: Cluster, store: Store, app: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     back_up(cluster, store, app)
-    drop = databases.drop_database
+    drop = staging.drop_database
 
     def slot(conn: t.Any, name: str) -> None:
         if "__replaced_" in name:
             raise PostgresError("a replication slot uses it")
         drop(conn, name)
 
-    monkeypatch.setattr(databases, "drop_database", slot)
-    monkeypatch.setattr(databases, "drop_loader_role", fails("the role is needed"))
+    monkeypatch.setattr(staging, "drop_database", slot)
+    monkeypatch.setattr(loader_role, "drop_loader_role", fails("the role is needed"))
     details = good(restored(cluster, store, app, keep_replaced=datetime.timedelta(0)))
     warnings = [warning for warning in details["warnings"] if not warning.startswith("restored on trust")]
     assert [w for w in warnings if "replication slot" in w or "role is needed" in w] == warnings
@@ -748,7 +750,7 @@ def test_the_first_error_is_told_though_tidying_up_fails_too(
     back_up(cluster, store, app)
     with monkeypatch.context() as patch:
         patch.setattr(load, "analyze", fails("the disk is full"))
-        patch.setattr(databases, "drop_loader_role", fails("the role is needed"))
+        patch.setattr(loader_role, "drop_loader_role", fails("the role is needed"))
         assert "the disk is full" in error(restored(cluster, store, app))
     good(restored(cluster, store, app))
     assert "infrazero_restore" not in traces(cluster)[1] and traces(cluster)[2] == "0"

@@ -246,11 +246,11 @@ RESTORE = ["--extra-vars", "database=app from=db/app/"]
 @pytest.mark.parametrize(
     ("arguments", "hosts", "says"),
     [
-        ([], ["host"], "Say what to restore: -e database=NAME -e from=SOURCE"),
-        (["--extra-vars", "database=app"], ["host"], "Say what to restore"),
-        (["--extra-vars", "database=nobody from=db/app/"], ["host"], "has no nobody"),
+        ([], ["host"], "Nothing to restore was given: add -e database=NAME -e from=SOURCE"),
+        (["--extra-vars", "database=app"], ["host"], "Nothing to restore was given"),
+        (["--extra-vars", "database=nobody from=db/app/"], ["host"], "has no entry for nobody"),
         (RESTORE, ["host", "other"], "This would restore on 2 hosts"),
-        (RESTORE, ["host"], "Nothing was restored. Answer yes"),
+        (RESTORE, ["host"], "The restore was not confirmed; nothing has changed"),
         (["--extra-vars", "database=app from=db/none/"], ["host"], "db/none/latest-dump.json"),
     ],
 )
@@ -266,7 +266,7 @@ def test_restore_playbook(host: Host) -> None:
     oid = host.cluster.psql("SELECT oid FROM pg_database WHERE datname = 'app'")
     arguments = [*RESTORE, "--extra-vars", "confirm=yes", "-vvvv"]
     run = good(host.controller().play("restore", "--check", *arguments, infrazero_databases=host.entries))
-    assert "replaces:  a database of app with" in run.output
+    assert "replaces:  a database owned by app" in run.output
     assert host.cluster.psql("SELECT oid FROM pg_database WHERE datname = 'app'") == oid
     run = good(host.controller().play("restore", *arguments, infrazero_databases=host.entries))
     assert "restored=1 empty=0 skipped=0 failed=0" in run.output

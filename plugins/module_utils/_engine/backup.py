@@ -31,7 +31,7 @@ from .errors import (
 from .printing import printable_name, shell_word
 from .reporting import Reporter, Silent
 from .signing import keys, verification
-from .sources.postgresql import databases, dump, facts, leftovers, lock, ownership, state
+from .sources.postgresql import dump, facts, leftovers, lock, ownership, staging, state
 from .sources.postgresql.connection import ConnectionSettings, client_credentials, client_program, connect
 from .sources.postgresql.dumptext import tally
 from .sources.postgresql.facts import ClusterFacts, DatabaseFacts
@@ -437,7 +437,7 @@ def _expire(settings: ConnectionSettings) -> list[str]:
     with contextlib.closing(connect(settings)) as admin:
         for kept in state.replaced(admin, expired=True):
             try:
-                databases.expire_replaced(admin, [kept.name])
+                staging.expire_replaced(admin, [kept.name])
                 state.forget_replaced(admin, kept.name)
             except PostgresError as exc:
                 warnings.append(str(exc))

@@ -33,7 +33,22 @@ from .errors import (
 from .printing import printable, printable_name
 from .reporting import Reporter, Silent
 from .signing import verification
-from .sources.postgresql import archive, databases, extensions, facts, leftovers, limits, load, lock, ownership, state
+from .sources.postgresql import (
+    archive,
+    database_settings,
+    extensions,
+    facts,
+    leftovers,
+    limits,
+    load,
+    loader_role,
+    lock,
+    ownership,
+    staging,
+    state,
+    swap,
+)
+from .sources.postgresql import sessions as sessions
 from .sources.postgresql.connection import ConnectionSettings, connect
 from .sources.postgresql.dumptext import events, tally
 from .stores import catalogue
@@ -422,7 +437,7 @@ class _Restore:
         self.search_path: list[str] | None = None
         self.warnings = list(made.warnings)
         # Settings that the new database gets instead of those of the one in its place: of one that was dropped.
-        self.before: databases.DatabaseSettings | None = None
+        self.before: database_settings.DatabaseSettings | None = None
         self.limits = limits.Limits(self.name, seconds=self.options.timeout.total_seconds())
 
     def run(self) -> outcome.Outcome:
@@ -435,7 +450,7 @@ class _Restore:
         leftovers.remove_of(self.admin, self.name, settings=self.settings)
         record = state.database_record(self.admin, self.name)
         if record is not None and record.dropped is not None:
-            self.before = databases.DatabaseSettings.from_dict(record.dropped)
+            self.before = database_settings.DatabaseSettings.from_dict(record.dropped)
         like = self._creation()
         if self.options.strategy == REPLACE and self.plan.replaces is not None:
             with self.limits.enforced():
@@ -464,7 +479,7 @@ class _Restore:
         kept = swapped.kept
         with self._warned():
             if kept is not None and self._is_disposable(kept):
-                databases.drop_database(self.admin, kept)
+                staging.drop_database(self.admin, kept)
                 state.forget_replaced(self.admin, kept)
                 kept = None
         with self._warned():
@@ -505,16 +520,16 @@ class _Restore:
         with contextlib.closing(connect(self.settings, database=kept)) as conn:
             return facts.is_empty(conn)
 
-    def _creation(self) -> databases.Creation:
+    def _creation(self) -> database_settings.Creation:
         """How the new database is made: like the one it replaces if that holds anything, else as the backup says."""
         if self.before is not None:
             return self.before.creation
         said, replaced = self.choice.manifest, self.plan.replaces
         if replaced is not None and (not replaced.empty or said is None or said.encoding is None):
-            return databases.capture(self.admin, self.name).creation
+            return database_settings.capture(self.admin, self.name).creation
         if said is None or said.encoding is None:
-            return databases.Creation()
-        return databases.Creation(
+            return database_settings.Creation()
+        return database_settings.Creation(
             encoding=said.encoding,
             provider=said.locale_provider,
             collate=said.collate,
@@ -542,14 +557,14 @@ class _Restore:
         self.sha256 = self.proof.sha256
         self.limits.text_bytes = 0  # it is read once more
         if self.options.on_connections == REFUSE:
-            databases.require_no_sessions(self.admin, self.name)
-        before = self.before or databases.capture(self.admin, self.name)
+            sessions.require_no_sessions(self.admin, self.name)
+        before = self.before or database_settings.capture(self.admin, self.name)
         # From here on there is no database to be backed up until the restore has succeeded, and its settings have no
         # other place.
         state.record_outcome(self.admin, self.name, state.OUTSTANDING, dropped=before.as_dict())
         self.reporter.stage(self.name, "drop", "dropping the old database, for want of room")
         try:
-            databases.drop_database(self.admin, self.name)
+            staging.drop_database(self.admin, self.name)
         except PostgresError:
             with contextlib.suppress(PostgresError):
                 state.put_back(self.admin, self.name, record)
@@ -585,22 +600,22 @@ class _Restore:
             text_bytes=text_bytes,
         )
 
-    def _fill(self, like: databases.Creation) -> load.LoadResult:
+    def _fill(self, like: database_settings.Creation) -> load.LoadResult:
         self.reporter.stage(self.name, "load", f"loading {self.choice.url}", total=self.plan.size)
-        databases.create_loader_role(
+        loader_role.create_loader_role(
             self.admin, self.role, temp_file_limit=self._most(restoring.text_bytes_of(self.plan.size))
         )
-        databases.create_stage(self.admin, self.stage, loader=self.role, like=like)
+        staging.create_stage(self.admin, self.stage, loader=self.role, like=like)
         with (
             self.limits.bounded(self.settings, self.stage, self._most),
             contextlib.closing(connect(self.settings, database=self.stage)) as stage_admin,
             self.limits.holding(stage_admin),
         ):
-            databases.open_stage(stage_admin, self.role)
+            staging.open_stage(stage_admin, self.role)
             helper = extensions.StageAdministrator(stage_admin, loader=self.role, allowed=self.options.extensions)
             with (
                 contextlib.closing(
-                    databases.connect_loader(self.settings, self.admin, database=self.stage, role=self.role)
+                    loader_role.connect_loader(self.settings, self.admin, database=self.stage, role=self.role)
                 ) as loader,
                 self.limits.holding(loader),
             ):
@@ -618,9 +633,9 @@ class _Restore:
                 self._compare(loaded.rows)
                 self.reporter.stage(self.name, "analyze", "gathering statistics")
                 load.analyze(loader)
-            databases.shut_out(stage_admin, self.role)
-            databases.close_stage(stage_admin, self.stage)
-            databases.roll_back_prepared(stage_admin)
+            loader_role.shut_out(stage_admin, self.role)
+            staging.close_stage(stage_admin, self.stage)
+            staging.roll_back_prepared(stage_admin)
             self.reporter.stage(self.name, "own", f"handing everything to {self.owner}")
             taken = ownership.take_over(
                 stage_admin,
@@ -653,7 +668,7 @@ class _Restore:
             hint="choose another backup; nothing was replaced",
         )
 
-    def _put_in_place(self) -> databases.SwapResult:
+    def _put_in_place(self) -> swap.SwapResult:
         self.reporter.stage(self.name, "swap", "putting the restored database in place")
         found, made = self.choice.found, self.choice.created_at
 
@@ -681,7 +696,7 @@ class _Restore:
             self.held.check()
 
         with contextlib.closing(connect(self.settings)) as helper:
-            return databases.swap(
+            return swap.swap(
                 self.admin,
                 helper,
                 database=self.name,

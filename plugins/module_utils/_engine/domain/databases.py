@@ -16,7 +16,7 @@ import re
 import typing as t
 
 from ..errors import ConfigurationError
-from . import layout, names
+from . import layout, names, suggestions
 from .secret import Secret
 from .text import NotJson, strict_json, utf8_size
 
@@ -38,6 +38,8 @@ FIELDS = (
     "backup_prefix",
     "backup_signers",
 )
+#: What the list is called where the user knows it under no other name.
+DEFAULT_NAME = "databases_json"
 _PRIVATE_FIELD = "backup_age_private_key"
 _PRIVATE_KEY_FAULT = (
     "holds a private key",
@@ -56,21 +58,24 @@ class Fault:
     entry: str
     field: str
     reason: str
-    remedy: str
+    remedy: str = ""
 
     def __str__(self) -> str:
         where = f"{self.entry}, {self.field}" if self.field else self.entry
-        return f"{where}: {self.reason} ({self.remedy})"
+        return f"{where}: {self.reason} ({self.remedy})" if self.remedy else f"{where}: {self.reason}"
 
 
 class InvalidDatabases(ConfigurationError):
-    """The list breaks a rule; :attr:`faults` holds every fault found."""
+    """The list breaks a rule; :attr:`faults` holds every fault found.
 
-    def __init__(self, faults: t.Sequence[Fault]) -> None:
+    :param name: what the user calls the list, such as the variable that it came from.
+    """
+
+    def __init__(self, faults: t.Sequence[Fault], *, name: str = DEFAULT_NAME) -> None:
         self.faults = tuple(faults)
         count = len(self.faults)
         super().__init__(
-            f"databases_json has {count} fault{'s' if count > 1 else ''}: " + "; ".join(str(f) for f in self.faults),
+            f"{name} has {count} error{'s' if count > 1 else ''}: " + "; ".join(str(f) for f in self.faults),
             hint="correct the list and run again; nothing has been changed",
         )
 
@@ -156,16 +161,24 @@ class KeyRules(t.Protocol):
         """Does the identity open what is encrypted to the recipients?"""
 
 
-def parse(source: object, *, rules: KeyRules, private: bool, maintenance_database: str = "postgres") -> Databases:
+def parse(
+    source: object,
+    *,
+    rules: KeyRules,
+    private: bool,
+    maintenance_database: str = "postgres",
+    name: str = DEFAULT_NAME,
+) -> Databases:
     """Validate a whole list.
 
     :param source: JSON text, or what JSON text decodes to.
     :param rules: judges of the age keys.
     :param private: whether private keys may be present.  A host's own list is read with ``False``: a private key in it
         is a fault, because a host keeps public keys only.
+    :param name: what the user calls the list, for the error.
     :raises InvalidDatabases: with every fault of the list.
     """
-    items = _items(source)
+    items = _items(source, name)
     faults: list[Fault] = []
     warnings: list[str] = []
     entries: list[Database] = []
@@ -177,18 +190,20 @@ def parse(source: object, *, rules: KeyRules, private: bool, maintenance_databas
         if not isinstance(item, t.Mapping):
             reader.no_object()
             continue
-        unknown = sorted(repr(key) for key in item if key not in FIELDS)
-        if unknown:
-            warnings.append(f"{reader.label}: unknown fields are ignored: {', '.join(unknown)}")
-        name = reader.identifier("name")
-        if name is not None:
-            if name in system:
-                reader.fault("name", f"{name!r} is a template or maintenance database", "choose another name")
-            if name in first_with:
+        ignored = reader.unknown_fields()
+        if ignored:
+            warnings.append(f"{reader.label}: unknown fields are ignored: {', '.join(ignored)}")
+        database = reader.identifier("name")
+        if database is not None:
+            if database in system:
+                reader.fault("name", f"{database!r} is a template or maintenance database", "choose another name")
+            if database in first_with:
                 reader.fault(
-                    "name", f"{name!r} is already the name of entry {first_with[name]}", "each database stands once"
+                    "name",
+                    f"{database!r} is already the name of entry {first_with[database]}",
+                    "each database stands once",
                 )
-            first_with.setdefault(name, number)
+            first_with.setdefault(database, number)
         user = reader.identifier("user")
         if user is not None and (user in RESERVED_ROLES or user.startswith("pg_")):
             reader.fault("user", f"{user!r} is reserved by PostgreSQL", "choose another name")
@@ -199,17 +214,17 @@ def parse(source: object, *, rules: KeyRules, private: bool, maintenance_databas
         path = reader.dump_path()
         prefix = reader.prefix()
         signers = reader.signers()
-        if name is not None:
-            reader.place(prefix or layout.prefix(name), places)
+        if database is not None:
+            reader.place(prefix or layout.prefix(database), places)
         if path and latest:
             warnings.append(f"{reader.label}: restore_dump_path is ignored because restore_latest is true")
         elif path:
             reader.location(path)
-        if reader.faulty or name is None or user is None or password is None:
+        if reader.faulty or database is None or user is None or password is None:
             continue
         entries.append(
             Database(
-                name=name,
+                name=database,
                 user=user,
                 password=password,
                 recipients=recipients,
@@ -222,37 +237,47 @@ def parse(source: object, *, rules: KeyRules, private: bool, maintenance_databas
         )
     faults += _nested(places)
     if faults:
-        raise InvalidDatabases(faults)
+        raise InvalidDatabases(faults, name=name)
     return Databases(tuple(entries), tuple(warnings))
 
 
-def private_view(source: object) -> list[dict[str, t.Any]]:
+def decoded(source: object, *, name: str = DEFAULT_NAME) -> object:
+    """The list without its base64, if it has one (as in ``DATABASES_JSON_PRIVATE_B64``).
+
+    :param name: what the user calls the list, for the error.
+    :raises InvalidDatabases: if *source* is text that is neither JSON nor base64.
+    """
+    if not isinstance(source, str) or not source.strip() or source.lstrip()[0] in "[{":
+        return source
+    try:
+        # Tools wrap base64 into lines.
+        return base64.b64decode("".join(source.split()), validate=True)
+    except ValueError:
+        fault = Fault("list", "", "is neither JSON nor base64", "give a JSON array, or the base64 of one")
+        raise InvalidDatabases([fault], name=name) from None
+
+
+def private_view(source: object, *, name: str = DEFAULT_NAME) -> list[dict[str, t.Any]]:
     """The list with everything that the contract knows, private keys included, as it came.
 
     :param source: JSON text, the base64 of it (the contract's ``DATABASES_JSON_PRIVATE_B64``), or what JSON decodes to.
+    :param name: what the user calls the list, for the error.
     :raises InvalidDatabases: where it is no list of objects; the fields are not judged here.
     """
-    if isinstance(source, str) and source.strip() and source.lstrip()[0] not in "[{":
-        try:
-            # Tools wrap base64 into lines.
-            source = base64.b64decode("".join(source.split()), validate=True)
-        except ValueError:
-            raise InvalidDatabases(
-                [Fault("list", "", "is neither JSON nor base64", "give a JSON array, or the base64 of one")]
-            ) from None
-    return _view(source, FIELDS)
+    return _view(decoded(source, name=name), FIELDS, name)
 
 
-def public_view(source: object) -> list[dict[str, t.Any]]:
+def public_view(source: object, *, name: str = DEFAULT_NAME) -> list[dict[str, t.Any]]:
     """The list as it may stay on a host: the contract's fields but for the private key, as they came.
 
     Fields that the contract does not know are left out: one may be a private key under a misspelt name.
 
     :param source: JSON text, or what JSON decodes to.
+    :param name: what the user calls the list, for the error.
     :raises InvalidDatabases: where it is no list of objects, or a private key stands where the public one belongs; the
         fields are not judged otherwise.
     """
-    view = _view(source, tuple(field for field in FIELDS if field != _PRIVATE_FIELD))
+    view = _view(source, tuple(field for field in FIELDS if field != _PRIVATE_FIELD), name)
     faults: list[Fault] = []
     for number, item in enumerate(view, start=1):
         value = item.get("backup_age_public_key")
@@ -260,20 +285,20 @@ def public_view(source: object) -> list[dict[str, t.Any]]:
             if isinstance(text, str) and _holds_private_key(text):
                 _Entry(number, item, faults).fault("backup_age_public_key", *_PRIVATE_KEY_FAULT)
     if faults:
-        raise InvalidDatabases(faults)
+        raise InvalidDatabases(faults, name=name)
     return view
 
 
-def _view(source: object, fields: t.Sequence[str]) -> list[dict[str, t.Any]]:
+def _view(source: object, fields: t.Sequence[str], name: str) -> list[dict[str, t.Any]]:
     faults: list[Fault] = []
     view: list[dict[str, t.Any]] = []
-    for number, item in enumerate(_items(source), start=1):
+    for number, item in enumerate(_items(source, name), start=1):
         if isinstance(item, t.Mapping):
             view.append({field: item[field] for field in fields if field in item})
         else:
             _Entry(number, item, faults).no_object()
     if faults:
-        raise InvalidDatabases(faults)
+        raise InvalidDatabases(faults, name=name)
     return view
 
 
@@ -281,16 +306,18 @@ def _holds_private_key(text: str) -> bool:
     return "AGE-SECRET-KEY-" in text.upper() or "PRIVATE KEY-----" in text
 
 
-def _items(source: object) -> t.Sequence[t.Any]:
+def _items(source: object, name: str) -> t.Sequence[t.Any]:
     if isinstance(source, (str, bytes)):
         try:
             source = strict_json(source)
         except NotJson as exc:
-            raise InvalidDatabases([Fault("list", "", f"is not valid JSON: {exc}", "give a JSON array")]) from None
+            raise InvalidDatabases(
+                [Fault("list", "", f"is not valid JSON: {exc}", "give a JSON array")], name=name
+            ) from None
     if not isinstance(source, t.Sequence) or isinstance(source, (str, bytes)):
-        raise InvalidDatabases([Fault("list", "", f"is {_kind(source)}", "give a JSON array of objects")])
+        raise InvalidDatabases([Fault("list", "", f"is {_kind(source)}", "give a JSON array of objects")], name=name)
     if not source:
-        raise InvalidDatabases([Fault("list", "", "is empty", "give at least one database")])
+        raise InvalidDatabases([Fault("list", "", "is empty", "give at least one database")], name=name)
     return source
 
 
@@ -333,6 +360,21 @@ class _Entry:
         self.item: t.Mapping[str, t.Any] = item if isinstance(item, t.Mapping) else {}
         self.faults = faults
         self.faulty = False
+        #: Fields of which there is only a misspelt form: that they are missing is not a second error.
+        self._meant: set[str] = set()
+
+    def unknown_fields(self) -> list[str]:
+        """Note the misspelt fields, and return the others that are unknown: those are ignored."""
+        ignored = []
+        for key in self.item:
+            meant = suggestions.nearest(key, FIELDS) if isinstance(key, str) and key not in FIELDS else None
+            if meant:
+                self.faulty = True
+                self.faults.append(Fault(self.label, "", suggestions.unknown(key, FIELDS, "an option")))
+                self._meant.add(meant)
+            elif key not in FIELDS:
+                ignored.append(repr(key))
+        return sorted(ignored)
 
     def fault(self, field: str, reason: str, remedy: str) -> None:
         self.faulty = True
@@ -344,7 +386,8 @@ class _Entry:
     def _text(self, field: str, remedy: str) -> str | None:
         value = self.item.get(field)
         if value is None:
-            self.fault(field, "is missing", remedy)
+            if field not in self._meant:
+                self.fault(field, "is missing", remedy)
             return None
         if not isinstance(value, str):
             self.fault(field, f"is {_kind(value)}", remedy)

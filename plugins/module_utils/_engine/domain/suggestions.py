@@ -12,7 +12,7 @@ import typing as t
 from ..printing import printable
 
 #: How alike two names must be, from 0 to 1. At 0.6, the default of difflib, unrelated names are suggested.
-_CUTOFF = 0.75
+_CUTOFF = 0.8
 #: Characters of an unknown name that are shown: the text may be anything, such as a value in the wrong place.
 _SHOWN = 64
 

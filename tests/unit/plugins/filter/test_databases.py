@@ -66,7 +66,7 @@ def test_every_fault_is_told_and_no_secret() -> None:
     with pytest.raises(AnsibleFilterError) as caught:
         filters.validated(broken)
     text = str(caught.value)
-    assert text.startswith("infrazero.database.validated: configuration: databases_json has ")
+    assert text.startswith("infrazero.database.validated: configuration: infrazero_databases has ")
     for part in (
         "entry 1 (a/b), name: holds '/'",
         "entry 1 (a/b), backup_age_private_key: doesn't belong",
@@ -77,6 +77,25 @@ def test_every_fault_is_told_and_no_secret() -> None:
         assert part in text
     assert PASSWORD not in text
     assert "AGE-SECRET-KEY" not in text
+
+
+def test_errors_call_the_list_as_the_caller_does() -> None:
+    with pytest.raises(AnsibleFilterError, match="validated: configuration: DATABASES_JSON_PRIVATE_B64 has 1 error: "):
+        filters.validated("not base64", name="DATABASES_JSON_PRIVATE_B64")
+
+
+def test_a_list_in_base64_is_validated_as_it_came() -> None:
+    text = base64.b64encode(json.dumps([entry(pasword="")]).encode()).decode()
+    with pytest.raises(AnsibleFilterError, match=r"entry 1 \(app\): pasword is not an option; did you mean password\?"):
+        filters.validated(text)
+    assert filters.validated(base64.b64encode(json.dumps([entry()]).encode()).decode()) == [entry()]
+
+
+def test_unknown_fields_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(filters.display, "warning", shown.append)
+    assert filters.validated([entry(owner_team="web")]) == [entry()]
+    assert shown == ["entry 1 (app): unknown fields are ignored: 'owner_team'"]
 
 
 def test_a_list_for_a_host_has_no_private_key() -> None:
@@ -100,5 +119,5 @@ def test_what_is_no_list_is_an_error_of_the_filter(function: t.Callable[[object]
 @pytest.mark.usefixtures("no_pyrage")
 def test_without_pyrage_keys_are_left_to_the_host_but_every_other_rule_holds() -> None:
     assert filters.validated([entry(backup_age_public_key="age1mistyped")])
-    with pytest.raises(AnsibleFilterError, match=r"has 2 faults: .*is empty.*holds a private key"):
+    with pytest.raises(AnsibleFilterError, match=r"has 2 errors: .*is empty.*holds a private key"):
         filters.validated([entry(password="", backup_age_public_key=IDENTITY)])

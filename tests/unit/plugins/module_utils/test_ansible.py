@@ -349,7 +349,7 @@ def test_the_list_is_validated_with_real_keys() -> None:
 
 
 def test_every_error_of_the_list_is_reported_though_ansible_would_stop_at_the_first() -> None:
-    with pytest.raises(InvalidDatabases, match="has 4 faults"):
+    with pytest.raises(InvalidDatabases, match="has 4 errors"):
         listed({"user": "x"}, {**ENTRY, "password": ""})
 
 

@@ -446,3 +446,21 @@ def client_program(
     else:
         message, cause = f"{name} is not installed", f"neither in {installations} nor on PATH"
     raise LibraryMissing(message, cause=cause, hint=f"install the package postgresql-client-{server}")
+
+
+@contextlib.contextmanager
+def transaction(conn: Connection) -> t.Iterator[None]:
+    """Do everything inside in one transaction of an autocommit connection, or in the one that is already open."""
+    if conn.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_IDLE:
+        yield
+        return
+    with conn.cursor() as cursor:
+        cursor.execute("BEGIN")
+        try:
+            yield
+            cursor.execute("COMMIT")
+        except BaseException:
+            # Where the connection itself is gone the server has rolled back already.
+            with contextlib.suppress(psycopg2.Error):
+                cursor.execute("ROLLBACK")
+            raise

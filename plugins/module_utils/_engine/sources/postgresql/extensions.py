@@ -17,8 +17,7 @@ import typing as t
 
 from ...errors import LoadError
 from ...printing import printable_name
-from .connection import translated
-from .databases import transaction
+from .connection import transaction, translated
 
 try:
     from psycopg2 import sql

@@ -10,7 +10,7 @@ import contextlib
 import typing as t
 
 from ...errors import LockHeld, PostgresError
-from . import databases, lock, state
+from . import loader_role, lock, staging, state
 from .connection import ConnectionSettings, connect
 
 if t.TYPE_CHECKING:
@@ -19,8 +19,8 @@ if t.TYPE_CHECKING:
 
 def remove(admin: Connection, stage: str, role: str, restore_id: str, *, settings: ConnectionSettings) -> None:
     """Remove what a restore made for itself, and then the record of it; the lock of its database must be held."""
-    databases.drop_stage(admin, stage, settings=settings)
-    databases.drop_loader_role(admin, role)
+    staging.drop_stage(admin, stage, settings=settings)
+    loader_role.drop_loader_role(admin, role)
     state.end_restore(admin, restore_id)
 
 

@@ -18,7 +18,7 @@ import typing as t
 
 from ...errors import EngineError, LoadError
 from ...streams.flow import Readable
-from . import databases
+from . import staging
 from .connection import ConnectionSettings, connect
 
 if t.TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Limits:
         def work(admin: Connection) -> None:
             while not ended.wait(SIZE_EVERY):
                 try:
-                    size = databases.size_of(admin, stage)
+                    size = staging.size_of(admin, stage)
                 except EngineError as exc:
                     self.end(exc)
                     return

@@ -21,8 +21,7 @@ import typing as t
 
 from ...errors import PostgresError, RestoreRefused
 from ...printing import printable
-from .connection import translate, translated
-from .databases import transaction
+from .connection import transaction, translate, translated
 from .dumptext.statements import OwnerChange
 
 try:

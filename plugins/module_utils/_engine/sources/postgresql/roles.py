@@ -28,7 +28,7 @@ from ...domain.plan import (
     plan_bootstrap,
 )
 from ...domain.secret import Secret
-from . import databases, scram, state
+from . import database_settings, scram, staging, state
 from .connection import translate, translated
 
 try:
@@ -175,7 +175,7 @@ def _apply(conn: Connection, plan: BootstrapPlan, wish: Wish, found: Found, done
         done.extend(roles)
     creations = [step for step in plan.steps if isinstance(step, CreateDatabase)]
     # Encoding and locale are those that a database has by default, which template0 need not have.
-    like = databases.capture(conn, "template1").creation if creations else None
+    like = database_settings.capture(conn, "template1").creation if creations else None
     for step in plan.steps:
         if isinstance(step, CreateDatabase) and like is not None:
             with conn.cursor() as cursor:
@@ -228,9 +228,9 @@ def _role_statement(step: CreateRole | AlterRole, verifier: str | None) -> sql.C
     return sql.SQL(" ").join(parts)
 
 
-def _creation(conn: Connection, step: CreateDatabase, like: databases.Creation) -> sql.Composable:
+def _creation(conn: Connection, step: CreateDatabase, like: database_settings.Creation) -> sql.Composable:
     """Nobody can connect to what this makes, and the limit tells it from a database that somebody has closed."""
-    created = databases.create_statement(conn.info.server_version, step.database, like)
+    created = staging.create_statement(conn.info.server_version, step.database, like)
     return sql.SQL("{} OWNER {} CONNECTION LIMIT 0").format(created, sql.Identifier(step.owner))
 
 

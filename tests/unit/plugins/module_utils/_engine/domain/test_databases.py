@@ -174,6 +174,25 @@ def test_unknown_fields_are_warned_of() -> None:
     assert warning == "entry 1 (app): unknown fields are ignored: '\\ud800\\n', 'later'"
 
 
+def test_a_misspelt_field_is_an_error_that_names_the_right_one_and_the_only_one_about_it() -> None:
+    item = entry(restore_lates=False)
+    item["backup_age_publickey"] = item.pop("backup_age_public_key")
+    with pytest.raises(databases.InvalidDatabases) as caught:
+        parse([item])
+    assert [str(fault) for fault in caught.value.faults] == [
+        "entry 1 (app): restore_lates is not an option; did you mean restore_latest?",
+        "entry 1 (app): backup_age_publickey is not an option; did you mean backup_age_public_key?",
+    ]
+
+
+def test_the_error_calls_the_list_as_the_user_does() -> None:
+    for function in (databases.private_view, databases.public_view, parse):
+        with pytest.raises(databases.InvalidDatabases, match="configuration: infrazero_databases has 1 error: "):
+            function([1], name="infrazero_databases")
+    with pytest.raises(databases.InvalidDatabases, match="databases_json has 1 error: "):
+        databases.private_view([])
+
+
 def test_a_database_is_found_by_name() -> None:
     parsed = parse([entry(), entry(name="other")])
     assert parsed.named("other").name == "other"
@@ -429,7 +448,7 @@ def test_every_fault_is_reported_at_once() -> None:
         ("entry 3 (app)", "backup_age_public_key"),
         ("entry 3 (app)", "restore_latest"),
     ]
-    with pytest.raises(databases.InvalidDatabases, match="databases_json has 6 faults: ") as caught:
+    with pytest.raises(databases.InvalidDatabases, match="databases_json has 6 errors: ") as caught:
         parse(broken)
     assert len(caught.value.as_dict()["faults"]) == 6
     for fault in caught.value.faults:

@@ -8,7 +8,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import PostgresError
-from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import databases
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import database_settings
 
 
 @pytest.mark.parametrize(
@@ -23,15 +23,15 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
     ],
 )
 def test_a_list_of_names_is_read_as_the_server_wrote_it(value, expected):
-    assert databases.split_names(value) == expected
+    assert database_settings.split_names(value) == expected
 
 
 @hypothesis.given(st.lists(st.text(st.characters(blacklist_categories=("Cs", "Cc")))))
 def test_every_name_survives(items):
-    assert databases.split_names(", ".join('"' + item.replace('"', '""') + '"' for item in items)) == items
+    assert database_settings.split_names(", ".join('"' + item.replace('"', '""') + '"' for item in items)) == items
 
 
 @pytest.mark.parametrize("value", ['"open', "a b", ",", "a,,b", '"a"b'])
 def test_what_is_no_list_is_an_error(value):
     with pytest.raises(PostgresError, match="no list of names"):
-        databases.split_names(value)
+        database_settings.split_names(value)

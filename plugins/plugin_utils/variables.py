@@ -1,0 +1,118 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The variables that an inventory or a command line may set for this collection, and errors in their names.
+
+Ansible ignores a variable that nothing reads, so a misspelt one silently leaves a default in force.  Names that begin
+with ``infrazero_`` belong to this collection: each of them must be known.  The short names of a playbook's options are
+ordinary words that may belong to somebody else: of them, only those given on the command line are examined, and only
+those that are similar to an option.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ..module_utils._engine.domain import suggestions
+
+#: What the names of all shared variables begin with.
+BEGINNING = "infrazero_"
+#: What the names begin with whose ending is the user's: parts of the databases list.
+OPEN = ("infrazero_databases_",)
+
+#: Shared variables that roles and playbooks read.
+SHARED = frozenset(
+    {
+        "infrazero_allowed_signers",
+        "infrazero_allowed_signers_file",
+        "infrazero_backup_directory",
+        "infrazero_config_directory",
+        "infrazero_databases",
+        "infrazero_db_host",
+        "infrazero_db_port",
+        "infrazero_db_version",
+        "infrazero_hosts",
+        "infrazero_infisical_hosts",
+        "infrazero_install_directory",
+        "infrazero_k3s_node_cidrs",
+        "infrazero_listen_address",
+        "infrazero_owner",
+        "infrazero_prefix",  # of version 0.1, deprecated
+        "infrazero_private_cidr",
+        "infrazero_restore_max_age",
+        "infrazero_revoked_keys",
+        "infrazero_rotate_signing_key",
+        "infrazero_s3_access_key_id",
+        "infrazero_s3_addressing_style",
+        "infrazero_s3_bucket",
+        "infrazero_s3_ca_bundle",
+        "infrazero_s3_endpoint",
+        "infrazero_s3_region",
+        "infrazero_s3_secret_access_key",
+        "infrazero_serial",
+        "infrazero_signers",
+        "infrazero_signing_name",
+        "infrazero_summary_file",
+        "infrazero_trust",
+        "infrazero_user",
+        "infrazero_volume_device",
+        "infrazero_volume_name",
+        "infrazero_wg_cidr",
+    }
+)
+
+#: Options of playbooks by their short names; each is also a shared variable, ``infrazero_`` and the short name.
+OPTIONS: t.Mapping[str, t.Sequence[str]] = {
+    "backup": ("database", "jobs"),
+    "policies": ("bucket", "conditions", "dest", "prefixes"),
+    "restore": ("age_private_key", "allow_many", "confirm", "database", "from", "options"),
+}
+
+KNOWN = SHARED | {BEGINNING + option for options in OPTIONS.values() for option in options}
+
+_TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
+
+
+def unknown(variables: t.Collection[str], *, extra: t.Collection[str], playbook: str) -> list[str]:
+    """One message for each misspelt variable, in the order of their names.
+
+    :param variables: names of all variables of the hosts.
+    :param extra: names of those that the command line sets.
+    :param playbook: which is run.
+    """
+    ours = {name for name in {*variables, *extra} if name.startswith(BEGINNING)}
+    messages = {
+        name: suggestions.unknown(name, KNOWN, "a variable of this collection")
+        for name in ours - KNOWN
+        if not any(name.startswith(beginning) and name != beginning for beginning in OPEN)
+    }
+    options = OPTIONS.get(playbook, ())
+    for name in {*extra} - ours - {*options}:
+        if suggestions.nearest(name, options):
+            messages[name] = suggestions.unknown(name, options, f"an option of the playbook {playbook}")
+    return [messages[name] for name in sorted(messages)]
+
+
+def contradictions(values: t.Mapping[str, t.Any], *, playbook: str) -> list[str]:
+    """One message for each option of *playbook* that has different values under its short and its shared name.
+
+    :param values: by the names of variables.
+    """
+    return [
+        f"{option} and {BEGINNING}{option} have different values; set only one of them"
+        for option in OPTIONS.get(playbook, ())
+        if option in values
+        and BEGINNING + option in values
+        and _plain(values[option]) != _plain(values[BEGINNING + option])
+    ]
+
+
+def _plain(value: object) -> object:
+    """The same for ``true`` in an inventory and ``yes`` on the command line, where each value is a text."""
+    if not isinstance(value, (str, int, bool)):
+        return value
+    text = str(value).strip()
+    if text.lower() in _TRUE | _FALSE:
+        return text.lower() in _TRUE
+    return text
