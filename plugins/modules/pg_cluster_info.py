@@ -221,6 +221,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
+from ..module_utils._engine.domain import records
 from ..module_utils._engine.domain.databases import SYSTEM_DATABASES
 from ..module_utils._engine.sources.postgresql import facts, state
 from ..module_utils._engine.sources.postgresql.connection import connect
@@ -267,7 +268,7 @@ def _bootstrap(found: state.Bootstrap | None) -> dict[str, t.Any]:
     }
 
 
-def _record(found: state.DatabaseRecord | None) -> dict[str, t.Any]:
+def _record(found: records.DatabaseRecord | None) -> dict[str, t.Any]:
     if found is None:
         return {"restore": None, "recorded_at": None, "restored_from": None}
     source = found.restored_from

@@ -176,7 +176,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
-from ..module_utils._engine import bootstrap
+from ..module_utils._engine.sources.postgresql import bootstrap
 
 NAME = "pg_db_bootstrap"
 

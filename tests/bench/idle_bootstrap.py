@@ -9,8 +9,8 @@ import time
 import typing as t
 
 import pyrage
-from ansible_collections.infrazero.database.plugins.module_utils._engine.bootstrap import bootstrap
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import databases as databases_json
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.bootstrap import bootstrap
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import age
 
 if t.TYPE_CHECKING:

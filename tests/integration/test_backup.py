@@ -19,7 +19,7 @@ import typing as t
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, outcome
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import layout
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import layout, records
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConnectionFailed, PostgresError
 from ansible_collections.infrazero.database.plugins.module_utils._engine.reporting import Silent
@@ -238,8 +238,8 @@ def test_a_database_that_was_restored_from_the_latest_backup_goes_on_with_it(clu
     theirs = json.dumps({**latest, "system_identifier": "1"}).encode()
     store.put("db/app/latest-dump.json", theirs)
     with contextlib.closing(connect(cluster.settings)) as conn:
-        source = state.RestoredFrom("u", "k", "0" * 64, manifest_sha256=hashlib.sha256(theirs).hexdigest())
-        state.record_outcome(conn, "app", state.RESTORED, restored_from=source)
+        source = records.RestoredFrom("u", "k", "0" * 64, manifest_sha256=hashlib.sha256(theirs).hexdigest())
+        state.record_outcome(conn, "app", records.RESTORED, restored_from=source)
     next_second(store, "app")
     assert good(back_up(cluster, store, app)).details["sequence"] == 2
 
@@ -254,7 +254,7 @@ def test_an_older_tools_backup_is_not_put_out_of_sight_by_an_empty_database(clus
     )
     store.put("db/app/latest-dump.json", theirs)
     with contextlib.closing(connect(cluster.settings)) as conn:
-        state.record_outcome(conn, "app", state.SKIPPED)
+        state.record_outcome(conn, "app", records.SKIPPED)
     assert "created empty" in error(back_up(cluster, store, app))
     with contextlib.closing(connect(cluster.settings)) as conn:
         conn.cursor().execute("DROP SCHEMA infrazero CASCADE")
@@ -271,7 +271,7 @@ def test_a_database_that_was_dropped_and_made_anew_does_not_become_the_latest_ba
     cluster.psql("DROP DATABASE app")
     next_second(store, "app")
     with contextlib.closing(connect(cluster.settings)) as conn:
-        state.record_outcome(conn, "app", state.SKIPPED)
+        state.record_outcome(conn, "app", records.SKIPPED)
     scene.make(cluster, app)
     before = keys(store)
     assert "created empty" in error(back_up(cluster, store, app))

@@ -11,6 +11,11 @@ import typing as t
 
 import psycopg2
 import pyrage
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.records import (
+    EMPTY,
+    RESTORED,
+    RestoredFrom,
+)
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import state
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 
@@ -203,7 +208,7 @@ def test_a_fresh_cluster_whose_databases_are_to_be_restored(cluster: Cluster) ->
 
     with contextlib.closing(connect(cluster.settings)) as conn:
         for name in ("latest", "given"):
-            state.record_outcome(conn, name, state.EMPTY)
+            state.record_outcome(conn, name, EMPTY)
     planned, made, again = play(
         bootstrap(cluster, *wish, restore=True, check=True),
         bootstrap(cluster, *wish, restore=True),
@@ -232,9 +237,9 @@ def test_a_bootstrap_that_was_killed_is_resumed(cluster: Cluster) -> None:
 
 
 def test_a_database_that_was_restored_and_is_gone_is_made_empty_and_known_to_be(cluster: Cluster) -> None:
-    source = state.RestoredFrom(url="s3://b/k", key="k", sha256="00", manifest_sha256="11")
+    source = RestoredFrom(url="s3://b/k", key="k", sha256="00", manifest_sha256="11")
     with contextlib.closing(connect(cluster.settings)) as conn:
-        state.record_outcome(conn, "app", state.RESTORED, restored_from=source)
+        state.record_outcome(conn, "app", RESTORED, restored_from=source)
     before, _made, after = play(info(cluster), bootstrap(cluster, entry("app")), info(cluster)).results
     (database,) = before["databases"]
     assert (database["exists"], database["restore"]) == (False, "restored")

@@ -23,6 +23,7 @@ import pyrage
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, outcome, restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import records
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
@@ -709,7 +710,7 @@ def test_a_database_that_can_not_be_dropped_may_still_be_backed_up(
     back_up(cluster, store, app)
     with contextlib.closing(connect(cluster.settings)) as conn:
         if recorded:
-            state.record_outcome(conn, "app", state.EMPTY)
+            state.record_outcome(conn, "app", records.EMPTY)
         before = state.database_record(conn, "app")
         monkeypatch.setattr(staging, "drop_database", fails("a replication slot uses it"))
         assert "a replication slot" in error(restored(cluster, store, app, strategy="replace"))

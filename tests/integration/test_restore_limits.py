@@ -18,13 +18,18 @@ import threading
 import typing as t
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, bootstrap, restore
+from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database, Databases
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.records import RESTORED
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import UNSIGNED, Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConfigurationError, LoadError
-from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import limits, state
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import (
+    bootstrap,
+    limits,
+    state,
+)
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
@@ -257,7 +262,7 @@ def test_restores_of_a_run_do_not_wait_for_a_slow_one(cluster: Cluster, tmp_path
     def others_are_done() -> bool:
         with contextlib.closing(connect(cluster.settings)) as conn:
             records = state.database_records(conn)
-        return {name for name in ("b", "c") if name in records and records[name].restore == state.RESTORED} == {
+        return {name for name in ("b", "c") if name in records and records[name].restore == RESTORED} == {
             "b",
             "c",
         }

@@ -11,11 +11,12 @@ import datetime
 
 import psycopg2
 import pytest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import records
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import PostgresError
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import facts, state
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 
-SOURCE = state.RestoredFrom(
+SOURCE = records.RestoredFrom(
     url="s3://bucket/db/app/20260101T000000Z.sql.gz.age",
     key="db/app/20260101T000000Z.sql.gz.age",
     sha256="0" * 64,
@@ -24,7 +25,7 @@ SOURCE = state.RestoredFrom(
     system_identifier="7",
     sequence=6,
 )
-MADE = state.BackupRecord(
+MADE = records.BackupRecord(
     database="app",
     location="s3://bucket/db/app/",
     sequence=7,
@@ -83,12 +84,12 @@ def test_a_bootstrap_from_its_beginning_to_its_end(admin):
     assert begun.host == "db1"
     assert begun.finished_at is None
     assert state.outstanding(admin) == ("app", "web")
-    assert state.database_record(admin, "log").restore == state.SKIPPED
+    assert state.database_record(admin, "log").restore == records.SKIPPED
     assert not state.finish_bootstrap(admin)
-    state.record_outcome(admin, "app", state.RESTORED, restored_from=SOURCE)
+    state.record_outcome(admin, "app", records.RESTORED, restored_from=SOURCE)
     assert state.outstanding(admin) == ("web",)
     assert not state.finish_bootstrap(admin)
-    state.record_outcome(admin, "web", state.EMPTY)
+    state.record_outcome(admin, "web", records.EMPTY)
     assert state.finish_bootstrap(admin)
     assert state.latest_bootstrap(admin).finished_at >= begun.started_at
     record = state.database_record(admin, "app")
@@ -98,11 +99,11 @@ def test_a_bootstrap_from_its_beginning_to_its_end(admin):
 
 def test_an_interrupted_bootstrap_is_resumed(admin):
     begun = state.begin_bootstrap(admin, {"app": True, "web": True}, host="db1")
-    state.record_outcome(admin, "app", state.RESTORED, restored_from=SOURCE)
+    state.record_outcome(admin, "app", records.RESTORED, restored_from=SOURCE)
     resumed = state.begin_bootstrap(admin, {"app": True, "web": True, "new": True}, host="db1")
     assert resumed == begun
     assert state.outstanding(admin) == ("new", "web")
-    assert state.database_record(admin, "app").restore == state.RESTORED
+    assert state.database_record(admin, "app").restore == records.RESTORED
 
 
 def test_after_a_finished_bootstrap_the_next_is_another(admin):
@@ -114,7 +115,7 @@ def test_after_a_finished_bootstrap_the_next_is_another(admin):
 def test_nothing_stays_of_a_transaction_that_was_rolled_back(cluster, admin):
     with contextlib.closing(connect(cluster.settings, autocommit=False)) as conn:
         state.begin_bootstrap(conn, {"app": True}, host="db1")
-        state.record_outcome(conn, "app", state.EMPTY)
+        state.record_outcome(conn, "app", records.EMPTY)
         conn.rollback()
     assert not state.exists(admin)
     assert state.outstanding(admin) == ()
@@ -124,10 +125,10 @@ def test_nothing_stays_of_a_transaction_that_was_rolled_back(cluster, admin):
 def test_any_name_is_only_a_name(admin, name):
     state.begin_bootstrap(admin, {name: True}, host=name)
     assert state.outstanding(admin) == (name,)
-    state.record_outcome(admin, name, state.EMPTY)
+    state.record_outcome(admin, name, records.EMPTY)
     state.begin_restore(admin, "r1", database=name, stage=name, role=name)
     state.record_replaced(admin, name, database=name, keep=datetime.timedelta(hours=1))
-    assert state.database_record(admin, name).restore == state.EMPTY
+    assert state.database_record(admin, name).restore == records.EMPTY
     assert state.latest_bootstrap(admin).host == name
     (record,) = state.restores(admin, database=name)
     assert (record.database, record.stage, record.role) == (name, name, name)
@@ -160,7 +161,7 @@ def test_replaced_databases_expire_by_the_servers_clock(admin):
     assert [record.name for record in state.replaced(admin, database="app")] == ["app__replaced_2"]
 
 
-@pytest.mark.parametrize(("outcome", "source"), [(state.RESTORED, None), (state.EMPTY, SOURCE), ("nonsense", None)])
+@pytest.mark.parametrize(("outcome", "source"), [(records.RESTORED, None), (records.EMPTY, SOURCE), ("nonsense", None)])
 def test_the_tables_refuse_what_can_not_be(admin, outcome, source):
     with pytest.raises(PostgresError, match="23514"):
         state.record_outcome(admin, "app", outcome, restored_from=source)
@@ -293,8 +294,8 @@ def test_a_record_makes_it_not_fresh_and_an_unfinished_one_is_resumed(admin):
     state.begin_bootstrap(admin, {"app": True}, host="db1")
     found = facts.cluster_facts(admin)
     assert (found.fresh, found.unfinished, found.outstanding) == (False, True, ("app",))
-    assert found.records["app"].restore == state.OUTSTANDING
-    state.record_outcome(admin, "app", state.EMPTY)
+    assert found.records["app"].restore == records.OUTSTANDING
+    state.record_outcome(admin, "app", records.EMPTY)
     state.finish_bootstrap(admin)
     found = facts.cluster_facts(admin)
     assert (found.fresh, found.unfinished, found.outstanding) == (False, False, ())

@@ -15,7 +15,7 @@ import time
 import typing as t
 
 from . import outcome
-from .domain import layout, lineage, manifest
+from .domain import layout, lineage, manifest, records
 from .domain.databases import Database
 from .domain.trust import Signed, Trust
 from .errors import (
@@ -137,7 +137,7 @@ def plan_backup(
     """
     cluster = facts.cluster_facts(admin)
     record = state.database_record(admin, database.name)
-    if record is not None and record.restore == state.OUTSTANDING:
+    if record is not None and record.restore == records.OUTSTANDING:
         raise BackupRefused(
             f"the restore of {database.name!r} is outstanding, so its backup would be an empty one",
             hint="run the bootstrap again until every restore has succeeded, or restore it with restore.sh"
@@ -249,7 +249,7 @@ def _recorded(admin: Connection, database: Database, *, location: str, cluster: 
     return lineage.Link(made.sequence, made.manifest_sha256, made.key, created_at, cluster.system_identifier, signed)
 
 
-def _restored(record: state.DatabaseRecord | None, *, location: str) -> lineage.Link | None:
+def _restored(record: records.DatabaseRecord | None, *, location: str) -> lineage.Link | None:
     source = None if record is None else record.restored_from
     if source is None or source.manifest_sha256 is None:
         return None
@@ -357,7 +357,7 @@ def _record(
     try:
         state.record_backup(
             admin,
-            state.BackupRecord(
+            records.BackupRecord(
                 database=plan.database,
                 location=plan.location,
                 sequence=plan.sequence,

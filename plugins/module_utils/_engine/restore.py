@@ -14,8 +14,9 @@ import time
 import typing as t
 
 from . import outcome
-from .domain import layout, lineage, manifest, names, restoring
+from .domain import layout, lineage, manifest, names, records, restoring
 from .domain.databases import Database
+from .domain.records import OUTSTANDING, DatabaseRecord, RestoredFrom
 from .domain.restoring import REFUSE, REPLACE, RestoreOptions
 from .domain.secret import Secret
 from .domain.trust import Signed, Trust
@@ -59,9 +60,9 @@ if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
 #: Statuses: restored; the store has no backup; nothing was asked for; what check mode says of a restore.
-RESTORED = "restored"
-EMPTY = "empty"
-SKIPPED = "skipped"
+RESTORED = records.RESTORED
+EMPTY = records.EMPTY
+SKIPPED = records.SKIPPED
 PLANNED = "planned"
 STATUSES = (RESTORED, EMPTY, SKIPPED)
 
@@ -547,7 +548,7 @@ class _Restore:
             self.proof = first.prove()
         self.sha256 = self.proof.sha256
 
-    def _clear_the_way(self, record: state.DatabaseRecord | None) -> None:
+    def _clear_the_way(self, record: DatabaseRecord | None) -> None:
         """For want of room: prove the backup to its last byte, then drop the old database."""
         self.reporter.stage(self.name, "check", f"reading {self.choice.url} once to check it", total=self.plan.size)
         with self.limits.sources() as stack:
@@ -561,7 +562,7 @@ class _Restore:
         before = self.before or database_settings.capture(self.admin, self.name)
         # From here on there is no database to be backed up until the restore has succeeded, and its settings have no
         # other place.
-        state.record_outcome(self.admin, self.name, state.OUTSTANDING, dropped=before.as_dict())
+        state.record_outcome(self.admin, self.name, OUTSTANDING, dropped=before.as_dict())
         self.reporter.stage(self.name, "drop", "dropping the old database, for want of room")
         try:
             staging.drop_database(self.admin, self.name)
@@ -676,8 +677,8 @@ class _Restore:
             state.record_outcome(
                 self.admin,
                 self.name,
-                state.RESTORED,
-                restored_from=state.RestoredFrom(
+                RESTORED,
+                restored_from=RestoredFrom(
                     url=self.choice.url,
                     key=self.choice.key,
                     sha256=self.sha256 or "",
@@ -751,7 +752,7 @@ def restore_all(
     with contextlib.closing(connect(settings)) as admin:
         wanted = frozenset(state.outstanding(admin)) if outstanding_only else frozenset(by_name)
 
-    records = outstanding_only and not plan_only
+    recording = outstanding_only and not plan_only
 
     def work(name: str) -> outcome.Outcome:
         entry = by_name[name]
@@ -759,8 +760,8 @@ def restore_all(
         if name not in wanted:
             return outcome.Outcome(name, SKIPPED, {"reason": "no restore is outstanding"})
         if text is None:
-            if records:
-                _record(name, state.SKIPPED, settings=settings)
+            if recording:
+                _record(name, SKIPPED, settings=settings)
             return outcome.Outcome(name, SKIPPED, {"reason": "the entry names no backup"})
         try:
             choice = choose(store, text, database=entry, trust=options.trust, expected_sha256=expected_sha256)
@@ -768,8 +769,8 @@ def restore_all(
             if source is not None or not entry.restore_latest or isinstance(exc, Deleted):
                 raise
             reason = _no_backup(entry, store)
-            if records:
-                _record(name, state.EMPTY, settings=settings)
+            if recording:
+                _record(name, EMPTY, settings=settings)
             return outcome.Outcome(name, EMPTY, {"reason": reason})
         key = identity or entry.identity
         request = Request(
@@ -783,7 +784,7 @@ def restore_all(
     # Not by each restore: it would hold the lock of a database that another one is about to restore.
     warnings = [] if plan_only else leftovers.remove_all(settings)
     summary = outcome.run_each(list(by_name), work, jobs=jobs, warnings=warnings)
-    if records:
+    if recording:
         with contextlib.closing(connect(settings)) as admin:
             if state.exists(admin):
                 state.finish_bootstrap(admin)

@@ -10,6 +10,7 @@ import dataclasses
 import typing as t
 
 from ...domain.databases import SYSTEM_DATABASES
+from ...domain.records import OUTSTANDING, DatabaseRecord
 from ...errors import PostgresError
 from . import state
 from .connection import translated
@@ -66,7 +67,7 @@ class ClusterFacts:
     in_recovery: bool
     databases: tuple[str, ...]
     bootstrap: state.Bootstrap | None
-    records: t.Mapping[str, state.DatabaseRecord]
+    records: t.Mapping[str, DatabaseRecord]
     fresh: bool
 
     @property
@@ -77,7 +78,7 @@ class ClusterFacts:
     @property
     def outstanding(self) -> tuple[str, ...]:
         """Databases whose restore is wanted and not done."""
-        return tuple(record.name for record in self.records.values() if record.restore == state.OUTSTANDING)
+        return tuple(record.name for record in self.records.values() if record.restore == OUTSTANDING)
 
 
 @dataclasses.dataclass(frozen=True)

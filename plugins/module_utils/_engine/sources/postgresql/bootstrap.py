@@ -15,8 +15,8 @@ import dataclasses
 import platform
 import typing as t
 
-from .domain.databases import Databases
-from .domain.plan import (
+from ...domain.databases import Databases
+from ...domain.plan import (
     AlterRole,
     BootstrapPlan,
     ChangeOwner,
@@ -27,8 +27,9 @@ from .domain.plan import (
     Wish,
     plan_bootstrap,
 )
-from .sources.postgresql import facts, leftovers, roles, state
-from .sources.postgresql.connection import APPLICATION, ConnectionSettings, connect
+from ...domain.records import OUTSTANDING, RESTORED, SKIPPED
+from . import facts, leftovers, roles, state
+from .connection import APPLICATION, ConnectionSettings, connect
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -138,7 +139,7 @@ def _record_new(conn: Connection, names: t.Mapping[str, bool]) -> None:
     records = state.database_records(conn)
     for name, restore in names.items():
         record = records.get(name)
-        if restore and (record is None or record.restore != state.OUTSTANDING):
-            state.record_outcome(conn, name, state.OUTSTANDING)
-        elif not restore and (record is None or record.restore == state.RESTORED):
-            state.record_outcome(conn, name, state.SKIPPED)
+        if restore and (record is None or record.restore != OUTSTANDING):
+            state.record_outcome(conn, name, OUTSTANDING)
+        elif not restore and (record is None or record.restore == RESTORED):
+            state.record_outcome(conn, name, SKIPPED)
