@@ -78,14 +78,12 @@ class LookupModule(LookupBase):
         def value(name: str) -> t.Any:
             return templar.template(known[name]) if name in known else None
 
-        return [
-            {
-                "config": value("infrazero_config_directory") or settings.DIRECTORY,
-                **{
-                    option: given
-                    for name, option in variables_of(str(module)).items()
-                    if (given := value(name)) not in (None, "")
-                },
-            }
-            for module in terms
-        ]
+        def options(module: str) -> dict[str, t.Any]:
+            given = {option: value(name) for name, option in variables_of(module).items()}
+            given = {option: each for option, each in given.items() if each not in (None, "")}
+            if "directory" in given:
+                # As on the host: a directory comes before a bucket.
+                given.pop("bucket", None)
+            return {"config": value("infrazero_config_directory") or settings.DIRECTORY, **given}
+
+        return [options(str(module)) for module in terms]

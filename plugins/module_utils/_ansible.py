@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -211,7 +212,9 @@ def profile(module: AnsibleModule, name: str) -> Profile:
     from ._engine.profile import Profile
 
     directory = module.params["config"]
-    base = Profile.read(directory) if directory else Profile.empty()
+    # In check mode, the role that writes it may only have planned to.
+    planned = module.check_mode and directory and not (pathlib.Path(directory) / "db.env").exists()
+    base = Profile.read(directory) if directory and not planned else Profile.empty(directory or settings.DIRECTORY)
     for warning in base.warnings:
         module.warn(warning)
     return base.over(settings.read(module.params, _rows(name)))
@@ -232,6 +235,7 @@ def databases(module: AnsibleModule, host: Profile, *, private: bool) -> Databas
             rules=age,
             private=private,
             maintenance_database=host.values.get("connection", "maintenance_database"),
+            name="databases",
         )
     for warning in found.warnings:
         module.warn(warning)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ..module_utils._engine import settings
 from ..module_utils._engine.domain import suggestions
 
 #: What the names of all shared variables begin with.
@@ -21,16 +22,16 @@ BEGINNING = "infrazero_"
 #: What the names begin with whose ending is the user's: parts of the databases list.
 OPEN = ("infrazero_databases_",)
 
-#: Shared variables that roles and playbooks read.
-SHARED = frozenset(
+#: Shared variables that are settings.
+SETTINGS = frozenset(f"infrazero_{row.variable}" for row in settings.TABLE if row.variable)
+
+#: Shared variables that roles and playbooks read; the others are settings.
+SHARED = SETTINGS | frozenset(
     {
         "infrazero_allowed_signers",
         "infrazero_allowed_signers_file",
-        "infrazero_backup_directory",
         "infrazero_config_directory",
         "infrazero_databases",
-        "infrazero_db_host",
-        "infrazero_db_port",
         "infrazero_db_version",
         "infrazero_hosts",
         "infrazero_infisical_hosts",
@@ -40,21 +41,10 @@ SHARED = frozenset(
         "infrazero_owner",
         "infrazero_prefix",  # of version 0.1, deprecated
         "infrazero_private_cidr",
-        "infrazero_restore_max_age",
         "infrazero_revoked_keys",
         "infrazero_rotate_signing_key",
-        "infrazero_s3_access_key_id",
-        "infrazero_s3_addressing_style",
-        "infrazero_s3_bucket",
-        "infrazero_s3_ca_bundle",
-        "infrazero_s3_endpoint",
-        "infrazero_s3_region",
-        "infrazero_s3_secret_access_key",
         "infrazero_serial",
-        "infrazero_signers",
-        "infrazero_signing_name",
         "infrazero_summary_file",
-        "infrazero_trust",
         "infrazero_user",
         "infrazero_volume_device",
         "infrazero_volume_name",

@@ -181,7 +181,7 @@ def test_what_nobody_signed_is_refused(cluster: Cluster, store: Store, app: Data
     made = back_up(cluster, store, app, by=None)
     assert any("not signed" in warning for warning in made["warnings"])
     text = refused(cluster, store, app, trust(db1), Unsigned)
-    assert "DB_RESTORE_TRUST=unsigned" in text and "infrazero_trust" in text
+    assert "DB_RESTORE_TRUST=unsigned" in text and "infrazero_restore_trust" in text
     refused(cluster, store, app, trust(db1), Unsigned, source=made["key"])
     store.delete(made["manifest"])
     # The dump alone: nothing vouches for it, whatever SHA-256 somebody was told.

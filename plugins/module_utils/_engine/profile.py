@@ -73,9 +73,9 @@ class Profile:
         )
 
     @classmethod
-    def empty(cls) -> Profile:
-        """A profile that sets nothing; keys are those of the host."""
-        return cls(pathlib.Path(settings.DIRECTORY), Values())
+    def empty(cls, directory: str | pathlib.Path) -> Profile:
+        """A profile that sets nothing; keys are those of *directory*."""
+        return cls(pathlib.Path(directory), Values())
 
     def over(self, layer: Layer) -> Profile:
         """The same, with *layer* on top.
@@ -100,7 +100,7 @@ class Profile:
                 f"{self.directory / 'db.env'} has no DATABASES_JSON",
                 hint="run role runtime or the playbook bootstrap again, or give a list",
             )
-        return parse(self.list_text, rules=age, private=False)
+        return parse(self.list_text, rules=age, private=False, name="DATABASES_JSON")
 
     # Option objects
 

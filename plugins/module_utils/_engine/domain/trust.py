@@ -60,7 +60,7 @@ _ARMOR = ("-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----")
 
 _TOUGH = (
     "to restore it all the same, say trust: unsigned (--trust unsigned or DB_RESTORE_TRUST=unsigned with restore.sh, "
-    "infrazero_trust in the inventory)"
+    "infrazero_restore_trust in the inventory)"
 )
 
 

@@ -37,6 +37,11 @@ def test_only_what_the_inventory_says() -> None:
     ) == {"config": "/etc/x", "bucket": "b", "login_port": 5433, "jobs": 4}
 
 
+def test_a_directory_comes_before_a_bucket() -> None:
+    given = found("backup_info", infrazero_s3_bucket="b", infrazero_backup_directory="/d")
+    assert given == {"config": "/etc/infrazero", "directory": "/d"}
+
+
 def test_false_and_zero_are_set() -> None:
     assert found("s3_manifest_restore", infrazero_restore_skip_acl=False, infrazero_restore_max_age=0) == {
         "config": "/etc/infrazero",

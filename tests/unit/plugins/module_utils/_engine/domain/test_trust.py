@@ -42,7 +42,7 @@ def test_a_complete_manifest_can_be_checked() -> None:
 def test_a_manifest_without_a_signature_is_unsigned() -> None:
     found = trusting.incomplete(said(signature=None), url="s3://b/latest-dump.json")
     assert isinstance(found, errors.Unsigned)
-    for way in ("trust: unsigned", "--trust unsigned", "DB_RESTORE_TRUST=unsigned", "infrazero_trust"):
+    for way in ("trust: unsigned", "--trust unsigned", "DB_RESTORE_TRUST=unsigned", "infrazero_restore_trust"):
         assert way in found.hint
 
 
