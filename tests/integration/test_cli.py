@@ -24,11 +24,12 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile, trust
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile, human, trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import lock
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base, factory
+from ansible_collections.infrazero.database.plugins.module_utils._engine.version import VERSION
 
 from conftest import COLLECTIONS
 from tests.support import scene, signing
@@ -219,7 +220,7 @@ def test_from_one_end_to_the_other_over_s3(host: Host, server: S3Server) -> None
     )
     host.secrets.append(server.secret_key)
     made = host.run("backup", "--jobs", "2")
-    assert (made.status, made.out.splitlines()[-1]) == (0, "backed_up=2 failed=0"), made
+    assert (made.status, made.out.splitlines()[-1]) == (0, "2 databases backed up"), made
     assert re.search(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ one dump: dumping to s3://backups/db/one/", made.err, re.M)
 
     listed = host.run("list", "--json")
@@ -229,12 +230,9 @@ def test_from_one_end_to_the_other_over_s3(host: Host, server: S3Server) -> None
         ("one", "complete", True),
         ("two", "complete", True),
     ]
-    assert host.run("list", "--database", "two").out.split("\t")[1:5] == [
-        "two",
-        str(backups[1]["size"]),
-        "complete",
-        backups[1]["key"],
-    ]
+    header, row = (re.split(r"  +", line) for line in host.run("list", "--database", "two").out.splitlines())
+    assert header == ["CREATED", "AGE", "DATABASE", "SIZE", "STATE", "LATEST", "KEY"]
+    assert row[1:] == ["just now", "two", human.size(backups[1]["size"]), "complete", "latest", backups[1]["key"]]
 
     before = scene.rows(host.cluster, one)
     host.cluster.psql("TRUNCATE t", "one")
@@ -264,12 +262,14 @@ def test_a_list_shows_foreign_keys_and_obeys_none(host: Host) -> None:
 
     shown = host.run("list")
     assert shown.status == 0
-    assert not obeyed(shown.out.replace("\t", ""))
-    rows = [line.split("\t") for line in shown.out.splitlines()]
-    assert len(rows) == len(keys) + 1 and {len(row) for row in rows} == {6}
-    assert len({row[4] for row in rows}) == len(rows), "two keys look alike"
-    assert [(row[3], row[4]) for row in rows if row[5] == "latest"] == [("complete", own)]
-    assert {row[3] for row in rows if row[4] != own} == {"unproven"}
+    assert not obeyed(shown.out)
+    header, *rows = shown.out.splitlines()
+    assert len(rows) == len(keys) + 1
+    at, mark = header.index("KEY"), header.index("LATEST")
+    shown_keys = [row[at:] for row in rows]
+    assert len(set(shown_keys)) == len(rows), "two keys look alike"
+    assert [row[at:] for row in rows if row[mark:at].strip() == "latest"] == [own]
+    assert {row[header.index("STATE") : mark].strip() for row in rows if row[at:] != own} == {"unproven"}
 
     listed = host.run("list", "--json")
     assert not obeyed(listed.out) and listed.out.isascii()
@@ -311,7 +311,7 @@ def test_a_dry_run_of_a_backup(host: Host) -> None:
 def test_faults_of_the_configuration_are_exit_status_2(host: Host) -> None:
     app = scene.entry("app")
     missing = host.run("backup")
-    assert missing.status == 2 and "db.env can't be read" in missing.err
+    assert missing.status == 2 and "cannot read" in missing.err and "db.env" in missing.err
     host.configure(app)
     (host.config / "db.env").write_bytes(b"\xff\xfe")
     assert host.run("backup").status == 2
@@ -358,6 +358,56 @@ def test_help(command: tuple[str, ...]) -> None:
         assert "exit status:" in done.stdout and "--config" in done.stdout
 
 
+def test_the_version() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", MODULE, "--version"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(COLLECTIONS)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"infrazero-database {VERSION}\n")
+
+
+def test_invalid_usage_shows_the_usage_of_the_subcommand_and_the_nearest_flag(host: Host) -> None:
+    host.configure(scene.entry("app"))
+    done = host.run("backup", "--job", "2")
+    assert done.status == 2
+    assert done.err.startswith("usage: infrazero-database backup ")
+    assert "--job is not an argument; did you mean --jobs?" in done.err
+
+
+def test_a_misspelt_setting_is_reported_and_a_misspelt_switch_refused(host: Host) -> None:
+    app = scene.entry("app")
+    make(host.cluster, app)
+    host.configure(app, DB_BACKUP_JOB="2")
+    done = host.run("backup")
+    assert done.status == 0
+    assert "db.env: DB_BACKUP_JOB is not a setting; did you mean DB_BACKUP_JOBS?" in done.err
+    refused = host.run("restore", "app", "db/app/", DB_RESTORE_ROLEMAP="a:b", DB_RESTORE_AGE_PRIVATE_KEY=key_of(app))
+    assert refused.status == 2 and "did you mean DB_RESTORE_ROLE_MAP?" in refused.err
+
+
+def test_results_are_sentences(host: Host) -> None:
+    app = scene.entry("app")
+    make(host.cluster, app)
+    host.configure(app)
+    made = host.run("backup").out.splitlines()
+    assert re.match(
+        r"app: backed up as db/app/\S+\.age: 1 table, 10 rows, [\d.]+ KiB \([\d.]+ KiB of text\) in [\d.]+ s,"
+        r" number 1, signed$",
+        made[0],
+    )
+    assert made[1:] == ["1 database backed up"]
+    done = host.run("restore", "app", "db/app/", DB_RESTORE_AGE_PRIVATE_KEY=key_of(app)).out.splitlines()
+    assert re.match(
+        r"app: restored from \S+\.age, created just now, signed by \S+: 1 table, 10 rows in [\d.]+ s, verified;"
+        r" the replaced database is kept as app__replaced_\w+$",
+        done[0],
+    )
+    assert done[1:] == ["1 database restored"]
+
+
 # Restores -----------------------------------------------------------------------------------------------------------
 
 
@@ -386,8 +436,8 @@ def test_without_a_key_or_with_a_wrong_one_nothing_is_touched(host: Host, backed
     oid = "SELECT oid FROM pg_database WHERE datname = 'app'"
     before = host.cluster.psql(oid)
     missing = host.run("restore", "app", "db/app/", DB_RESTORE_NON_INTERACTIVE="true")
-    assert missing.status == 1 and "no age private key was given" in missing.err
-    assert host.run("restore", "app", "db/app/").status == 1, "there is no terminal to ask on"
+    assert missing.status == 2 and "no age private key was given" in missing.err
+    assert host.run("restore", "app", "db/app/").status == 2, "there is no terminal to ask on"
     other = scene.entry("other")
     host.secrets.append(key_of(other))
     wrong = host.run("restore", "app", "db/app/", "--json", DB_RESTORE_AGE_PRIVATE_KEY=key_of(other))
@@ -455,7 +505,7 @@ def test_another_hosts_backup_is_restored_where_it_is_named(host: Host, backed_u
     assert foreign.status == 1 and foreign.document["error"]["type"] == "ForeignSigner"
     assert f"--signer {platform.node()}" in foreign.document["error"]["hint"]
     once = host.run("restore", "app", "db/app/", "--dry-run", "--signer", "db3", "--signer", platform.node(), **key)
-    assert once.status == 0 and f"'name': '{platform.node()}'" in once.out
+    assert once.status == 0 and f"signed by {platform.node()}" in once.out
     switch = host.run("restore", "app", "db/app/", "--dry-run", **key, DB_RESTORE_SIGNER=f"db3,{platform.node()}")
     assert switch.status == 0
     host.configure(backed_up, DB_SIGNING_NAME="db2", DB_RESTORE_SIGNERS=json.dumps({"db/app/": [platform.node()]}))
@@ -498,9 +548,9 @@ def test_the_key_is_asked_for_on_a_terminal_and_not_shown(host: Host, backed_up:
     assert status == 0, shown
     assert "age private key (not shown): " in shown
     status, shown = host.on_terminal("restore", "app", "db/app/", typed="")
-    assert status == 1 and "no age private key was typed" in shown
+    assert status == 2 and "no age private key was typed" in shown
     status, shown = host.on_terminal("restore", "app", "db/app/", DB_RESTORE_NON_INTERACTIVE="true")
-    assert status == 1 and "not shown" not in shown
+    assert status == 2 and "not shown" not in shown
 
 
 def test_roles_of_the_list_are_never_dropped(host: Host) -> None:

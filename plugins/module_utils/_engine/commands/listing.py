@@ -18,7 +18,7 @@ from . import common
 if t.TYPE_CHECKING:
     from ..reporting import Reporter
 
-_HEADER = ("CREATED", "AGE", "DATABASE", "SIZE", "STATE", "KEY")
+_HEADER = ("CREATED", "AGE", "DATABASE", "SIZE", "STATE", "LATEST", "KEY")
 
 
 def register(command: common.Command) -> None:
@@ -27,7 +27,7 @@ def register(command: common.Command) -> None:
         "list",
         run,
         "list backups",
-        "List the backups of databases, newest first. A * marks the latest one of a database, which a restore takes.",
+        "List the backups of databases, newest first. A restore from a prefix takes the latest one.",
     )
     common.add_database_flag(parser)
 
@@ -60,7 +60,8 @@ def _cells(one: catalogue.Backup, now: datetime.datetime) -> tuple[str, ...]:
         printable_name(one.database),
         human.size(one.size),
         one.state,
-        printable_name(one.key) + (" *" if one.latest else ""),
+        "latest" if one.latest else "",
+        printable_name(one.key),
     )
 
 

@@ -120,8 +120,10 @@ def _planned(one: outcome.Outcome) -> str:
 
 
 def _made(facts: t.Mapping[str, t.Any]) -> str:
-    age_seconds = facts["age_seconds"]
-    return "" if age_seconds is None else f", created {human.age(age_seconds)}"
+    age_seconds, signed_by = facts["age_seconds"], facts["signed_by"]
+    created = "" if age_seconds is None else f", created {human.age(age_seconds)}"
+    signed = "not signed by an accepted host" if signed_by is None else f"signed by {printable_name(signed_by['name'])}"
+    return f"{created}, {signed}"
 
 
 # The private key ----------------------------------------------------------------------------------------------------
