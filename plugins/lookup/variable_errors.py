@@ -22,6 +22,11 @@ options:
     type: list
     elements: str
     required: true
+  more:
+    description: More names of variables that begin with C(infrazero_), such as those for another host.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -66,7 +71,7 @@ class LookupModule(LookupBase):
         others = [hostvars[host] for host in own.get("ansible_play_hosts_all", ()) if host in hostvars]
         # ansible-playbook has read them already: this answers with what it keeps.
         extra = load_extra_vars(self._loader or DataLoader())
-        found = {str(name) for one in (own, *others) for name in one}
+        found = {str(name) for one in (own, *others, kwargs.get("more", ())) for name in one}
         messages = names.unknown(found, extra=[str(name) for name in extra], playbook=playbook)
         pairs = [name for option in names.OPTIONS.get(playbook, ()) for name in (option, names.BEGINNING + option)]
         # Variables of a play are not among those of other hosts, and the values of those come out templated.

@@ -163,7 +163,7 @@ def test_over_the_limit_nothing_is_written(tmp_path: pathlib.Path) -> None:
     said = " ".join(run.output.split())
     assert run.status != 0
     assert not (tmp_path / "user-data").exists()
-    for part in ("the provider takes 32768", "the list of 82 databases", "huge", "infrazero_s3_secret_access_key"):
+    for part in ("the provider accepts 32768", "the list of 82 databases", "huge", "infrazero_s3_secret_access_key"):
         assert part in said, said
     assert many[0]["backup_age_private_key"] not in run.output
 
@@ -173,10 +173,12 @@ def test_over_the_limit_nothing_is_written(tmp_path: pathlib.Path) -> None:
     [
         ({"infrazero_databases": [{"name": "a b"}]}, "holds whitespace"),
         ({"infrazero_databases": [], "infrazero_databases_host": []}, "There is no list of databases for db1"),
+        ({"infrazero_s3_buckets": "x"}, "infrazero_s3_buckets is not a variable of this collection; did you mean"),
+        ({"cloud_init_settings": {"infrazero_trsut": "signed"}}, "did you mean infrazero_trust?"),
         ({"infrazero_signing_name": "db*"}, "cannot sign backups under the name 'db*'"),
-        ({"cloud_init_collection": "x\ny"}, "cloud_init_collection has something else than printable ASCII"),
-        ({"cloud_init_collection_sha256": "abc"}, "no SHA-256"),
-        ({"cloud_init_infisical_private_key": "age1xyz"}, "no age private key"),
+        ({"cloud_init_collection": "x\ny"}, "cloud_init_collection must contain only printable ASCII"),
+        ({"cloud_init_collection_sha256": "abc"}, "not a SHA-256"),
+        ({"cloud_init_infisical_private_key": "age1xyz"}, "not an age private key"),
     ],
 )
 def test_what_it_refuses(tmp_path: pathlib.Path, variables: dict[str, t.Any], message: str) -> None:

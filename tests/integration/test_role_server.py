@@ -1,10 +1,11 @@
 # Copyright (c) 2026, The infrazero.database contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the role ``server`` does to a running server.  ``molecule/server`` tries the whole role on hosts of its own."""
+"""Effects of the role ``server`` on a running server.  ``molecule/server`` applies the whole role to real hosts."""
 
 from __future__ import annotations
 
+import json
 import pathlib
 
 import pytest
@@ -18,12 +19,13 @@ PLAYBOOK = """\
   tasks:
     - ansible.builtin.include_role:
         name: infrazero.database.server
-        tasks_from: public.yml
+        tasks_from: "{{ item }}.yml"
+      loop: [compare, ask, public]
 """
 
 
 class Host:
-    """A running server, and the task file of the role."""
+    """A running server, and task files of the role."""
 
     def __init__(self, cluster: Cluster, directory: pathlib.Path, *, installed: bool) -> None:
         self.cluster = cluster
@@ -35,9 +37,15 @@ class Host:
         self.controller = Controller(directory / "controller", {})
 
     def run(self, *arguments: str) -> Run:
-        given = (f"__server_data={self.cluster.data_directory}", f"__server_installed_mark={self.mark}")
-        extra = [argument for variable in given for argument in ("--extra-vars", variable)]
-        done = self.controller.play(str(self.playbook), *arguments, *extra)
+        given = {
+            "__server_data": str(self.cluster.data_directory),
+            "__server_installed_mark": str(self.mark),
+            "__server_plan": {"major": "99", "listen_addresses": "*"},
+            "__server_running": True,
+            "__server_reloaded": {},
+            "__server_after": {},
+        }
+        done = self.controller.play(str(self.playbook), *arguments, "--extra-vars", json.dumps(given))
         assert done.status == 0, done.output
         return done
 

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The infrazero.database contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""scrub.py VARIABLE,... PATTERN...: what the module secret_scrub does, on a host that has no Ansible yet.
+"""scrub.py VARIABLE,... PATTERN...: does the same as the module secret_scrub, on a host without Ansible.
 
-Words of standard input are secrets that are taken out wherever they stand.
-plugins/module_utils/_scrub.py lies beside it.
+Words of standard input are secrets, which are removed wherever they occur.
+plugins/module_utils/_scrub.py is beside it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from _scrub import CantScrub, Scrubber
 
 
 def replace(path: pathlib.Path, data: bytes) -> None:
-    """Put a file with *data* in place of the one at *path*, with its owner and mode."""
+    """Replace the file at *path* with one that contains *data*, with the same owner and mode."""
     before = path.stat()
     number, name = tempfile.mkstemp(dir=path.parent)
     try:
@@ -35,10 +35,10 @@ def replace(path: pathlib.Path, data: bytes) -> None:
 
 
 def main() -> int:
-    """Scrub the files; 0 where none of them holds a secret any more."""
+    """Scrub the files; 0 if none of them contains a secret any more."""
     scrubber = Scrubber(sys.argv[1].split(","), sys.stdin.read().split())
-    faults = 0
-    # Not pathlib's, whose patterns can't be absolute.
+    errors = 0
+    # pathlib's patterns cannot be absolute.
     matches = (match for pattern in sys.argv[2:] for match in glob.glob(pattern))  # noqa: PTH207
     for path in sorted({pathlib.Path(match).resolve() for match in matches}):
         try:
@@ -47,9 +47,9 @@ def main() -> int:
             if scrubbed != data:
                 replace(path, scrubbed)
         except (CantScrub, OSError) as exc:
-            sys.stderr.write(f"private keys may be left in {path}: {exc}\n")
-            faults += 1
-    return min(faults, 1)
+            sys.stderr.write(f"{path} may still contain private keys: {exc}\n")
+            errors += 1
+    return min(errors, 1)
 
 
 if __name__ == "__main__":

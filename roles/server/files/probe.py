@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a host is like, as one JSON document.  Run by the host's Python, with no library; it changes nothing.
+"""Facts about a host, as one JSON document.  Runs with the host's Python, without other libraries; changes nothing.
 
-Argument: JSON with ``device`` (a path, or nothing), ``mount`` (where the volume belongs), ``clusters`` (the directory
-of data directories), ``network_env``, ``db_env`` (files), ``certificate`` and ``key`` (files, or nothing),
-``installed`` (the certificate that the server has, perhaps).
+Argument: JSON with ``device`` (a path or empty), ``mount`` (the mount point of the volume), ``clusters`` (the directory
+of data directories), ``network_env``, ``db_env`` (files), ``certificate`` and ``key`` (files or empty), ``sources``
+(files that the server's certificate and key are copied from) and ``installed`` (the server's own copies).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import subprocess
 import sys
 
 CLONE_NEWNS = 0x00020000
-#: What the kernel may be told to read without replaying a journal, which would write.
+#: Options with which the kernel reads a file system without replaying its journal, which would write.
 READ_ONLY = {"ext4": "ro,norecovery", "xfs": "ro,norecovery,nouuid"}
 #: Object identifiers below belong to initdb (FirstNormalObjectId).
 FIRST_NORMAL_OID = 16384
 
 
 def run(*command):
-    """Status and output of a program that may be missing."""
+    """Exit status and output of a program, which may be missing."""
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
     try:
         done = subprocess.run(
@@ -41,13 +41,13 @@ def run(*command):
 
 
 def text_of(path):
-    """A file's text; nothing where there is no file."""
+    """Text of a file; empty if there is no file."""
     path = pathlib.Path(path)
     return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
 def names_in(path):
-    """Names of the entries of a directory; none where there is no directory."""
+    """Names of the entries of a directory; none if there is no directory."""
     path = pathlib.Path(path)
     return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
 
@@ -63,17 +63,17 @@ def release():
 
 
 def packages():
-    """Major versions whose server is installed, and those that could be."""
+    """Major versions whose server is installed, and those that can be installed."""
     status, text = run("dpkg-query", "-W", "-f", "${Package} ${db:Status-Abbrev}\n", "postgresql-[0-9]*")
     installed = re.findall(r"^postgresql-([0-9]+) ii", text, re.MULTILINE) if status == 0 else []
-    # Asked only where it matters: this is slow.
+    # Slow, so only if it matters.
     status, text = (1, "") if installed else run("apt-cache", "search", "--names-only", "^postgresql-[0-9]+$")
     candidates = re.findall(r"^postgresql-([0-9]+) ", text, re.MULTILINE) if status == 0 else []
     return {"installed": sorted(installed), "candidates": sorted(candidates)}
 
 
 def addresses():
-    """IPv4 addresses but for the loopback's, in the system's order."""
+    """IPv4 addresses without the loopback's, in the system's order."""
     status, text = run("ip", "-4", "-o", "address", "show")
     found = re.findall(r"\binet ([0-9.]+)(?:/| )(.*)", text) if status == 0 else []
     return [address for address, rest in found if "scope host" not in rest]
@@ -105,7 +105,7 @@ def directories(root):
 
 
 def used(path):
-    """Bytes that the files below *path* take."""
+    """Bytes that the files below *path* occupy."""
     total = 0
     for directory, _below, names in os.walk(path):
         for name in names:
@@ -115,7 +115,7 @@ def used(path):
 
 
 def contents(root):
-    """What a mounted volume has in it."""
+    """Contents of a mounted volume."""
     space = os.statvfs(root)
     return {
         "entries": names_in(root),
@@ -126,7 +126,7 @@ def contents(root):
 
 
 def contents_of_device(device, kind):
-    """The same of one that isn't mounted: mounted read-only where nobody else sees it, and gone with the process."""
+    """Contents of an unmounted volume, which is mounted read-only in a namespace that ends with the process."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -150,13 +150,13 @@ def contents_of_device(device, kind):
 
 
 def signature(device):
-    """What blkid finds on the device itself, past any cache; and whether it can't tell."""
+    """What blkid finds on the device itself, bypassing its cache, and whether the signatures are ambivalent."""
     status, text = run("blkid", "-p", "-o", "export", device)
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line) if status == 0 else {}, status == 8
 
 
 def busy(device):
-    """Whether the kernel has the device in use, also where this process can't see by whom."""
+    """Whether the kernel uses the device, even if this process cannot see what for."""
     try:
         os.close(os.open(device, os.O_RDONLY | os.O_EXCL))
     except OSError:
@@ -165,7 +165,7 @@ def busy(device):
 
 
 def volume(path, mount):
-    """The device, and what is on it."""
+    """Facts about the device and its contents."""
     device = pathlib.Path(path).resolve()
     real = str(device)
     found = {"device": real, "exists": device.exists(), "block": device.is_block_device()}
@@ -190,7 +190,7 @@ def volume(path, mount):
 
 
 def place(mount):
-    """What is at the volume's place now."""
+    """Facts about the volume's mount point."""
     lines = [line.split() for line in text_of("/etc/fstab").splitlines() if not line.lstrip().startswith("#")]
     return {
         "mounted": next((source for _device, source, point in reversed(mounts()) if point == mount), ""),
@@ -200,7 +200,7 @@ def place(mount):
 
 
 def local(clusters, mount):
-    """Data directories where the packages look for them."""
+    """Data directories where the packages expect them."""
     found = directories(clusters)
     points = {point for _device, _source, point in mounts()}
     for major, facts in found.items():
@@ -214,7 +214,7 @@ def local(clusters, mount):
 
 
 def tls_fault(certificate, key):
-    """Why OpenSSL would not take the pair, or nothing."""
+    """Why OpenSSL rejects the pair; empty if it does not."""
 
     def no_passphrase():
         raise ValueError("the key has a passphrase")
@@ -227,23 +227,31 @@ def tls_fault(certificate, key):
     except ValueError as exc:
         return str(exc)
     except (OSError, ssl.SSLError) as exc:
-        return f"OpenSSL does not take them: {getattr(exc, 'reason', None) or exc}"
+        return f"OpenSSL rejects them: {getattr(exc, 'reason', None) or exc}"
     return ""
 
 
+def same(source, copy):
+    """Whether both files exist and have the same contents."""
+    paths = pathlib.Path(source), pathlib.Path(copy)
+    return all(path.is_file() for path in paths) and paths[0].read_bytes() == paths[1].read_bytes()
+
+
 def main():
-    wish = json.loads(sys.argv[1])
+    question = json.loads(sys.argv[1])
+    pair = question["certificate"], question["key"]
     found = {
         "os": release(),
         "addresses": addresses(),
         "clusters": sorted(path.parts[3] for path in pathlib.Path("/etc/postgresql").glob("*/main/postgresql.conf")),
-        "network_env": text_of(wish["network_env"]),
-        "db_env": pathlib.Path(wish["db_env"]).exists(),
-        "local": local(wish["clusters"], wish["mount"]),
-        "mount": place(wish["mount"]),
-        "volume": volume(wish["device"], wish["mount"]) if wish["device"] else {},
-        "tls_fault": tls_fault(wish["certificate"], wish["key"]) if wish["certificate"] and wish["key"] else "",
-        "tls_installed": pathlib.Path(wish["installed"]).exists(),
+        "network_env": text_of(question["network_env"]),
+        "db_env": pathlib.Path(question["db_env"]).exists(),
+        "local": local(question["clusters"], question["mount"]),
+        "mount": place(question["mount"]),
+        "volume": volume(question["device"], question["mount"]) if question["device"] else {},
+        "tls_fault": tls_fault(*pair) if all(pair) else "",
+        "tls_installed": pathlib.Path(question["installed"][0]).exists(),
+        "tls_current": all(same(source, copy) for source, copy in zip(question["sources"], question["installed"])),
         "certbot": pathlib.Path("/usr/bin/certbot").exists(),
         **packages(),
     }

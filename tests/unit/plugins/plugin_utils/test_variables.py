@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml
 from ansible_collections.infrazero.database.plugins.plugin_utils import variables
 
 from conftest import ROOT
@@ -36,6 +37,14 @@ def test_every_option_of_a_playbook_is_read_under_both_names() -> None:
         for option in options:
             assert re.search(rf"\binfrazero_{option}\b", code), f"{playbook} does not read infrazero_{option}"
             assert re.search(rf"(?<![\w.]){option}\b", code), f"{playbook} does not read {option}"
+
+
+def test_a_new_host_gets_no_options_of_playbooks() -> None:
+    """They are about one run on the controller, and one of them is a private key."""
+    text = (ROOT / "roles" / "cloud_init" / "vars" / "main.yml").read_text(encoding="utf-8")
+    left_out = set(yaml.safe_load(text)["__cloud_init_left_out"])
+    assert {option for options in variables.OPTIONS.values() for option in options} < left_out
+    assert {variables.BEGINNING + name for name in left_out - {".*_file"}} < variables.KNOWN
 
 
 @pytest.mark.parametrize(
