@@ -35,7 +35,7 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     # What is imported now stays until the end: the collector need not look at it, here and once more at the exit.
     gc.freeze()
-    options = _parsed(arguments)
+    options = parsed(arguments)
     reporter = _reporter(sys.stderr, options)
     received = _end_on_signals()
     try:
@@ -104,7 +104,8 @@ def _run(options: argparse.Namespace, reporter: Reporter) -> int:
 # Arguments ----------------------------------------------------------------------------------------------------------
 
 
-def _parsed(arguments: t.Sequence[str] | None) -> argparse.Namespace:
+def parsed(arguments: t.Sequence[str] | None) -> argparse.Namespace:
+    """The options that *arguments* give, by default those of the process; invalid ones end it with status 2."""
     options, rest = _parser().parse_known_args(arguments)
     if rest:
         # By the subcommand's parser: its usage is the one that helps.
