@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Work on many databases: one that fails doesn't stop the others, and the sum says which."""
+"""Work on many databases: one that fails doesn't stop the others, and the summary names it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typing as t
 
 from .errors import EngineError
 from .printing import printable, printable_name
+from .reporting import Reporter, Silent
 
 #: Status of a database whose work failed; every other status is the use case's own word for success.
 FAILED = "failed"
@@ -23,7 +24,7 @@ _SENTENCES = ("reason", "skipped", "warnings")
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of one database.
+    """The result of the work on one database.
 
     :param status: ``backed_up``, ``restored``, ``empty``, ``skipped`` or ``failed``.
     :param details: plain data of the use case.
@@ -75,31 +76,40 @@ def _printable(value: t.Any) -> t.Any:
 def unexpected(exception: Exception) -> EngineError:
     """An error that no part of the engine foresaw, as one of ours.
 
-    The text of a foreign exception may hold anything, a secret too, so only its type and place are told.
+    The text of a foreign exception may hold anything, even a secret, so only its type and place are reported.
     """
     frame = traceback.extract_tb(exception.__traceback__)[-1]
     return EngineError(
         f"unexpected {type(exception).__name__} in {frame.name}, line {frame.lineno}",
         phase="internal",
-        hint="this is a fault of infrazero.database: please report it",
+        hint="this is a bug of infrazero.database: please report it",
     )
 
 
 def run_each(
-    names: t.Sequence[str], work: t.Callable[[str], Outcome], *, jobs: int = 1, warnings: t.Sequence[str] = ()
+    names: t.Sequence[str],
+    work: t.Callable[[str], Outcome],
+    *,
+    jobs: int = 1,
+    warnings: t.Sequence[str] = (),
+    reporter: Reporter | None = None,
 ) -> Summary:
-    """Do *work* for each of *names*, up to *jobs* at a time, and gather what became of them.
+    """Do *work* for each of *names*, up to *jobs* at a time, and collect the outcomes.
 
-    :param warnings: of the run, to stand in the summary.
+    :param warnings: of the run, for the summary.
     """
+    told = reporter or Silent()
+    told.begin(len(names))
 
     def guarded(name: str) -> Outcome:
         try:
             return work(name)
         except EngineError as exc:
             return Outcome(name, FAILED, error=exc)
-        except Exception as exc:  # noqa: BLE001 - a fault of ours must not stop the other databases
+        except Exception as exc:  # noqa: BLE001 - an error of ours must not stop the other databases
             return Outcome(name, FAILED, error=unexpected(exc))
+        finally:
+            told.finish(name)
 
     if jobs == 1:
         # In this thread, where a signal interrupts the work itself and everything it holds is given up in order.
@@ -108,7 +118,7 @@ def run_each(
         try:
             return Summary(tuple(pool.map(guarded, names)), tuple(warnings))
         except BaseException:
-            # Interrupted: what has not begun doesn't begin.  What has is waited for; the one who interrupts us sees to
-            # it that it fails soon (streams.process.end_all).
+            # Interrupted: what has not begun doesn't begin.  What has is waited for; whoever interrupts makes it fail
+            # soon (streams.process.end_all).
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Telling an operator what is going on: a bar on a terminal, one line for each stage in a log."""
+"""Progress for an operator: bars on a terminal, one line for each stage in a log."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ class LogReporter:
         self._stream = stream
         self._lock = threading.Lock()
 
+    def begin(self, count: int) -> None:
+        """The number of databases is not logged."""
+
     def stage(self, database: str, stage: str, message: str, *, total: int | None = None) -> None:
         """Write a line."""
         now = datetime.datetime.now(datetime.timezone.utc)
@@ -39,18 +42,22 @@ class LogReporter:
     def advance(self, database: str, count: int) -> None:
         """Bytes are not logged."""
 
+    def finish(self, database: str) -> None:
+        """The results follow the log."""
+
     def close(self) -> None:
         """Nothing is left to be written."""
 
 
 class TerminalReporter:
-    """A bar for each database: bytes, rate and time left of the stage it is in.
+    """A bar for the databases of the run, and one for each database: bytes, rate and time left of its stage.
 
     :param stream: the terminal.
     """
 
     def __init__(self, stream: t.TextIO) -> None:
         self._stream = stream
+        self._run: t.Any = None
         self._bars: dict[str, t.Any] = {}
         self._lock = threading.Lock()
 
@@ -59,39 +66,58 @@ class TerminalReporter:
         """Whether the library that draws the bars is installed."""
         return tqdm is not None
 
-    def stage(self, database: str, stage: str, message: str, *, total: int | None = None) -> None:
-        """Begin a bar where bytes are expected; say the stage."""
+    def begin(self, count: int) -> None:
+        """Begin the bar of the run, if there are several databases."""
         with self._lock:
-            shown = self._bars.pop(database, None)
-            if shown is not None:
-                shown.close()
+            if count > 1:
+                self._run = self._bar(count, desc="databases", unit="")
+
+    def stage(self, database: str, stage: str, message: str, *, total: int | None = None) -> None:
+        """Complete the bar of the stage before, print the stage, and begin a bar if bytes are expected."""
+        with self._lock:
+            self._complete(database)
             name = printable_name(database)
             tqdm.tqdm.write(f"{name}: {printable(message)}", file=self._stream)
             if total is not None:
-                self._bars[database] = tqdm.tqdm(
-                    total=total,
-                    desc=f"{name} {stage}",
-                    unit="B",
-                    unit_scale=True,
-                    unit_divisor=1024,
-                    file=self._stream,
-                    leave=False,
-                    dynamic_ncols=True,
+                self._bars[database] = self._bar(
+                    total, desc=f"{name} {stage}", unit="B", unit_scale=True, unit_divisor=1024
                 )
 
     def advance(self, database: str, count: int) -> None:
         """Move the bar."""
         with self._lock:
-            shown = self._bars.get(database)
-            if shown is None:
+            bar = self._bars.get(database)
+            if bar is None:
                 return
-            if shown.total is not None and shown.n + count > shown.total:
-                shown.total = None  # the estimate was too low: bytes and rate without a time left
-            shown.update(count)
+            if bar.total is not None and bar.n + count > bar.total:
+                bar.total = None  # the estimate was too low: bytes and rate without a time left
+            bar.update(count)
+
+    def finish(self, database: str) -> None:
+        """Remove the bar of *database*, and move that of the run."""
+        with self._lock:
+            bar = self._bars.pop(database, None)
+            if bar is not None:
+                bar.close()
+            if self._run is not None:
+                self._run.update(1)
 
     def close(self) -> None:
-        """Take every bar off the terminal."""
+        """Remove every bar from the terminal."""
         with self._lock:
-            for shown in self._bars.values():
-                shown.close()
+            for bar in (*self._bars.values(), self._run):
+                if bar is not None:
+                    bar.close()
             self._bars.clear()
+            self._run = None
+
+    def _bar(self, total: int, **options: t.Any) -> t.Any:
+        return tqdm.tqdm(total=total, file=self._stream, leave=False, dynamic_ncols=True, **options)
+
+    def _complete(self, database: str) -> None:
+        """Show the bar of a stage that has succeeded at 100 %, and remove it: its total was an estimate."""
+        bar = self._bars.pop(database, None)
+        if bar is not None:
+            bar.total = bar.n = max(bar.n, 1)
+            bar.refresh()
+            bar.close()

@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""How long work tells what it is doing.  Anything with these two methods will do; nothing here writes anywhere."""
+"""How long work reports what it is doing.  Nothing here writes anywhere."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import typing as t
 
 
 class Reporter(t.Protocol):
-    """Told of stages and of bytes by the use cases."""
+    """What the use cases report their progress to."""
+
+    def begin(self, count: int) -> None:
+        """Work on *count* databases begins."""
 
     def stage(self, database: str, stage: str, message: str, *, total: int | None = None) -> None:
         """A stage of the work on *database* begins.
 
-        :param stage: short name, the same words as in :class:`.errors.EngineError`.
+        :param stage: short name, the same words as the phases of :class:`.errors.EngineError`.
         :param message: one line for a log, no secret.
         :param total: bytes expected in this stage as :meth:`advance` will count them, where known.
         """
@@ -23,12 +26,21 @@ class Reporter(t.Protocol):
     def advance(self, database: str, count: int) -> None:
         """*count* more bytes of the current stage are done."""
 
+    def finish(self, database: str) -> None:
+        """The work on *database* has ended, well or not."""
+
 
 class Silent:
     """A reporter that nobody listens to."""
+
+    def begin(self, count: int) -> None:
+        """Ignore the number."""
 
     def stage(self, database: str, stage: str, message: str, *, total: int | None = None) -> None:
         """Ignore a stage."""
 
     def advance(self, database: str, count: int) -> None:
         """Ignore bytes."""
+
+    def finish(self, database: str) -> None:
+        """Ignore the end."""

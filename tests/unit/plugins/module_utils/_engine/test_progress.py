@@ -77,6 +77,7 @@ def test_a_bar_counts_the_bytes_of_a_stage() -> None:
     reporter.advance("app", 1)  # a stage without bytes has no bar
     reporter.close()
     assert "app: dumping" in stream.getvalue() and "app dump" in stream.getvalue()
+    assert "app dump: 100%|" in stream.getvalue(), "the stage has ended well, whatever was estimated"
     assert "app: writing the manifest" in stream.getvalue()
     assert not reporter._bars
 
@@ -88,6 +89,29 @@ def test_an_estimate_that_was_too_low_gives_way_to_bytes_alone() -> None:
         reporter.advance("app", 60)
     assert (shown(reporter, "app")["n"], shown(reporter, "app")["total"]) == (180, None)
     reporter.close()
+
+
+def test_a_stage_that_did_not_end_well_is_not_shown_as_complete() -> None:
+    stream = Terminal()
+    reporter = TerminalReporter(stream)
+    reporter.stage("app", "dump", "dumping", total=4096)
+    reporter.advance("app", 1024)
+    reporter.finish("app")
+    assert not reporter._bars and "100%" not in stream.getvalue()
+
+
+def test_the_run_has_a_bar_of_its_databases() -> None:
+    reporter = TerminalReporter(Terminal())
+    reporter.begin(3)
+    reporter.stage("one", "dump", "dumping", total=10)
+    reporter.finish("one")
+    reporter.finish("two")  # it failed before its first stage
+    run = dict(reporter._run.format_dict)
+    assert (run["n"], run["total"], run["prefix"]) == (2, 3, "databases")
+    reporter.close()
+    alone = TerminalReporter(Terminal())
+    alone.begin(1)
+    assert alone._run is None
 
 
 def test_several_databases_have_a_bar_each() -> None:
