@@ -23,6 +23,7 @@ import typing as t
 import urllib.parse
 
 from tests.faults.world import HUNG
+from tests.support import manifests
 from tests.support.faultyproxy import Fault, Rule
 
 if t.TYPE_CHECKING:
@@ -240,8 +241,7 @@ class Trial:
 
     def manifest(self, **changes: t.Any) -> bytes:
         """The latest manifest with fields changed (``...``: left out), signed as it is then."""
-        fields = {**json.loads(self.live.objects[self.live.latest]), **changes}
-        return self.world.signed({name: value for name, value in fields.items() if value is not ...})
+        return self.world.signed(manifests.changed(json.loads(self.live.objects[self.live.latest]), **changes))
 
     # The run --------------------------------------------------------------------------------------------------------
 

@@ -87,6 +87,18 @@ _ENTRIES = st.fixed_dictionaries(
     },
 )
 _SHA = st.sampled_from(["0" * 64, "F" * 64, "f" * 63]) | _SCALARS
+#: PostgreSQL's part of a manifest.
+_PART: dict[str, st.SearchStrategy[t.Any]] = {
+    **dict.fromkeys(("database", "encoding", "format", "system_identifier"), _SCALARS),
+    "server_version_num": _SCALARS | st.integers(0, 9),
+    "roles": st.lists(_SCALARS, max_size=3) | _SCALARS,
+    "extensions": st.lists(st.fixed_dictionaries({"name": _SCALARS, "version": _SCALARS}), max_size=2) | _SCALARS,
+    "tables": st.lists(
+        st.fixed_dictionaries({"name": _SCALARS, "rows": _SCALARS | st.integers(0, 9), "digest": _SCALARS}),
+        max_size=2,
+    )
+    | _SCALARS,
+}
 _MANIFESTS = st.fixed_dictionaries(
     {
         "key": st.sampled_from(["db/a/20260101T000000Z.sql.gz.age", "s3://b/k", "../x", "/x", "db/a/latest-dump.json"])
@@ -105,10 +117,10 @@ _MANIFESTS = st.fixed_dictionaries(
     },
     optional={
         "schema_version": st.sampled_from([1, 1, 2, 2, 2, 0, 3, True, 1.0, "1"]) | _SCALARS,
-        **dict.fromkeys(
-            ("database", "host", "encoding", "format", "compression", "signature", "system_identifier"), _SCALARS
-        ),
-        **dict.fromkeys(("size", "plaintext_size", "sequence", "server_version_num"), _SCALARS | st.integers(0, 9)),
+        "source": st.just("postgresql") | _SCALARS,
+        "postgresql": st.fixed_dictionaries({}, optional=_PART) | _SCALARS,
+        **dict.fromkeys(("kind", "version", "host", "compression", "signature"), _SCALARS),
+        **dict.fromkeys(("size", "plaintext_size", "sequence"), _SCALARS | st.integers(0, 9)),
         "chunks": st.fixed_dictionaries(
             {
                 "size": st.sampled_from([65536, 8388608, 0, 65536.0]) | _SCALARS,
@@ -116,15 +128,15 @@ _MANIFESTS = st.fixed_dictionaries(
             }
         )
         | _SCALARS,
-        "duration_seconds": _SCALARS | st.floats(0, 100),
-        **dict.fromkeys(("plaintext_sha256", "previous_sha256"), _SHA),
-        "roles": st.lists(_SCALARS, max_size=3) | _SCALARS,
-        "extensions": st.lists(st.fixed_dictionaries({"name": _SCALARS, "version": _SCALARS}), max_size=2) | _SCALARS,
-        "tables": st.lists(
-            st.fixed_dictionaries({"name": _SCALARS, "rows": _SCALARS | st.integers(0, 9), "digest": _SCALARS}),
-            max_size=2,
+        "recipients": st.lists(_SCALARS, max_size=3) | _SCALARS,
+        "destination": st.fixed_dictionaries(
+            {}, optional={"kind": _SCALARS, **dict.fromkeys(("create_only", "checksums"), _SCALARS | st.booleans())}
         )
         | _SCALARS,
+        "duration_seconds": _SCALARS | st.floats(0, 100),
+        **dict.fromkeys(("plaintext_sha256", "previous_sha256"), _SHA),
+        # Where version 1 had them.
+        **_PART,
     },
 )
 _JSON_PIECES = [

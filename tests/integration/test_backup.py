@@ -29,8 +29,9 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.stores 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams.compression import Compression
+from ansible_collections.infrazero.database.plugins.module_utils._engine.version import VERSION
 
-from tests.support import scene
+from tests.support import manifests, scene
 from tests.support.cluster import Cluster, wait_until
 from tests.support.foreign import COMMANDS
 
@@ -121,14 +122,23 @@ def test_the_manifest_says_what_the_backup_is(cluster: Cluster, store: Store) ->
     assert content.startswith(b"age-encryption.org/v1\n")
     assert layout.moment_of(fields["key"]) is not None
     assert fields["created_at"].replace("-", "").replace(":", "") in fields["key"]
-    assert fields["system_identifier"] == cluster.psql("SELECT system_identifier FROM pg_control_system()")
-    assert fields["database"] == "app"
-    assert fields["server_version_num"] == int(cluster.psql("SHOW server_version_num"))
-    assert fields["dump_version"].startswith(f"{cluster.major}.")
-    assert {(table["name"], table["rows"]) for table in fields["tables"]} == {("public.one", 7), ("public.bare", 0)}
-    assert fields["roles"] == ["app"]
+    part = fields["postgresql"]
+    assert part["system_identifier"] == cluster.psql("SELECT system_identifier FROM pg_control_system()")
+    assert part["database"] == "app"
+    assert part["server_version_num"] == int(cluster.psql("SHOW server_version_num"))
+    assert part["dump_version"].startswith(f"{cluster.major}.")
+    assert {(table["name"], table["rows"]) for table in part["tables"]} == {("public.one", 7), ("public.bare", 0)}
+    assert part["roles"] == ["app"]
+    assert (fields["schema_version"], fields["source"], fields["kind"], fields["version"]) == (
+        *(2, "postgresql", "dump"),
+        VERSION,
+    )
+    assert fields["recipients"] == list(app.recipients)
+    assert fields["destination"] == {"kind": "directory", "create_only": True, "checksums": False}
+    assert "plaintext_sha256" not in fields, "nothing compares it"
     assert (fields["sequence"], "previous_sha256" in fields) == (1, False)
-    secret = [app.password.reveal(), app.identity.reveal() if app.identity else "", app.recipients[0]]
+    secret = [app.password.reveal(), app.identity.reveal() if app.identity else ""]
+    assert all(secret)
     assert not [text for text in secret if text.encode() in data]
 
 
@@ -174,7 +184,8 @@ def test_backups_are_a_chain(cluster: Cluster, store: Store) -> None:
     assert second is not None
     assert second.manifest.sequence == 2
     assert second.manifest.previous_sha256 == hashlib.sha256(first).hexdigest()
-    digests = [json.loads(data)["tables"][0]["digest"] for data in (first, store.get(second.key, limit=1 << 20))]
+    both = [json.loads(data)["postgresql"] for data in (first, store.get(second.key, limit=1 << 20))]
+    digests = [part["tables"][0]["digest"] for part in both]
     assert digests[0] != digests[1], "the digests of two backups must not tell that a table has not changed"
     listed = catalogue.catalogue(store, "app")
     assert [(b.state, b.latest) for b in listed] == [("complete", True), ("complete", False)]
@@ -217,7 +228,7 @@ def test_a_prefix_of_another_cluster_is_refused_until_told(cluster: Cluster, sto
     scene.make(cluster, app)
     good(back_up(cluster, store, app))
     latest = json.loads(store.get("db/app/latest-dump.json", limit=1 << 20))
-    theirs = json.dumps({**latest, "system_identifier": "1"}).encode()
+    theirs = json.dumps(manifests.changed(latest, system_identifier="1")).encode()
     store.put("db/app/latest-dump.json", theirs)
     before = keys(store)
 
@@ -235,7 +246,7 @@ def test_a_database_that_was_restored_from_the_latest_backup_goes_on_with_it(clu
     scene.make(cluster, app)
     good(back_up(cluster, store, app))
     latest = json.loads(store.get("db/app/latest-dump.json", limit=1 << 20))
-    theirs = json.dumps({**latest, "system_identifier": "1"}).encode()
+    theirs = json.dumps(manifests.changed(latest, system_identifier="1")).encode()
     store.put("db/app/latest-dump.json", theirs)
     with contextlib.closing(connect(cluster.settings)) as conn:
         source = records.RestoredFrom("u", "k", "0" * 64, manifest_sha256=hashlib.sha256(theirs).hexdigest())

@@ -345,7 +345,7 @@ def test_rows_that_the_manifest_does_not_count_change_nothing(
 ) -> None:
     back_up(cluster, store, app)
     fields = json.loads(store.get("db/app/latest-dump.json", limit=1 << 20))
-    fields["tables"][0]["rows"] += 1
+    fields["postgresql"]["tables"][0]["rows"] += 1
     store.put("db/app/latest-dump.json", json.dumps(fields).encode())
     before, rows = traces(cluster), scene.rows(cluster, app)
     assert "in the manifest" in error(restored(cluster, store, app, strategy=strategy))

@@ -45,7 +45,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import process
 
-from tests.support import scene
+from tests.support import manifests, scene
 from tests.support.cluster import Cluster
 from tests.support.signing import SigningHost, trust
 
@@ -213,7 +213,8 @@ def test_every_field_is_bound(cluster: Cluster, store: Store, app: Database, db1
     # Nothing of it may be looked at: were it, the error would be another one.
     store.delete(made["key"])
     honest = read(store)
-    assert {"database", "system_identifier", "host", "created_at", "sequence", "sha256", "key"} <= set(honest)
+    assert {"postgresql", "host", "created_at", "sequence", "sha256", "key"} <= set(honest)
+    assert {"database", "system_identifier"} <= set(honest["postgresql"])
     changed: dict[str, t.Any] = {
         "key": "db/app/20250101T000000Z.sql.gz.age",
         "sha256": "0" * 64,
@@ -224,7 +225,12 @@ def test_every_field_is_bound(cluster: Cluster, store: Store, app: Database, db1
         other = changed.get(name, value + 1 if isinstance(value, (int, float)) else [] if value else [{"name": "x"}])
         if isinstance(value, str) and name not in changed:
             other = f"{value}1"
-        for forged in ({**honest, name: other}, {key: kept for key, kept in honest.items() if key != name}):
+        forgeries = [{**honest, name: other}, {key: kept for key, kept in honest.items() if key != name}]
+        # Each field of an inner object, too.
+        for inner in value if isinstance(value, dict) else ():
+            forgeries += [{**honest, name: {**value, inner: f"{value[inner]}1"}}]
+            forgeries += [{**honest, name: {key: kept for key, kept in value.items() if key != inner}}]
+        for forged in forgeries:
             write(store, forged)
             error = restored(cluster, store, app, trust(db1)).error
             assert isinstance(error, (TrustError, ManifestError)), (name, error)
@@ -472,7 +478,10 @@ def test_a_cluster_knows_what_it_was_restored_from(
     first = back_up(cluster, store, app, by=db1)
     second = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=1))
     # Of the cluster that this host had before.
-    old, new = (signed_by(db1, {**read(store, one["manifest"]), "system_identifier": "1"}) for one in (first, second))
+    old, new = (
+        signed_by(db1, manifests.changed(read(store, one["manifest"]), system_identifier="1"))
+        for one in (first, second)
+    )
     write(store, new)
     for one in (first, second):
         store.delete(one["manifest"])
@@ -534,7 +543,7 @@ def test_a_latest_of_somebody_else_is_followed_by_nobody(
         "unsigned": unsigned,
         "stranger": signed_by(mallory, unsigned),
         "other host": signed_by(db2, {**unsigned, "host": "db2"}),
-        "other database": signed_by(db1, {**unsigned, "database": "other"}),
+        "other database": signed_by(db1, manifests.changed(unsigned, database="other")),
     }
 
     def somebody_overwrites() -> None:
@@ -576,7 +585,7 @@ def test_a_latest_of_somebody_else_is_followed_by_nobody(
 def _of_another_cluster(cluster: Cluster, store: Store, app: Database, host: SigningHost) -> dict[str, t.Any]:
     """A latest manifest of another cluster; nothing else is left."""
     made = back_up(cluster, store, app, by=host)
-    fields = {**read(store), "system_identifier": "1"}
+    fields = manifests.changed(read(store), system_identifier="1")
     for key in (LATEST, made["manifest"], made["key"]):
         store.delete(key)
     forget(cluster)
@@ -587,7 +596,7 @@ def test_what_was_restored_on_trust_is_followed_but_not_counted(
     cluster: Cluster, store: Store, app: Database, db1: SigningHost
 ) -> None:
     back_up(cluster, store, app, by=None)
-    write(store, {**read(store), "system_identifier": "1", "sequence": POISON})
+    write(store, manifests.changed(read(store), system_identifier="1", sequence=POISON))
     chosen = store.get(LATEST, limit=1 << 20)
     forget(cluster)
     assert restored(cluster, store, app, trust(db1, mode=trusting.UNSIGNED)).error is None

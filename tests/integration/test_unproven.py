@@ -32,7 +32,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.directory import DirectoryStore
 
-from tests.support import scene
+from tests.support import manifests, scene
 from tests.support.cluster import Cluster, wait_until
 from tests.support.signing import SigningHost, trust
 
@@ -107,7 +107,7 @@ def write(store: Store, fields: t.Mapping[str, t.Any], *, by: SigningHost | None
     fields = {name: value for name, value in fields.items() if name != "signature"}
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     if by is not None:
-        text = manifest.render(by.signer.sign(manifest.parse(text)))
+        text = manifests.canonical(manifests.signed(by, {k: v for k, v in fields.items() if k != "signature"}))
     store.put(LATEST, text)
 
 
@@ -115,7 +115,7 @@ def arrange(store: Store, fields: dict[str, t.Any], kind: str, by: SigningHost) 
     """Leave a manifest that says as much as *kind* tells; what a restore of it must be given comes back."""
     given: dict[str, t.Any] = {"trusted": trust(by)}
     if kind == "schema 1":
-        write(store, {**{k: v for k, v in fields.items() if k != "chunks"}, "schema_version": 1}, by=by)
+        write(store, manifests.version_1(fields), by=by)
     elif kind == "three fields":
         write(store, {name: fields[name] for name in ("key", "sha256", "created_at")}, by=None)
         given = {"trusted": Trust(mode=trusting.UNSIGNED)}
@@ -291,7 +291,8 @@ def test_nothing_is_executed_from_a_changed_chunk_on(
     size = manifest.MIN_CHUNK_SIZE
     data = plain_object(honest, size)
     fields = back_up(cluster, store, app, db1)
-    fields |= {"sha256": sha256(data), "size": len(data), "chunks": chunks_of(data, size), "tables": []}
+    fields |= {"sha256": sha256(data), "size": len(data), "chunks": chunks_of(data, size)}
+    fields = manifests.changed(fields, tables=[])
     write(store, fields, by=db1)
     store.put(fields["key"], data)
     assert restored(cluster, store, app, trusted=trust(db1)).error is None

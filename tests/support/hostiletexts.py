@@ -120,6 +120,11 @@ HOSTILE: dict[str, dict[str, Text]] = {
         "a long number": Text(_MANIFEST + b'"schema_version":', b"9", b"}"),
         "tables": Text(_MANIFEST + b'"schema_version":1,"tables":[', b'{"name":"a","rows":1,"digest":"a"},', b"{}]}"),
         "roles": Text(_MANIFEST + b'"schema_version":1,"roles":[', b'"",', b'""]}'),
+        "tables of version 2": Text(
+            _MANIFEST + b'"schema_version":2,"source":"postgresql","postgresql":{"tables":[',
+            b'{"name":"a","rows":1,"digest":"a"},',
+            b"{}]}}",
+        ),
         "a long key": Text(b'{"key":"', b"a/", b'"}'),
         "dots of a key": Text(b'{"key":"', b"../", b'"}'),
         "escapes": Text(_MANIFEST + b'"host":"', b"\\u007f", b'"}'),

@@ -23,7 +23,7 @@ FILES = sorted(ENGINE.rglob("*.py"))
 
 #: Packages from the inside out.  Each may import those above it, and none of those in its own line.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"printing"}),
+    frozenset({"printing", "version"}),
     frozenset({"errors", "reporting"}),
     frozenset({"domain"}),
     frozenset({"streams", "stores"}),

@@ -41,6 +41,7 @@ from .streams import age, pipeline
 from .streams.compression import Compression
 from .streams.flow import CHUNK
 from .streams.process import Process, batch_work, child_environment, run
+from .version import VERSION
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -293,29 +294,35 @@ def back_up(
             sha256=stream.sha256,
             created_at=moment.replace(microsecond=0),
             schema_version=manifest.SCHEMA_VERSION,
-            database=database.name,
-            system_identifier=plan.cluster.system_identifier,
-            server_version=plan.cluster.server_version,
-            server_version_num=plan.cluster.server_version_num,
-            dump_version=dump_version,
-            encoding=plan.facts.encoding,
-            locale_provider=plan.facts.locale_provider,
-            collate=plan.facts.collate,
-            ctype=plan.facts.ctype,
-            icu_locale=plan.facts.icu_locale,
-            format="plain",
+            source=manifest.POSTGRESQL,
+            kind=manifest.DUMP,
+            version=VERSION,
             compression=options.compression.method,
             size=stream.size,
             chunks=stream.chunks,
             plaintext_size=stream.plain_size,
-            plaintext_sha256=stream.plain_sha256,
+            recipients=tuple(database.recipients),
+            destination=store.facts,
             duration_seconds=round(time.monotonic() - started, 3),
             host=platform.node() if options.signer is None else options.signer.host,
             sequence=plan.sequence,
             previous_sha256=None if previous is None else previous.sha256,
-            extensions=tuple(manifest.Extension(e.name, e.version) for e in plan.facts.extensions),
-            roles=tuple(plan.facts.roles),
-            tables=tuple(manifest.Table(table.name, table.rows, table.digest) for table in tables),
+            part=manifest.Postgresql(
+                database=database.name,
+                system_identifier=plan.cluster.system_identifier,
+                server_version=plan.cluster.server_version,
+                server_version_num=plan.cluster.server_version_num,
+                dump_version=dump_version,
+                format="plain",
+                encoding=plan.facts.encoding,
+                locale_provider=plan.facts.locale_provider,
+                collate=plan.facts.collate,
+                ctype=plan.facts.ctype,
+                icu_locale=plan.facts.icu_locale,
+                extensions=tuple(manifest.Extension(e.name, e.version) for e in plan.facts.extensions),
+                roles=tuple(plan.facts.roles),
+                tables=tuple(manifest.Table(table.name, table.rows, table.digest) for table in tables),
+            ),
         )
         if options.signer is not None:
             made = options.signer.sign(made)

@@ -234,7 +234,7 @@ class RestorePlan:
             "plaintext_size": None if said is None else said.plaintext_size,
             "rows": None if said is None else said.rows,
             "encrypted": self.encrypted,
-            "backup_server_version": None if said is None else said.server_version,
+            "backup_server_version": None if said is None or said.part is None else said.part.server_version,
             "server_version": self.server_version,
             "missing_extensions": list(self.missing_extensions),
             "missing_roles": list(self.missing_roles),
@@ -265,19 +265,20 @@ def plan_restore(request: Request, *, admin: Connection, settings: ConnectionSet
         )
     missing_extensions: tuple[str, ...] = ()
     missing_roles: tuple[str, ...] = ()
-    if said is not None:
+    part = None if said is None else said.part
+    if said is not None and part is not None:
         found = extensions.check(
-            admin, [(e.name, e.version) for e in said.extensions or ()], allowed=options.extensions
+            admin, [(e.name, e.version) for e in part.extensions or ()], allowed=options.extensions
         )
         missing_extensions = (*found.missing, *found.refused)
         warnings += found.warnings
         if not (options.skips_acl and options.forces_owner):
-            wanted = {options.role_map.get(role, role) for role in said.roles or ()}
+            wanted = {options.role_map.get(role, role) for role in part.roles or ()}
             missing_roles = tuple(sorted(wanted - facts.role_names(admin)))
             warnings += [
                 f"role {role!r} is missing: what it owned or was granted is left out" for role in missing_roles
             ]
-        theirs, ours = (said.server_version_num or 0) // 10000, cluster.server_version_num // 10000
+        theirs, ours = (part.server_version_num or 0) // 10000, cluster.server_version_num // 10000
         if theirs > ours:
             warnings.append(
                 f"the backup is of PostgreSQL {theirs}, this server is {ours}: what only {theirs} knows fails"
@@ -526,16 +527,17 @@ class _Restore:
         if self.before is not None:
             return self.before.creation
         said, replaced = self.choice.manifest, self.plan.replaces
-        if replaced is not None and (not replaced.empty or said is None or said.encoding is None):
+        part = None if said is None else said.part
+        if replaced is not None and (not replaced.empty or part is None or part.encoding is None):
             return database_settings.capture(self.admin, self.name).creation
-        if said is None or said.encoding is None:
+        if part is None or part.encoding is None:
             return database_settings.Creation()
         return database_settings.Creation(
-            encoding=said.encoding,
-            provider=said.locale_provider,
-            collate=said.collate,
-            ctype=said.ctype,
-            locale=said.icu_locale,
+            encoding=part.encoding,
+            provider=part.locale_provider,
+            collate=part.collate,
+            ctype=part.ctype,
+            locale=part.icu_locale,
         )
 
     def _prove(self) -> None:

@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The version of the collection, which a unit test compares with galaxy.yml."""
+"""The version of this engine, which is that of its collection (``galaxy.yml``)."""
 
 from __future__ import annotations
 

@@ -177,7 +177,6 @@ def _remade(change: Bytes) -> t.Callable[[Trial], None]:
                 size=len(data),
                 chunks={"size": _CHUNK, "sha256": [hashlib.sha256(data).hexdigest()]},
                 plaintext_size=len(text),
-                plaintext_sha256=hashlib.sha256(text).hexdigest(),
             ),
         )
 

@@ -2,10 +2,11 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The manifest: what a backup says of itself.
+"""The manifest: what a backup says about itself.
 
-Three fields are the contract's (``key``, ``sha256``, ``created_at``); a manifest of another tool has no others.  Ours
-adds what a restore wants to know beforehand and what proves it afterwards.  The bytes are canonical JSON (sorted keys,
+Three fields are the oldest form (``key``, ``sha256``, ``created_at``); a manifest that another tool wrote has only
+those.  Ours adds what a restore needs to know beforehand and what proves the result: a head that is the same for every
+kind of source, and one object with the facts of its source, named after it.  The bytes are canonical JSON (sorted keys,
 no spaces, UTF-8), so that they can be hashed as they are; what is signed is the same without the signature, which is
 what ``jq -cjS 'del(.signature)'`` prints.
 """
@@ -20,10 +21,11 @@ import re
 import typing as t
 
 from ..errors import ConfigurationError, ManifestError
+from .fields import SHA256, Fields, invalid
 from .layout import locate
-from .text import NotJson, strict_json, utf8_size
+from .text import NotJson, strict_json
 
-#: Version of the fields that stand beside the contract's three.  1 had no ``chunks``.
+#: Version of the fields beside the oldest three.  1 had PostgreSQL's facts among them, and no ``chunks``.
 SCHEMA_VERSION = 2
 #: Bytes of each chunk of an object, and how many of them are enough: larger objects have larger ones.
 CHUNK_SIZE = 8 * 1024 * 1024
@@ -39,13 +41,36 @@ MAX_BYTES = 64 * 1024 * 1024
 MAX_FIELDS = 600_000
 MAX_ITEMS = 1_500_000
 
-_MOMENT = "%Y-%m-%dT%H:%M:%SZ"
-#: What a signed integer of 64 bits holds: more is no size, count or version.
-_MAX_NUMBER = 2**63 - 1
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+#: Kinds of sources, as the field ``source`` names them, and kinds of backups, as ``kind`` does.
+POSTGRESQL = "postgresql"
+DUMP = "dump"
+
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 #: A JSON string whose escapes were removed.
 _STRING = re.compile(rb'"[^"]*"')
+
+_Reader = t.Callable[[Fields, str], t.Any]
+
+
+def _by(read: _Reader, *, since: int = 1) -> dict[str, t.Any]:
+    """The metadata of a field.
+
+    :param read: reads it from JSON.
+    :param since: the schema version that introduced it, 0 for the oldest three; in older manifests it means nothing.
+    """
+    return {"read": read, "since": since}
+
+
+def _read(kind: type[t.Any], fields: Fields, version: int) -> dict[str, t.Any]:
+    """The fields of the dataclass *kind* that a manifest of *version* can have."""
+    return {
+        field.name: field.metadata["read"](fields, field.name)
+        for field in dataclasses.fields(kind)
+        if "read" in field.metadata and field.metadata["since"] <= version
+    }
+
+
+# Parts --------------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,53 +107,161 @@ class Chunks:
     sha256: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Manifest:
-    """One backup.  Sizes are bytes, durations seconds, moments UTC; ``None``: not said (another tool's manifest).
+def _chunks(fields: Fields, name: str) -> Chunks | None:
+    value, total = fields.any(name), fields.number("size")
+    if value is None:
+        return None
+    if not isinstance(value, dict) or total is None:
+        raise fields.invalid(name, "are not an object beside a size")
+    size, sha256 = value.get("size"), value.get("sha256")
+    if isinstance(size, bool) or not isinstance(size, int) or not MIN_CHUNK_SIZE <= size <= MAX_CHUNK_SIZE:
+        raise fields.invalid(name, f"do not have a size from {MIN_CHUNK_SIZE} to {MAX_CHUNK_SIZE} bytes")
+    expected = -(-total // size)
+    if not isinstance(sha256, list) or len(sha256) != expected:
+        raise fields.invalid(name, f"are not the {expected} that an object of {total} bytes has")
+    if not all(isinstance(item, str) and SHA256.match(item) for item in sha256):
+        raise fields.invalid(name, "have a SHA-256 that is not in lower-case hex")
+    return Chunks(size, tuple(sha256))
 
-    :param key: key of the dump, relative to the manifest's bucket, or ``s3://bucket/key``.
-    :param sha256: lower-case hex over the encrypted object.
-    :param created_at: the run's timestamp, whole seconds.
+
+def _extensions(fields: Fields, name: str) -> tuple[Extension, ...] | None:
+    objects = fields.objects(name)
+    if objects is None:
+        return None
+    return tuple(Extension(one.required_text("name"), one.required_text("version")) for one in objects)
+
+
+def _tables(fields: Fields, name: str) -> tuple[Table, ...] | None:
+    objects = fields.objects(name)
+    if objects is None:
+        return None
+    return tuple(
+        Table(one.required_text("name"), one.required_number("rows"), one.required_text("digest")) for one in objects
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Destination:
+    """What was known about the store when the backup was written.
+
+    :param kind: ``s3`` or ``directory``.
+    :param create_only: whether of two writers that create one key exactly one wins.
+    :param checksums: whether it checks the CRC that comes with each write.
+    """
+
+    kind: str | None = dataclasses.field(default=None, metadata=_by(Fields.text, since=2))
+    create_only: bool | None = dataclasses.field(default=None, metadata=_by(Fields.flag, since=2))
+    checksums: bool | None = dataclasses.field(default=None, metadata=_by(Fields.flag, since=2))
+
+
+def _destination(fields: Fields, name: str) -> Destination | None:
+    inner = fields.object(name)
+    return None if inner is None else Destination(**_read(Destination, inner, SCHEMA_VERSION))
+
+
+@dataclasses.dataclass(frozen=True)
+class Postgresql:
+    """The facts of a PostgreSQL database.
+
     :param system_identifier: of the cluster that was dumped, decimal.
     :param server_version_num: as the server's setting of that name: ``150018``.
-    :param dump_version: version of the ``pg_dump`` that made the dump.
+    :param dump_version: version of the ``pg_dump`` that wrote the dump.
+    :param format: ``plain``: the dump is SQL text.
+    :param roles: names of the roles that own something or are granted something in the database.
+    """
+
+    database: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
+    system_identifier: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
+    server_version: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
+    server_version_num: int | None = dataclasses.field(default=None, metadata=_by(Fields.number))
+    dump_version: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
+    format: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
+    encoding: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
+    locale_provider: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
+    collate: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
+    ctype: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
+    icu_locale: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
+    extensions: tuple[Extension, ...] | None = dataclasses.field(default=None, metadata=_by(_extensions))
+    roles: tuple[str, ...] | None = dataclasses.field(default=None, metadata=_by(Fields.texts))
+    tables: tuple[Table, ...] | None = dataclasses.field(default=None, metadata=_by(_tables))
+
+
+#: The part of each kind of source.  Each has the fields that :class:`Manifest` passes on: ``database``,
+#: ``system_identifier`` (what tells one source of its kind from another) and ``tables``.
+PARTS: t.Mapping[str, type[Postgresql]] = {POSTGRESQL: Postgresql}
+Part = Postgresql
+
+
+# The manifest -------------------------------------------------------------------------------------------------------
+
+
+def _key(fields: Fields, name: str) -> str:
+    key = fields.required_text(name)
+    try:
+        location = locate(key)
+    except ConfigurationError as exc:
+        raise fields.invalid(name, "does not name an object", cause=exc.cause) from None
+    if location.is_manifest:
+        raise fields.invalid(name, "names a manifest, not a dump")
+    return key
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """One backup.  Sizes are bytes, durations seconds, moments UTC; ``None``: unknown (another tool's manifest).
+
+    :param key: key of the object, relative to the manifest's bucket, or ``s3://bucket/key``.
+    :param sha256: lower-case hex over the encrypted object.
+    :param created_at: the run's timestamp, whole seconds.
+    :param source: what was backed up: ``postgresql``.
+    :param kind: what the object contains: ``dump``.
+    :param version: of infrazero.database, which wrote the backup.
     :param size: of the encrypted object.
     :param chunks: of the encrypted object; never without *size*.
-    :param plaintext_sha256: lower-case hex over the dump's text.
+    :param plaintext_size: before compression and encryption.
+    :param plaintext_sha256: lower-case hex over the plain text; written by version 0.1 only.
+    :param recipients: the public keys that the object was encrypted to.
     :param sequence: counts the backups of this database, from 1.
     :param previous_sha256: SHA-256 of the bytes of the manifest before this one, ``None`` for the first.
-    :param roles: names of the roles that own something or are granted something in the database.
+    :param part: the facts of the source; in JSON an object under the name of the source.
     :param signature: armored SSHSIG over :func:`signed_text`.
     """
 
-    key: str
-    sha256: str
-    created_at: datetime.datetime
-    schema_version: int | None = None
-    database: str | None = None
-    system_identifier: str | None = None
-    server_version: str | None = None
-    server_version_num: int | None = None
-    dump_version: str | None = None
-    encoding: str | None = None
-    locale_provider: str | None = None
-    collate: str | None = None
-    ctype: str | None = None
-    icu_locale: str | None = None
-    format: str | None = None
-    compression: str | None = None
-    size: int | None = None
-    plaintext_size: int | None = None
-    plaintext_sha256: str | None = None
-    duration_seconds: float | None = None
-    host: str | None = None
-    sequence: int | None = None
-    previous_sha256: str | None = None
-    extensions: tuple[Extension, ...] | None = None
-    roles: tuple[str, ...] | None = None
-    tables: tuple[Table, ...] | None = None
-    chunks: Chunks | None = None
-    signature: str | None = None
+    key: str = dataclasses.field(metadata=_by(_key, since=0))
+    sha256: str = dataclasses.field(metadata=_by(Fields.required_sha256, since=0))
+    created_at: datetime.datetime = dataclasses.field(metadata=_by(Fields.required_moment, since=0))
+    schema_version: int | None = dataclasses.field(default=None, metadata=_by(Fields.number))
+    source: str | None = dataclasses.field(default=None, metadata=_by(Fields.text, since=2))
+    kind: str | None = dataclasses.field(default=None, metadata=_by(Fields.text, since=2))
+    version: str | None = dataclasses.field(default=None, metadata=_by(Fields.text, since=2))
+    compression: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
+    size: int | None = dataclasses.field(default=None, metadata=_by(Fields.number))
+    chunks: Chunks | None = dataclasses.field(default=None, metadata=_by(_chunks, since=2))
+    plaintext_size: int | None = dataclasses.field(default=None, metadata=_by(Fields.number))
+    plaintext_sha256: str | None = dataclasses.field(default=None, metadata=_by(Fields.sha256))
+    recipients: tuple[str, ...] | None = dataclasses.field(default=None, metadata=_by(Fields.texts, since=2))
+    destination: Destination | None = dataclasses.field(default=None, metadata=_by(_destination, since=2))
+    duration_seconds: float | None = dataclasses.field(default=None, metadata=_by(Fields.seconds))
+    host: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
+    sequence: int | None = dataclasses.field(default=None, metadata=_by(Fields.number))
+    previous_sha256: str | None = dataclasses.field(default=None, metadata=_by(Fields.sha256))
+    part: Part | None = None
+    signature: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
+
+    @property
+    def database(self) -> str | None:
+        """The database that was backed up."""
+        return None if self.part is None else self.part.database
+
+    @property
+    def system_identifier(self) -> str | None:
+        """The cluster that it was backed up from."""
+        return None if self.part is None else self.part.system_identifier
+
+    @property
+    def tables(self) -> tuple[Table, ...] | None:
+        """Its tables, as far as they are counted."""
+        return None if self.part is None else self.part.tables
 
     @property
     def rows(self) -> int | None:
@@ -144,45 +277,53 @@ def chunk_size(estimated: int) -> int:
     return size
 
 
+# Writing ------------------------------------------------------------------------------------------------------------
+
+
 def render(manifest: Manifest) -> bytes:
-    """The canonical bytes of *manifest*; fields that say nothing are left out."""
-    fields: dict[str, t.Any] = {}
-    for field in dataclasses.fields(manifest):
-        value = getattr(manifest, field.name)
-        if value is None:
-            continue
-        if isinstance(value, datetime.datetime):
-            # Not strftime(), which writes the year 1 without its zeros.
-            value = value.astimezone(datetime.timezone.utc).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
-        elif isinstance(value, float) and value.is_integer():
-            value = int(value)  # as jq writes it
-        elif isinstance(value, Chunks):
-            value = {"size": value.size, "sha256": value.sha256}
-        elif isinstance(value, tuple):
-            value = [item if isinstance(item, str) else dataclasses.asdict(item) for item in value]
-        fields[field.name] = value
+    """The canonical bytes of *manifest* in the form of :data:`SCHEMA_VERSION`; unknown fields are left out."""
+    fields = _plain(manifest)
+    part = fields.pop("part", None)
+    if part is not None:
+        fields[manifest.source or POSTGRESQL] = part
     return _canonical(fields)
 
 
-def signed_text(data: bytes) -> bytes:
-    """What a signature of the manifest *data* is made over: all its fields, also unknown ones, but ``signature``.
+def _plain(value: t.Any) -> t.Any:
+    if dataclasses.is_dataclass(value):
+        pairs = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return {name: _plain(item) for name, item in pairs if item is not None}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime.datetime):
+        # Not strftime(), which writes the year 1 without its zeros.
+        return value.astimezone(datetime.timezone.utc).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # as jq writes it
+    return value
 
-    :raises ManifestError: where the bytes hold what canonical JSON can't.
+
+def signed_text(data: bytes) -> bytes:
+    """What the signature of the manifest *data* covers: all its fields, also unknown ones, but ``signature``.
+
+    :raises ManifestError: where the bytes contain what canonical JSON can't.
     """
     try:
         fields = strict_json(data)
         return _canonical({name: value for name, value in fields.items() if name != "signature"})
     except (NotJson, AttributeError, ValueError, RecursionError):
-        raise _bad("can't be brought into its canonical form") from None
+        raise invalid("can't be brought into its canonical form") from None
 
 
-def _canonical(fields: t.Mapping[str, t.Any]) -> bytes:
+def _canonical(value: t.Any) -> bytes:
     # In small pieces: one emoji in a text makes each of its characters take four bytes.
-    pieces = []
-    for name, value in sorted(fields.items()):
-        data = b"[" + b",".join(map(_encoded, value)) + b"]" if isinstance(value, list) else _encoded(value)
-        pieces.append(_encoded(name) + b":" + data)
-    return b"{" + b",".join(pieces) + b"}"
+    if isinstance(value, dict):
+        return (
+            b"{" + b",".join([_encoded(name) + b":" + _canonical(item) for name, item in sorted(value.items())]) + b"}"
+        )
+    if isinstance(value, list):
+        return b"[" + b",".join(map(_encoded, value)) + b"]"
+    return _encoded(value)
 
 
 def _encoded(value: t.Any) -> bytes:
@@ -191,79 +332,49 @@ def _encoded(value: t.Any) -> bytes:
 
 
 def digest(data: bytes) -> str:
-    """SHA-256 of a manifest's bytes as they lie in the store: the link that the next manifest holds."""
+    """SHA-256 of a manifest's bytes as they are in the store: the link that the next manifest contains."""
     return hashlib.sha256(data).hexdigest()
+
+
+# Reading ------------------------------------------------------------------------------------------------------------
 
 
 def parse(data: bytes) -> Manifest:
     """Read a manifest, whoever wrote it.
 
-    :raises ManifestError: where the bytes are no manifest, break the contract, or are of a version that is newer than
+    :raises ManifestError: where the bytes are not a manifest, break its format, or are of a version that is newer than
         this program; the text names the field.
     """
     if len(data) > MAX_BYTES:
-        raise _bad(f"is longer than {MAX_BYTES} bytes")
+        raise invalid(f"is longer than {MAX_BYTES} bytes")
     _check_structure(data)
     try:
-        fields = strict_json(data)
+        parsed = strict_json(data)
     except NotJson as exc:
-        raise _bad(f"is no JSON: {exc}") from None
-    if not isinstance(fields, dict):
-        raise _bad("is no JSON object")
-    reader = _Fields(fields)
-    version = reader.number("schema_version")
+        raise invalid(f"is not JSON: {exc}") from None
+    if not isinstance(parsed, dict):
+        raise invalid("is not a JSON object")
+    fields = Fields(parsed)
+    version = fields.number("schema_version")
     if version is not None and version > SCHEMA_VERSION:
         raise ManifestError(
-            f"the manifest is of version {version}, this program reads up to {SCHEMA_VERSION}",
-            hint="use the version of infrazero.database that made the backup, or a newer one",
+            f"the manifest has version {version}, which needs a newer version of infrazero.database",
+            cause=f"this one reads versions up to {SCHEMA_VERSION}",
+            hint="update infrazero.database to the version that wrote the backup, or a newer one",
         )
-    # Beside the contract's three fields another tool may have its own: only our version gives ours their meaning.
-    ours = reader if version is not None else _Fields({})
-    key = reader.text("key", required=True)
-    try:
-        location = locate(key)
-    except ConfigurationError as exc:
-        raise _bad("names no object", field="key", cause=exc.cause) from None
-    if location.is_manifest:
-        raise _bad("names a manifest, not a dump", field="key")
-    sha256 = reader.sha256("sha256")
-    if sha256 is None:
-        raise _bad("is missing", field="sha256")
-    size = ours.number("size")
-    return Manifest(
-        key=key,
-        sha256=sha256,
-        created_at=reader.moment("created_at"),
-        schema_version=version,
-        database=ours.text("database"),
-        system_identifier=ours.text("system_identifier"),
-        server_version=ours.text("server_version"),
-        server_version_num=ours.number("server_version_num"),
-        dump_version=ours.text("dump_version"),
-        encoding=ours.text("encoding"),
-        locale_provider=ours.text("locale_provider"),
-        collate=ours.text("collate"),
-        ctype=ours.text("ctype"),
-        icu_locale=ours.text("icu_locale"),
-        format=ours.text("format"),
-        compression=ours.text("compression"),
-        size=size,
-        plaintext_size=ours.number("plaintext_size"),
-        plaintext_sha256=ours.sha256("plaintext_sha256"),
-        duration_seconds=ours.seconds("duration_seconds"),
-        host=ours.text("host"),
-        sequence=ours.number("sequence"),
-        previous_sha256=ours.sha256("previous_sha256"),
-        extensions=ours.extensions(),
-        roles=ours.texts("roles"),
-        tables=ours.tables(),
-        chunks=ours.chunks(size) if (version or 0) >= 2 else None,
-        signature=ours.text("signature"),
-    )
+    # Another tool may have fields of its own beside the oldest three: only our version gives ours their meaning.
+    read = _read(Manifest, fields, 0 if version is None else max(version, 1))
+    if version is not None and version < 2:
+        read.update(source=POSTGRESQL, kind=DUMP, part=Postgresql(**_read(Postgresql, fields, version)))
+    elif version is not None and read["source"] in PARTS:
+        kind = PARTS[read["source"]]
+        inner = fields.object(read["source"])
+        read["part"] = None if inner is None else kind(**_read(kind, inner, version))
+    return Manifest(**read)
 
 
 def _check_structure(data: bytes) -> None:
-    """Count what JSON *data* would become, in linear time and before any of it is made.
+    """Count what JSON *data* would become, in linear time and before any of it is built.
 
     :raises ManifestError: where that is more than any backup has.
     """
@@ -274,119 +385,4 @@ def _check_structure(data: bytes) -> None:
     fields, items = outside.count(b":"), sum(map(outside.count, (b",", b"[", b"{")))
     for name, count, most in (("fields", fields, MAX_FIELDS), ("items", items, MAX_ITEMS)):
         if count > most:
-            raise _bad(f"has more than {most} {name}")
-
-
-def _bad(reason: str, *, field: str = "", cause: str = "") -> ManifestError:
-    what = f"the manifest's {field} {reason}" if field else f"the manifest {reason}"
-    return ManifestError(what, cause=cause, hint="choose another backup, or name the dump itself to be restored")
-
-
-class _Fields:
-    def __init__(self, fields: dict[str, t.Any]) -> None:
-        self.fields = fields
-
-    @t.overload
-    def text(self, name: str, *, required: t.Literal[True]) -> str: ...
-
-    @t.overload
-    def text(self, name: str) -> str | None: ...
-
-    def text(self, name: str, *, required: bool = False) -> str | None:
-        value = self.fields.get(name)
-        if value is None and not required:
-            return None
-        if not isinstance(value, str) or (required and not value):
-            raise _bad("is missing" if value in (None, "") else "is no text", field=name)
-        if utf8_size(value) is None:
-            raise _bad("is not valid Unicode", field=name)
-        return value
-
-    def sha256(self, name: str) -> str | None:
-        value = self.text(name)
-        if value is not None and not _SHA256.match(value):
-            raise _bad("is no SHA-256 in lower-case hex", field=name)
-        return value
-
-    def number(self, name: str) -> int | None:
-        value = self.fields.get(name)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_NUMBER:
-            raise _bad(f"is no whole number from 0 to {_MAX_NUMBER}", field=name)
-        return value
-
-    def required_number(self, name: str) -> int:
-        value = self.number(name)
-        if value is None:
-            raise _bad("is missing", field=name)
-        return value
-
-    def seconds(self, name: str) -> float | None:
-        value = self.fields.get(name)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _MAX_NUMBER:
-            raise _bad("is no number of seconds", field=name)
-        return float(value)
-
-    def moment(self, name: str) -> datetime.datetime:
-        value = self.text(name, required=True)
-        try:
-            moment = datetime.datetime.strptime(value, _MOMENT)
-        except ValueError:
-            raise _bad("is not of the form 2026-01-31T23:59:59Z", field=name) from None
-        return moment.replace(tzinfo=datetime.timezone.utc)
-
-    def chunks(self, total: int | None) -> Chunks | None:
-        value = self.fields.get("chunks")
-        if value is None:
-            return None
-        if not isinstance(value, dict) or total is None:
-            raise _bad("are not an object beside a size", field="chunks")
-        size, sha256 = value.get("size"), value.get("sha256")
-        if isinstance(size, bool) or not isinstance(size, int) or not MIN_CHUNK_SIZE <= size <= MAX_CHUNK_SIZE:
-            raise _bad(f"do not have a size from {MIN_CHUNK_SIZE} to {MAX_CHUNK_SIZE} bytes", field="chunks")
-        expected = -(-total // size)
-        if not isinstance(sha256, list) or len(sha256) != expected:
-            raise _bad(f"are not the {expected} that an object of {total} bytes has", field="chunks")
-        if not all(isinstance(item, str) and _SHA256.match(item) for item in sha256):
-            raise _bad("have a SHA-256 that is not in lower-case hex", field="chunks")
-        return Chunks(size, tuple(sha256))
-
-    def _list(self, name: str) -> list[t.Any] | None:
-        value = self.fields.get(name)
-        if value is not None and not isinstance(value, list):
-            raise _bad("is no list", field=name)
-        return value
-
-    def texts(self, name: str) -> tuple[str, ...] | None:
-        values = self._list(name)
-        if values is None:
-            return None
-        if not all(isinstance(value, str) and utf8_size(value) is not None for value in values):
-            raise _bad("holds something that is no text", field=name)
-        return tuple(values)
-
-    def _objects(self, name: str) -> list[_Fields] | None:
-        values = self._list(name)
-        if values is None:
-            return None
-        if not all(isinstance(value, dict) for value in values):
-            raise _bad("holds something that is no object", field=name)
-        return [_Fields(value) for value in values]
-
-    def extensions(self) -> tuple[Extension, ...] | None:
-        objects = self._objects("extensions")
-        if objects is None:
-            return None
-        return tuple(Extension(o.text("name", required=True), o.text("version", required=True)) for o in objects)
-
-    def tables(self) -> tuple[Table, ...] | None:
-        objects = self._objects("tables")
-        if objects is None:
-            return None
-        return tuple(
-            Table(o.text("name", required=True), o.required_number("rows"), o.text("digest", required=True))
-            for o in objects
-        )
+            raise invalid(f"has more than {most} {name}")

@@ -26,6 +26,7 @@ if t.TYPE_CHECKING:
     import datetime
     from types import TracebackType
 
+    from ..domain.manifest import Destination
     from ..domain.secret import Secret
 
 #: What to do where an object is absent, or is there already.
@@ -107,6 +108,10 @@ class Store(t.Protocol):
     @property
     def location(self) -> str:
         """The store in words for an operator; no secret."""
+
+    @property
+    def facts(self) -> Destination:
+        """What is known about the store so far; nothing is asked for it."""
 
     def url(self, key: str) -> str:
         """Where the object *key* is, in the store's own notation: ``s3://bucket/key``, the path of a file."""

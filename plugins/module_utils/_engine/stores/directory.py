@@ -22,6 +22,7 @@ import stat
 import time
 import typing as t
 
+from ..domain.manifest import Destination
 from ..errors import AccessDenied, AlreadyExists, ConfigurationError, NotFound, StoreError, Unreachable
 from . import filenames
 from .base import ABSENT, TAKEN, Capabilities, DirectorySettings, ObjectInfo, Readable, check_key, read_all
@@ -62,6 +63,11 @@ class DirectoryStore:
     def location(self) -> str:
         """The directory."""
         return f"directory {self._root}"
+
+    @property
+    def facts(self) -> Destination:
+        """What a file system always does."""
+        return Destination(kind="directory", create_only=True, checksums=False)
 
     def url(self, key: str) -> str:
         """Path of the object's file."""

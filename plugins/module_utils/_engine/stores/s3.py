@@ -37,6 +37,7 @@ import secrets
 import typing as t
 import urllib.parse
 
+from ..domain.manifest import Destination
 from ..errors import AccessDenied, AlreadyExists, ConfigurationError, LibraryMissing, NotFound, StoreError
 from .base import TAKEN, Capabilities, ObjectInfo, Readable, S3Settings, check_key, read_all
 from .s3_errors import CALL_ERRORS, CONNECT_ERRORS, code_of, is_refusal, status_of, translated
@@ -114,11 +115,19 @@ class S3Store:
         _share_one_heap()
         self._endpoint = self._client.meta.endpoint_url
         self._forms = _forms(settings.checksums, self._endpoint)
+        self._capabilities: Capabilities | None = None
 
     @property
     def location(self) -> str:
         """Bucket and endpoint."""
         return f"s3://{self._bucket} ({self._endpoint})"
+
+    @property
+    def facts(self) -> Destination:
+        """What this object has learned from the server's answers."""
+        honoured = None if self._capabilities is None else self._capabilities.create_only
+        checksums = bool(self._forms[0]) if len(self._forms) == 1 else None
+        return Destination(kind="s3", create_only=honoured, checksums=checksums)
 
     def url(self, key: str) -> str:
         """The object as ``s3://bucket/key``."""
@@ -249,11 +258,12 @@ class S3Store:
         with self._translated(f"{self.location} can't be probed", "upload"):
             # The second of two writers must lose; who was the first makes no difference.
             self._loses(create)
-            return Capabilities(
+            self._capabilities = Capabilities(
                 create_only=self._loses(create),
                 multipart_create_only=self._loses(create_from_part),
                 checksums=self._takes_checksums(key),
             )
+        return self._capabilities
 
     # Writing --------------------------------------------------------------------------------------------------------
 

@@ -28,11 +28,11 @@ SWITCH_INTERVAL = 5e-5
 
 __all__ = ["Decoded", "Encoded", "FirstReading", "Proof", "Readable", "decode", "encode"]
 
-_Hashing = t.TypeVar("_Hashing", bound=HashingReader)
+_Reader = t.TypeVar("_Reader")
 
 
 class _Observed:
-    """Tells *observe* each chunk and *advance* its size."""
+    """Passes each chunk to *observe* and its size to *advance*, and adds up the sizes."""
 
     def __init__(
         self,
@@ -43,9 +43,11 @@ class _Observed:
         self._source = source
         self._observe = observe
         self._advance = advance
+        self.size = 0
 
     def read(self, n: int, /) -> bytes:
         chunk = self._source.read(n)
+        self.size += len(chunk)
         if chunk:
             if self._observe is not None:
                 self._observe(chunk)
@@ -60,12 +62,12 @@ class _Observed:
 class Encoded(Peekable):
     """The bytes of an object as it goes to the store, and after their end what a manifest says of them."""
 
-    def __init__(self, source: ChunkHashingReader, plain: HashingReader) -> None:
+    def __init__(self, source: ChunkHashingReader, plain: _Observed) -> None:
         super().__init__(source)
         self._cipher = source
         self._plain = plain
 
-    def _whole(self, reader: _Hashing) -> _Hashing:
+    def _whole(self, reader: _Reader) -> _Reader:
         if not self._ended:
             raise StreamError("sizes and checksums are known only after the proven end of the stream")
         return reader
@@ -74,11 +76,6 @@ class Encoded(Peekable):
     def plain_size(self) -> int:
         """Bytes before compression and encryption."""
         return self._whole(self._plain).size
-
-    @property
-    def plain_sha256(self) -> str:
-        """SHA-256 of these, lower-case hex."""
-        return self._whole(self._plain).hexdigest()
 
     @property
     def size(self) -> int:
@@ -117,8 +114,8 @@ def encode(
     :param advance: is told the size of every plain chunk, likewise.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
-    plain = HashingReader(_Observed(source, observe, advance))
-    compressed = compressing_reader(read_ahead(plain, name="hash"), compression)
+    plain = _Observed(source, observe, advance)
+    compressed = compressing_reader(read_ahead(plain, name="dump"), compression)
     return Encoded(ChunkHashingReader(encrypting_reader(compressed, recipients), chunk_size=chunk_size), plain)
 
 

@@ -12,7 +12,7 @@ import typing as t
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import lineage
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.lineage import Known, Latest, Link
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.manifest import Manifest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.manifest import Manifest, Postgresql
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import Signed
 
 MOMENT = datetime.datetime(2026, 1, 31, tzinfo=datetime.timezone.utc)
@@ -32,7 +32,12 @@ def latest(
     sha256: str = "latest",
 ) -> Latest:
     said = Manifest(
-        "db/app/latest.sql.age", "0" * 64, at, schema_version=1, system_identifier=system, sequence=sequence
+        "db/app/latest.sql.age",
+        "0" * 64,
+        at,
+        schema_version=2,
+        part=Postgresql(system_identifier=system),
+        sequence=sequence,
     )
     return Latest(standing, sha256, said, reason="somebody's")
 

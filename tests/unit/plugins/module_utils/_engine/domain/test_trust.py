@@ -11,17 +11,17 @@ import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine import errors
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trust as trusting
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.manifest import Manifest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.manifest import Manifest, Postgresql
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 
 NOW = datetime.datetime(2026, 2, 1, tzinfo=datetime.timezone.utc)
+PART = Postgresql(database="shop", system_identifier="7")
 SAID = Manifest(
     key="db/shop/20260131T032000Z.sql.gz.age",
     sha256="0" * 64,
     created_at=datetime.datetime(2026, 1, 31, 3, 20, tzinfo=datetime.timezone.utc),
-    schema_version=1,
-    database="shop",
-    system_identifier="7",
+    schema_version=2,
+    part=PART,
     host="db1",
     sequence=5,
     signature="a signature",
@@ -32,7 +32,8 @@ TEAM = dataclasses.replace(SHOP, name="ledger", backup_prefix="teams/a/")
 
 
 def said(**changes: t.Any) -> Manifest:
-    return dataclasses.replace(SAID, **changes)
+    part = {name: changes.pop(name) for name in ("database", "system_identifier") if name in changes}
+    return dataclasses.replace(SAID, part=dataclasses.replace(PART, **part), **changes)
 
 
 def test_a_complete_manifest_can_be_checked() -> None:
