@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The infrazero.database contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters: how a text travels, and how it is shown."""
+"""Filters: encode text for transport, and make it safe to show."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine import 
 
 
 def gzip_b64(value: object) -> str:
-    """The base64 of the gzip of a text; the same text gives the same."""
+    """Text, compressed with gzip, in base64; equal texts give equal results."""
     if not isinstance(value, str):
-        raise AnsibleFilterError("infrazero.database.gzip_b64: only a text can be packed")
+        raise AnsibleFilterError("infrazero.database.gzip_b64: the value is not text")
     return base64.b64encode(gzip.compress(value.encode(), mtime=0)).decode()
 
 
 def printable(value: object) -> str:
-    """A text in one line that no terminal obeys: each character that is not for reading as its escape."""
+    """Text in one line without control sequences: each unprintable character as its escape."""
     return printing.printable(str(value))
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Filters: what the playbooks know of a fleet, and say of it at the end."""
+"""Filters: batches of hosts, reports of hosts, and the summary of a run."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.printin
 
 Plain = t.Mapping[str, t.Any]
 
-#: Version of the summary's form.
+#: Version of the summary's format.
 VERSION = 1
 
 OK = "ok"
 FAILED = "failed"
 UNREACHABLE = "unreachable"
-#: Nothing is known of the host: the run has not come to its end.
+#: The run has not ended, so that nothing is known about the host.
 UNFINISHED = "unfinished"
 UNCHANGED = "unchanged"
 PLANNED = "planned"
 
-#: What of a module's outcome of a database goes into the summary, besides its status.
+#: Fields of a module's outcome for a database that are part of the summary, in addition to its status.
 _DETAILS = ("key", "source", "signed_by", "created_at", "size", "rows", "duration_seconds", "warnings")
 
 
@@ -32,10 +32,10 @@ _DETAILS = ("key", "source", "signed_by", "created_at", "size", "rows", "duratio
 
 
 def batches(hosts: t.Sequence[str], serial: object = 0) -> list[list[str]]:
-    """*hosts* in batches of the sizes that *serial* gives, as the keyword of a play means it.
+    """*hosts* in batches of the sizes in *serial*, which means the same as the keyword of a play.
 
-    :param serial: a number, a percentage such as ``"25%"``, or a list of them whose last one goes on until the end.
-        0 is everything at once.
+    :param serial: a number, a percentage such as ``"25%"``, or a list of them whose last element is repeated.
+        0 is all hosts at once.
     :raises AnsibleFilterError: for anything else.
     """
     steps = list(serial) if isinstance(serial, (list, tuple)) else [serial]
@@ -56,7 +56,7 @@ def _size(step: object, count: int) -> int:
     number = text[:-1] if text.endswith("%") else text
     if not (number.isascii() and number.isdigit()):
         raise AnsibleFilterError(
-            f"infrazero.database.batches: serial is a number, a percentage or a list of them, and not {text!r}"
+            f"infrazero.database.batches: serial must be a number, a percentage or a list of them, not {text!r}"
         )
     if text.endswith("%"):
         return max(1, count * int(number) // 100)
@@ -75,14 +75,14 @@ def host_report(
     failed_task: Plain | None = None,
     failed_result: Plain | None = None,
 ) -> dict[str, t.Any]:
-    """What became of a host and its databases, without anything secret.
+    """Results of a host and its databases, without secrets.
 
-    :param results: of modules as they were registered: ``bootstrap`` of pg_db_bootstrap, ``restore`` of
-        s3_manifest_restore, ``backup`` of age_backup; those that there are.
-    :param entries: of the host's list, where ``bootstrap`` is about all of it.
-    :param check_mode: whether nothing was changed.
-    :param unreachable: whether *failed_result* is that of a host that didn't answer.
-    :param failed_task: the task that failed on the host, as Ansible tells a rescue of it.
+    :param results: registered results of modules: ``bootstrap`` of pg_db_bootstrap, ``restore`` of
+        s3_manifest_restore, ``backup`` of age_backup; each is optional.
+    :param entries: the host's list, to which ``bootstrap`` belongs.
+    :param check_mode: whether the run is in check mode.
+    :param unreachable: whether *failed_result* comes from a host that did not answer.
+    :param failed_task: the task that failed on the host, ``ansible_failed_task`` in a rescue.
     :param failed_result: its result.
     """
     databases = {one["database"]: one for one in _bootstrapped(results.get("bootstrap"), entries, check_mode)}
@@ -102,7 +102,7 @@ def host_report(
 def _bootstrapped(result: Plain | None, entries: t.Sequence[Plain], check_mode: bool) -> t.Iterator[dict[str, t.Any]]:
     databases, roles = (result or {}).get("databases"), (result or {}).get("roles") or {}
     if databases is None:
-        # It failed, or was skipped: on a host where nothing is installed yet there is nobody to be asked.
+        # The task failed, or was skipped because nothing is installed on the host yet.
         return iter([{"database": str(entry["name"]), "status": PLANNED} for entry in entries if check_mode])
 
     def status(entry: Plain) -> str:
@@ -125,10 +125,10 @@ def _outcome(outcome: Plain) -> dict[str, t.Any]:
 
 
 def _message(task: Plain, result: Plain) -> str:
-    # In a rescue Ansible hands out also what it doesn't show.
+    # A rescue also gets results that Ansible does not show.
     if task.get("no_log") or result.get("_ansible_no_log"):
-        return "it failed, and its output may hold secrets"
-    return printable(" ".join(str(result.get("msg") or "it failed").split()))
+        return "the task failed; its output is hidden because it may contain secrets"
+    return printable(" ".join(str(result.get("msg") or "the task failed").split()))
 
 
 # The fleet ------------------------------------------------------------------------------------------------------------
@@ -142,13 +142,12 @@ def fleet_summary(
     finished_at: str | None = None,
     check_mode: bool = False,
 ) -> dict[str, t.Any]:
-    """What became of all hosts.
+    """Results of all hosts.
 
-    :param reports: those of :func:`host_report` by host, in the order of the inventory; nothing for a host that has
-        none.
-    :param finished_at: when the run came to its end; nothing where it has not.
+    :param reports: those of :func:`host_report` by host, in the order of the inventory; empty for a host without one.
+    :param finished_at: when the run ended; ``None`` if it has not.
     """
-    hosts = [{"host": str(host), **_given_up(report, finished_at)} for host, report in reports.items()]
+    hosts = [{"host": str(host), **_completed(report, finished_at)} for host, report in reports.items()]
     counts: dict[str, int] = {}
     for host in hosts:
         for database in host["databases"]:
@@ -169,30 +168,30 @@ def fleet_summary(
     }
 
 
-def _given_up(report: Plain | None, finished_at: str | None) -> Plain:
+def _completed(report: Plain | None, finished_at: str | None) -> Plain:
     if report:
         return report
     if finished_at is None:
         return {"status": UNFINISHED, "error": None, "databases": []}
-    # Whatever fails is rescued and reported, so only what can't be rescued is left.
-    message = "Ansible has lost the host, in this play or before it: its output says where"
+    # Failures are rescued and reported, so a host without a report has become unreachable.
+    message = "the host became unreachable during the run; Ansible's output shows the task"
     return {"status": UNREACHABLE, "error": {"task": "", "message": message}, "databases": []}
 
 
 def fleet_table(summary: Plain) -> list[str]:
-    """The lines of a table of *summary*, a row for each host and database, then one with the totals."""
+    """Lines of a table of *summary*: a row for each host and database, then one with the totals."""
     rows = [("HOST", "DATABASE", "STATUS", "DETAILS")]
     for host in summary["hosts"]:
-        told = any(database["status"] == FAILED for database in host["databases"])
-        if (host["status"] != OK and not told) or not host["databases"]:
+        reported = any(database["status"] == FAILED for database in host["databases"])
+        if (host["status"] != OK and not reported) or not host["databases"]:
             error = host["error"] or {"task": "", "message": ""}
             rows.append((host["host"], "-", host["status"], ": ".join(filter(None, (error["task"], error["message"])))))
         rows += [(host["host"], one["database"], one["status"], _details(one)) for one in host["databases"]]
-    # A host chooses what its modules answer, and anyone with write access to the store chooses keys.
-    rows = [(printable(host), printable(name), printable(status), printable(told)) for host, name, status, told in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]).rstrip() for row in rows]
-    # Not as Ansible's recap has it: Molecule takes "unchanged=2" for a change.
+    # A host controls the results of its modules, and anyone with write access to the store controls keys.
+    cells = [[printable(text) for text in row] for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(3)]
+    lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]).rstrip() for row in cells]
+    # Not in the form of Ansible's recap: Molecule would take "unchanged=2" for a change.
     by_host = ", ".join(f"{len(names)} {status}" for status, names in summary["hosts_by_status"].items() if names)
     by_database = ", ".join(f"{count} {status}" for status, count in summary["databases_by_status"].items())
     return [*lines, f"hosts: {by_host or 'none'}; databases: {by_database or 'none'}"]

@@ -17,7 +17,7 @@ from ansible_collections.infrazero.database.plugins.plugin_utils import signers
 
 
 def signing_name(name: str) -> str:
-    """The name that the host with this inventory name signs under."""
+    """Name under which the host with this inventory name signs."""
     try:
         return signers.signing_name(str(name), node=platform.node())
     except EngineError as exc:
@@ -25,7 +25,7 @@ def signing_name(name: str) -> str:
 
 
 def accepted_signers(mapping: t.Mapping[str, t.Sequence[str]]) -> dict[str, list[str]]:
-    """The mapping of databases and prefixes to other hosts whose backups are accepted, where it is valid."""
+    """The mapping of databases and prefixes to other hosts whose backups are accepted, if it is valid."""
     try:
         return {where: list(names) for where, names in trust.signers(mapping, name="infrazero_signers").items()}
     except EngineError as exc:
@@ -33,7 +33,7 @@ def accepted_signers(mapping: t.Mapping[str, t.Sequence[str]]) -> dict[str, list
 
 
 def signer_line(public_key: str, name: str) -> str:
-    """The line of an allowed_signers file for a host."""
+    """Line of an allowed_signers file for a host."""
     try:
         return signers.signer_line(public_key, name)
     except EngineError as exc:
@@ -49,7 +49,7 @@ def gathered_signers(
     others: t.Sequence[str] = (),
     replace: bool = False,
 ) -> str:
-    """The text of an allowed_signers file with the key of a host in it."""
+    """Text of an allowed_signers file with the key of a host."""
     try:
         return signers.gathered(
             text,
@@ -65,7 +65,7 @@ def gathered_signers(
 
 
 def signer_report(text: str, name: str, public_key: str) -> str:
-    """What an allowed_signers file says about a host whose key has just been gathered."""
+    """Description of the keys that an allowed_signers file accepts for a host."""
     try:
         return signers.report(text, name=name, public_key=public_key)
     except EngineError as exc:

@@ -6,16 +6,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: databases
-short_description: The databases list of a host, from all the variables that bring a part of it
+short_description: Databases list of a host, combined from several variables
 version_added: 0.2.0
 description:
-  - Of one variable that stands in several places of an inventory Ansible takes one value and drops the others. So the
-    list of a host is put together from several variables. First comes C(infrazero_databases), then every variable
-    whose name begins with C(infrazero_databases_), in the alphabetical order of their names.
+  - If an inventory sets one variable in several places, Ansible uses one value and drops the others. So the list of a
+    host is combined from several variables. First comes C(infrazero_databases), then every variable whose name begins
+    with C(infrazero_databases_), in the alphabetical order of their names.
   - Name the variable of a group after the group, for instance C(infrazero_databases_shops), and that of a single host
     C(infrazero_databases_host).
-  - Each of them is a list, or its JSON text. The entries follow each other as they stand. A database that stands in
-    two of them is a fault, which P(infrazero.database.validated#filter) and the modules name.
+  - Each of them is a list, or its JSON text. The entries keep their order. A database with two entries is an error,
+    which P(infrazero.database.validated#filter) and the modules report.
 author:
   - The infrazero.database contributors (@infrazero)
 options: {}
@@ -25,14 +25,14 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Which databases has each host?
+- name: Show the databases of each host
   ansible.builtin.debug:
     msg: "{{ lookup('infrazero.database.databases') | map(attribute='name') }}"
 """
 
 RETURN = r"""
 _raw:
-  description: One element, the list. It may hold passwords and private keys.
+  description: One element, the list. It may contain passwords and private keys.
   type: list
   elements: list
 """
@@ -50,17 +50,17 @@ NAME = "infrazero_databases"
 
 
 def names(variables: t.Iterable[str]) -> list[str]:
-    """Those of *variables* that bring a part of the list, in their order."""
-    # "infrazero_databases" is the beginning of all the others, and so the first.
+    """Those of *variables* that hold a part of the list, in their order."""
+    # "infrazero_databases" is a prefix of the others, and so comes first.
     return sorted(name for name in variables if name == NAME or name.startswith(f"{NAME}_"))
 
 
 def merged(parts: t.Mapping[str, object]) -> object:
     """The entries of all *parts*, by the names of their variables.
 
-    A single part is left as it is, whatever it is: there are others to judge it.
+    A single part is returned unchanged, whatever it is, because the filters and modules validate it.
 
-    :raises AnsibleLookupError: for one of many that is no list.
+    :raises AnsibleLookupError: if one of several parts is not a list.
     """
     if len(parts) == 1:
         return next(iter(parts.values()))
@@ -73,19 +73,19 @@ def merged(parts: t.Mapping[str, object]) -> object:
             except ValueError:
                 part = None
         if not isinstance(part, (list, tuple)):
-            # Not a word of what it is: there may be passwords in it.
-            raise AnsibleLookupError(f"the variable {name} is neither a list of databases nor the JSON text of one")
+            # Without the value, which may contain passwords.
+            raise AnsibleLookupError(f"the variable {name} is neither a list of databases nor JSON text of one")
         entries += part
     return entries
 
 
 class LookupModule(LookupBase):
-    """The list of a host."""
+    """Databases list of a host."""
 
     def run(
         self, terms: t.Sequence[str], variables: t.Mapping[str, t.Any] | None = None, **kwargs: t.Any
     ) -> list[object]:
-        """One result, whatever was asked for."""
+        """The list as the only element, for any terms."""
         known = variables or {}
         templar = t.cast("Templar", self._templar)
         return [merged({name: templar.template(known[name]) for name in names(known)})]

@@ -101,7 +101,7 @@ def test_no_host_stops_another(controller: Controller) -> None:
     }
     said = messages(found)
     assert "Connection refused" in said["away"]
-    assert "lost the host" in said["lost"]
+    assert "became unreachable" in said["lost"]
     assert "no list of databases" in said["empty"]
     assert "user" in said["wrong"] and "password" in said["wrong"]
     assert table(run)[0].split() == ["HOST", "DATABASE", "STATUS", "DETAILS"]
@@ -138,7 +138,7 @@ def test_a_run_that_never_ended_leaves_no_summary_of_success(controller: Control
 def test_a_size_of_batches_that_is_none(controller: Controller) -> None:
     run = controller.play("bootstrap", "--check", "--limit", "good", hosts=HOSTS, infrazero_serial="some")
     assert run.status != 0
-    assert "serial is a number, a percentage or a list of them" in " ".join(run.output.split())
+    assert "serial must be a number, a percentage or a list of them" in " ".join(run.output.split())
 
 
 @pytest.mark.parametrize(

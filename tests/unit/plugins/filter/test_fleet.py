@@ -186,7 +186,7 @@ def test_summary() -> None:
     }
     assert found["databases_by_status"] == {"backed_up": 3, "failed": 1}
     assert [host["host"] for host in found["hosts"]] == list(REPORTS)
-    assert "lost the host" in found["hosts"][4]["error"]["message"]
+    assert "became unreachable" in found["hosts"][4]["error"]["message"]
     json.dumps(found)
 
 
@@ -210,8 +210,8 @@ def test_table() -> None:
         "db2   ledger    failed       no dump: lost",
         "db3   -         failed       Back up: no session",
         "db4   -         unreachable  no route to host",
-        "db5   -         unreachable  Ansible has lost the host, in this play or before it: its output says where",
-        "db6   -         unreachable  Ansible has lost the host, in this play or before it: its output says where",
+        "db5   -         unreachable  the host became unreachable during the run; Ansible's output shows the task",
+        "db6   -         unreachable  the host became unreachable during the run; Ansible's output shows the task",
         "hosts: 1 ok, 2 failed, 3 unreachable; databases: 3 backed_up, 1 failed",
     ]
 
