@@ -11,13 +11,14 @@ short_description: Back databases up, each encrypted to its own age recipients
 version_added: 0.1.0
 description:
   - Dumps every database with C(pg_dump), compresses and encrypts it with the age public key of that database, and
-    streams it to an S3 bucket or a directory.  Nothing is written to the host's disk.
-  - The manifest is written last, and V(latest-dump.json) only points to a backup that was checked as a whole.  A
-    run that fails leaves the backup before it as the latest one.
-  - The manifest holds rows and a digest for each table, counted while the dump passes.
-  - One database that fails does not stop the others.  The module fails at the end and names it.
-  - A database whose restore is outstanding, and one whose latest backup is of another cluster, are refused.
-  - A host that signs follows only backups that it, or a host named for the database, has signed.
+    streams it to an S3 bucket or a directory. Nothing is written to the host's disk.
+  - The manifest is written last, and V(latest-dump.json) only points to a complete, verified backup. A run that fails
+    leaves the previous backup as the latest one.
+  - The manifest has the number of rows and a digest of each table, computed while the dump is streamed.
+  - A database that fails does not stop the others. The module fails at the end and names it.
+  - The backup of a database is refused while its restore is outstanding, and if its latest backup is of another
+    cluster.
+  - A host that signs its backups continues only from a backup that it, or a host named for the database, has signed.
 author:
   - The infrazero.database contributors (@infrazero)
 extends_documentation_fragment:
@@ -33,15 +34,15 @@ attributes:
   check_mode:
     support: full
     details:
-      - Says under which key each database would be backed up, and fails where a backup would be refused.
+      - Returns the key under which each database would be backed up, and fails if a backup would be refused.
   diff_mode:
     support: none
     details:
-      - A backup changes nothing that a difference could show.
+      - A backup changes nothing that a diff could show.
   idempotent:
     support: none
     details:
-      - Every run makes a new backup.
+      - Every run creates a new backup.
 options:
   only:
     description:
@@ -75,7 +76,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 databases:
-  description: What became of each database, in the order of the list.
+  description: Result of each database, in the order of the list.
   returned: always
   type: list
   elements: dict
@@ -93,7 +94,7 @@ databases:
       type: str
       sample: db/shop/20260131T032000Z.sql.gz.age
     manifest:
-      description: Key of the manifest that stands beside the dump for ever.
+      description: Key of the backup's own manifest, which is never overwritten.
       type: str
       sample: db/shop/20260131T032000Z.manifest.json
     sha256:
@@ -101,11 +102,11 @@ databases:
       type: str
       sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
     size:
-      description: Bytes of the encrypted object.
+      description: Size of the encrypted object in bytes.
       type: int
       sample: 104857600
     plaintext_size:
-      description: Bytes of the dump's text.
+      description: Size of the dump's text in bytes.
       type: int
       sample: 524288000
     tables:
@@ -117,7 +118,7 @@ databases:
       type: int
       sample: 1200345
     sequence:
-      description: Counts the backups of this database under its prefix.
+      description: Number of this backup, counted for the database under its prefix.
       type: int
       sample: 42
     signed:
@@ -125,12 +126,12 @@ databases:
       type: bool
       sample: true
     previous:
-      description: Key of the backup that this one follows, null where it is the first.
+      description: Key of the previous backup; null if this is the first.
       type: str
       version_added: 0.2.0
       sample: db/shop/20260130T032000Z.sql.gz.age
     previous_signed_by:
-      description: The host that signed that one, and the fingerprint of its key. Null where that is not proven.
+      description: Host that signed the previous backup, and the fingerprint of its key; null if that is not proven.
       type: dict
       version_added: 0.2.0
       contains:
@@ -144,16 +145,16 @@ databases:
         name: db1
         key: SHA256:2l8Gd3nXmPqoXwEvnM0sZ0m2Ck4YV1d5Ykq3Yx1V2mE
     duration_seconds:
-      description: How long it took.
+      description: How long it took, in seconds.
       type: float
       sample: 12.3
     warnings:
-      description: What was noticed on the way.
+      description: Warnings about this database.
       type: list
       elements: str
       sample: []
     error:
-      description: Why it failed, with type, phase, message, cause and hint.
+      description: Why it failed - type, phase, message, cause and hint.
       type: dict
       sample:
         type: BackupRefused

@@ -7,24 +7,22 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_db_bootstrap
-short_description: Make the roles and databases of a databases list
+short_description: Create the roles and databases of a databases list
 version_added: 0.1.0
 description:
-  - Makes each user of the list a role that may log in with its password, and each database one that belongs to its
-    user, who has all privileges on it. To a database that it makes nobody else may connect (C(PUBLIC) has no privilege
-    on it); it is made from C(template0), with the encoding and the locale of C(template1).
-  - The cluster is looked at once, and changed in the fewest statements. What it has besides - other roles and
-    databases, and memberships, grants, settings and limits of those in the list - stays as it is. Nothing is ever
-    dropped. A warning names databases of the list, and those of the cluster itself, to which every role may connect,
-    with the statement that ends it.
-  - Passwords are compared with the SCRAM verifiers that the server has, and sent as new verifiers where they
-    differ. An MD5 hash is replaced. A password never leaves the host that the module runs on, and never stands in
-    the server's log.
-  - On a fresh cluster, which has no database but the system's own and in which no bootstrap was ever begun, the
+  - Creates a role for each user of the list, which can log in with its password, and each database, owned by its user,
+    who has all privileges on it. A database is created from C(template0), with the encoding and the locale of
+    C(template1), and nobody else can connect to it (C(PUBLIC) has no privilege on it).
+  - The cluster is examined once, and changed with as few statements as possible. Everything else in it - other roles
+    and databases, and memberships, privileges, settings and limits of those in the list - stays as it is. Nothing is
+    ever dropped. A warning names the databases to which every role can connect, with the statement that ends this.
+  - Passwords are compared with the SCRAM verifiers on the server, and sent as new verifiers if they differ. An MD5 hash
+    is replaced. A password never leaves the host that the module runs on, and is never in the server's log.
+  - A cluster is fresh if it has no databases but the system's own and no bootstrap was ever started in it. There, the
     bootstrap is recorded in the cluster itself, in the schema C(infrazero) of O(maintenance_db). With
-    O(restore=true) the databases for which the list names a backup are recorded as waiting for their restore, which
-    M(infrazero.database.s3_manifest_restore) makes. Until then they are not backed up. A bootstrap that was
-    interrupted is resumed.
+    O(restore=true), the databases for which the list names a backup are recorded as outstanding until
+    M(infrazero.database.s3_manifest_restore) has restored them. Until then, they are not backed up. An interrupted
+    bootstrap is resumed.
 author:
   - The infrazero.database contributors (@infrazero)
 extends_documentation_fragment:
@@ -45,16 +43,16 @@ attributes:
 options:
   restore:
     description:
-      - Whether, on a fresh cluster, databases of the list are to be restored from their backups - those with
+      - Whether the databases of a fresh cluster will be restored from their backups - those with
         O(databases[].restore_latest) and those with a O(databases[].restore_dump_path).
-      - With V(false) they are recorded as made empty, on purpose.
-      - Has no effect on a cluster that is not fresh, without O(restore_added).
+      - With V(false), they are recorded as created empty on purpose.
+      - Has no effect on a cluster that is not fresh, unless O(restore_added) is set.
     type: bool
     default: false
   restore_added:
     description:
-      - Whether, with O(restore=true), databases that this run adds to a cluster that is not fresh are to be restored,
-        too.
+      - Whether databases that this run adds to a cluster that is not fresh will be restored as well, with
+        O(restore=true).
     type: bool
     default: false
     version_added: 0.2.0
@@ -66,7 +64,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Make two databases with their users
+- name: Create two databases with their users
   infrazero.database.pg_db_bootstrap:
     databases:
       - name: shop
@@ -82,7 +80,7 @@ EXAMPLES = r"""
   become: true
   become_user: postgres
 
-- name: Say what would be done on a server that is reached over the network
+- name: Show what would change on a server that is reached over the network
   infrazero.database.pg_db_bootstrap:
     databases: "{{ infrazero_databases }}"
     login_host: db.example.com
@@ -91,7 +89,7 @@ EXAMPLES = r"""
   check_mode: true
   diff: true
 
-- name: Make the databases of a fresh cluster, each of which is to be restored from its latest backup
+- name: Create the databases of a fresh cluster, to restore each of them from its latest backup
   infrazero.database.pg_db_bootstrap:
     databases: "{{ infrazero_databases }}"
     restore: true
@@ -111,12 +109,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 fresh:
-  description: Whether the cluster was fresh before.
+  description: Whether the cluster was fresh before this run.
   returned: success
   type: bool
   sample: true
 plan:
-  description: What was done, or would be done in check mode, one sentence for each step.
+  description: What was changed, or would be changed in check mode, one sentence for each step.
   returned: success
   type: list
   elements: str
@@ -124,43 +122,43 @@ plan:
     - create role 'shop'
     - create database 'shop' owned by 'shop'
 roles:
-  description: Names of the roles that were made or changed.
+  description: Names of the roles that were created or changed.
   returned: success
   type: dict
   contains:
     created:
-      description: Roles that were not there.
+      description: Roles that did not exist.
       type: list
       elements: str
       sample: [shop]
     changed:
-      description: Roles that could not log in, or not with the password of the list.
+      description: Roles that could not log in, or had another password.
       type: list
       elements: str
       sample: []
 databases:
-  description: Names of the databases that were made or changed.
+  description: Names of the databases that were created or changed.
   returned: success
   type: dict
   contains:
     created:
-      description: Databases that were not there.
+      description: Databases that did not exist.
       type: list
       elements: str
       sample: [shop]
     changed:
-      description: Databases that belonged to another role, or on which their user lacked a privilege.
+      description: Databases that had another owner, or on which their user lacked a privilege.
       type: list
       elements: str
       sample: []
 outstanding:
-  description: Names of the databases that wait for their restore.
+  description: Names of the databases whose restore is outstanding.
   returned: success
   type: list
   elements: str
   sample: [shop]
 error:
-  description: Why the module failed, with type, phase, message, cause and hint, and every fault of the list.
+  description: Why the module failed - type, phase, message, cause and hint, and every error of the list.
   returned: failure
   type: dict
   sample:

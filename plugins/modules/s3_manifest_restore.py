@@ -11,13 +11,13 @@ short_description: Restore databases from their backups
 version_added: 0.1.0
 description:
   - Restores databases from the backup that a manifest names, or from a dump named by its key.
-  - The backup is checked against its manifest, decrypted, and loaded into a second database by a throwaway role
-    that is no superuser.  Only when all of it was loaded and counted, that database takes the place of the one
-    before.  A restore that fails changes nothing.
-  - A dump is data here, never a script. C(psql) is not used, and meta-commands in a dump are errors.
-  - Nothing of a backup is executed before it is proven.  A backup whose manifest has signed hashes of its chunks is
-    read once, any other twice.  The first reading checks it as a whole, the second is compared with the first.
-  - One database that fails does not stop the others.  The module fails at the end and names it.
+  - The backup is verified against its manifest, decrypted, and loaded into a staging database by a temporary role
+    that is not a superuser. Only after all of it was loaded and its rows were compared, the staging database replaces
+    the previous one. A restore that fails changes nothing.
+  - A dump is treated as data, never as a script. C(psql) is not used, and meta-commands in a dump are errors.
+  - Nothing in a backup is executed before it is verified. A backup whose manifest has signed hashes of its chunks is
+    read once, any other twice. The first pass verifies it as a whole, the second is compared with the first.
+  - A database that fails does not stop the others. The module fails at the end and names it.
 author:
   - The infrazero.database contributors (@infrazero)
 extends_documentation_fragment:
@@ -33,16 +33,16 @@ attributes:
   check_mode:
     support: full
     details:
-      - Returns the plan, with the backup that was chosen, its age, sizes and versions, missing roles and
-        extensions, and what would be replaced.  Keys that are given are tried on the backup.
+      - Returns the plan - the chosen backup, its age, sizes and versions, missing roles and extensions, and what would
+        be replaced. Private keys that are given are tested on the backup.
   diff_mode:
     support: full
     details:
-      - Shows what each database was and will be restored from, never rows.
+      - Shows which backup each database was, and will be, restored from; never rows.
   idempotent:
     support: partial
     details:
-      - With O(outstanding_only=true) a second run finds nothing to do.  Otherwise each run restores again.
+      - With O(outstanding_only=true), a second run finds nothing to do. Otherwise, each run restores again.
 options:
   only:
     description:
@@ -51,14 +51,16 @@ options:
     elements: str
   source:
     description:
-      - What to restore, for one database.  A key of the bucket, V(s3://bucket/key), or a prefix that ends with V(/).
+      - Backup to restore, for a single database - a key of the bucket, V(s3://bucket/key), or a prefix that ends with
+        V(/).
       - A key that ends with V(latest-dump.json) or V(.manifest.json) is a manifest, anything else a dump.
-      - When not given, the entry decides.  With C(restore_latest) its latest backup, else its C(restore_dump_path).
+      - Without it, the list's entry decides - its latest backup with C(restore_latest), otherwise its
+        C(restore_dump_path).
     type: str
   outstanding_only:
     description:
-      - Restore only databases whose restore is outstanding, as M(infrazero.database.pg_db_bootstrap) has recorded
-        it on a fresh cluster.  A database without any backup stays empty, and that is recorded.
+      - Restore only databases whose restore is outstanding, as M(infrazero.database.pg_db_bootstrap) has recorded it on
+        a fresh cluster. A database that has no backup stays empty, and that is recorded.
     type: bool
     default: false
 seealso:
@@ -67,7 +69,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Restore what a fresh cluster waits for
+- name: Restore the outstanding databases of a fresh cluster
   infrazero.database.s3_manifest_restore:
     databases: "{{ infrazero_databases }}"
     outstanding_only: true
@@ -76,7 +78,7 @@ EXAMPLES = r"""
   become: true
   become_user: postgres
 
-- name: See what a restore of yesterday's backup would do
+- name: Plan a restore of yesterday's backup
   infrazero.database.s3_manifest_restore:
     databases: "{{ infrazero_databases }}"
     only: [shop]
@@ -100,7 +102,7 @@ EXAMPLES = r"""
   become: true
   become_user: postgres
 
-- name: Bring in a backup of an older tool, which is not signed
+- name: Restore a backup of an older tool, which is not signed
   infrazero.database.s3_manifest_restore:
     databases: "{{ infrazero_databases }}"
     only: [shop]
@@ -114,7 +116,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 databases:
-  description: What became of each database, in the order of the list.
+  description: Result of each database, in the order of the list.
   returned: always
   type: list
   elements: dict
@@ -125,22 +127,22 @@ databases:
       sample: shop
     status:
       description:
-        - V(restored), V(empty) where the store has no backup, V(skipped) where nothing was asked for, V(planned) in
-          check mode, or V(failed).
+        - V(restored), V(empty) if there is no backup, V(skipped) if no restore was requested, V(planned) in check mode,
+          or V(failed).
       type: str
       sample: restored
     source:
-      description: The dump.
+      description: URL of the dump.
       type: str
       sample: s3://db-backups/db/shop/20260131T032000Z.sql.gz.age
     sha256:
-      description: SHA-256 of the encrypted object; in check mode null where nothing says it.
+      description: SHA-256 of the encrypted object; null in check mode if no manifest has it.
       type: str
       sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
     signed_by:
       description:
-        - The host that signed the backup, as its signature proves, and the fingerprint of its key.
-        - Null where that is not proven, which O(trust=unsigned) allows.
+        - Host that signed the backup, as its signature proves, and the fingerprint of its key.
+        - Null if that is not proven, which O(trust=unsigned) allows.
       type: dict
       version_added: 0.2.0
       contains:
@@ -154,35 +156,35 @@ databases:
         name: db1
         key: SHA256:2l8Gd3nXmPqoXwEvnM0sZ0m2Ck4YV1d5Ykq3Yx1V2mE
     created_at:
-      description: When the backup was made.
+      description: When the backup was created.
       type: str
       sample: "2026-01-31T03:20:00Z"
     age_seconds:
-      description: Seconds since then.
+      description: Age of the backup in seconds.
       type: int
       sample: 3600
     size:
-      description: Bytes of the encrypted object.
+      description: Size of the encrypted object in bytes.
       type: int
       sample: 104857600
     reads:
       description:
-        - How often the object is read.  V(2) where no trusted host has signed hashes of its chunks, and where
+        - How often the object is read - V(2) if no accepted host has signed hashes of its chunks, or if
           O(strategy=replace) drops a database first.
       type: int
       sample: 1
       version_added: 0.2.0
     read_size:
-      description: Bytes of the object that are read in all.
+      description: Bytes that are read in total.
       type: int
       sample: 104857600
       version_added: 0.2.0
     plaintext_size:
-      description: Bytes of the dump's text, null where no manifest says it.
+      description: Size of the dump's text in bytes; null if no manifest has it.
       type: int
       sample: 524288000
     rows:
-      description: Rows of all tables together, as the server counted them; in check mode what the manifest says.
+      description: Number of rows in all tables, as the server counted them; in check mode, as the manifest has it.
       type: int
       sample: 1200345
     tables:
@@ -190,7 +192,7 @@ databases:
       type: int
       sample: 12
     verified:
-      description: Whether object and rows were compared with a manifest.
+      description: Whether the object and its rows were compared with a manifest.
       type: bool
       sample: true
     encrypted:
@@ -206,50 +208,50 @@ databases:
       type: str
       sample: "15.18"
     missing_extensions:
-      description: Extensions of the backup that cannot be made on this server, each with what to do.
+      description: Extensions of the backup that cannot be created on this server, each with the remedy.
       type: list
       elements: str
       sample: []
     missing_roles:
-      description: Roles of the backup that this cluster does not have, where grants or owners are kept.
+      description: Roles of the backup that this cluster does not have, if privileges or owners are kept.
       type: list
       elements: str
       sample: []
     replaces:
-      description: Owner, size and sessions of the database that is replaced; null where there is none.
+      description: Owner, size and sessions of the database that is replaced; null if there is none.
       type: dict
       sample:
         owner: shop
         size: 7680000
         sessions: 2
     kept_as:
-      description: The name under which the replaced database is kept, null where it is not.
+      description: Name under which the replaced database is kept; null if it is not.
       type: str
       sample: shop__replaced_5f2c9a01
     strategy:
-      description: How the restore is made.
+      description: Strategy of the restore.
       type: str
       sample: swap
     owner:
-      description: The user whose everything is.
+      description: Role that owns the restored objects.
       type: str
       sample: shop
     duration_seconds:
-      description: How long it took.
+      description: How long it took, in seconds.
       type: float
       sample: 32.1
     skipped:
-      description: Statements of the dump that were left out, and why.
+      description: Statements of the dump that were skipped, each with the reason.
       type: list
       elements: str
       sample: []
     warnings:
-      description: What was noticed on the way.
+      description: Warnings about this database.
       type: list
       elements: str
       sample: []
     error:
-      description: Why it failed, with type, phase, message, cause and hint.
+      description: Why it failed - type, phase, message, cause and hint.
       type: dict
       sample:
         type: ChecksumMismatch
