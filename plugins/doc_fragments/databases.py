@@ -22,49 +22,50 @@ options:
     suboptions:
       name:
         description:
-          - Name of the database. Needed, and once only.
-          - At most 63 bytes, no whitespace and no V(/), and no template or maintenance database.
+          - Name of the database. Required and unique.
+          - At most 63 bytes, without whitespace and V(/), and not a template or maintenance database.
         type: str
       user:
         description:
-          - The role that owns the database and logs in to it. Needed. Several databases may have the same.
-          - At most 63 bytes, no whitespace and no V(/), and none that PostgreSQL reserves.
+          - Role that owns the database and logs in to it. Required. Several databases may have the same user.
+          - At most 63 bytes, without whitespace and V(/), and not a name that PostgreSQL reserves.
         type: str
       password:
         description:
-          - Password of O(databases[].user). Needed, and not empty.
-          - Where a user stands in several entries the last one's password holds.
+          - Password of O(databases[].user). Required, not empty.
+          - If several entries have the same user, the password of the last one is used.
         type: str
       backup_age_public_key:
         description:
-          - The age recipient that backups are encrypted to, or a list of recipients that can each open them. Needed.
+          - age recipient that backups are encrypted to, or a list of recipients, each of which can decrypt them.
+            Required.
           - 'X25519 (C(age1...)), SSH (C(ssh-ed25519 ...), C(ssh-rsa ...)) and hardware keys (C(age1tag1...),
             C(age1tagpq1...)).'
         type: raw
       backup_age_private_key:
         description:
-          - The age identity that opens the database's backups. Needed for a restore only. It is held in memory and
+          - age identity that decrypts the database's backups, needed for a restore only. It is kept in memory and
             never written anywhere.
         type: str
       restore_latest:
         description:
-          - Whether a fresh cluster gets the latest backup of this database.
+          - Whether a fresh cluster restores the latest backup of this database.
         type: bool
         default: true
       restore_dump_path:
         description:
-          - The backup that a fresh cluster gets where O(databases[].restore_latest) is V(false) - key of a dump or a
-            manifest, a prefix that ends with V(/), or C(s3://bucket/key). When empty or not given, none is restored.
+          - Backup that a fresh cluster restores if O(databases[].restore_latest) is V(false) - key of a dump or a
+            manifest, a prefix that ends with V(/), or C(s3://bucket/key). If empty, none is restored.
         type: str
       backup_prefix:
         description:
-          - Where the backups of this database lie instead of C(db/<name>/). Ends with V(/).
+          - Prefix of the object keys of this database's backups, instead of C(db/<name>/). It ends with V(/).
         type: str
         version_added: 0.2.0
       backup_signers:
         description:
           - Names of hosts, as in C(allowed_signers), whose backups of this database are accepted besides this host's
-            own. A database that is restored from another host's backup names that host here.
+            own. To restore a database from another host's backup, name that host here.
         type: list
         elements: str
         version_added: 0.2.0

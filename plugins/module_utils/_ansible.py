@@ -9,12 +9,14 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ._engine import outcome, settings
 from ._engine.domain import databases as databases_json
+from ._engine.domain import suggestions
 from ._engine.errors import EngineError
 from ._engine.printing import printable, printable_name
 from ._engine.streams import age
@@ -23,6 +25,11 @@ if t.TYPE_CHECKING:
     from ._engine.domain.databases import Databases
     from ._engine.profile import Profile
 
+
+#: What Ansible says of unknown options.
+_UNSUPPORTED = re.compile(
+    r"Unsupported parameters for \(.*\) module: (?P<unknown>.+)\. Supported parameters include: (?P<known>.+)\."
+)
 
 # Options ------------------------------------------------------------------------------------------------------------
 
@@ -48,11 +55,12 @@ class _Module(AnsibleModule):
             kwargs["invocation"] = {}
             # Ansible has taken out what it couldn't read, and quotes it.
             given = self.params.get("databases")
-            readable = given and all(isinstance(entry, t.Mapping) for entry in given)
+            readable = isinstance(given, list) and all(isinstance(entry, t.Mapping) for entry in given)
             # What Ansible says of an option that is missing quotes nothing.
             missing = msg.startswith("one of the following is required")
             if "databases" in self.params and not (readable or missing):
                 msg = "databases is not a list of dictionaries; the filter from_json converts JSON text"
+            msg = _suggesting(msg)
         super().fail_json(msg=msg, **kwargs)
 
     def warn(self, warning: str, *args: t.Any, **kwargs: t.Any) -> None:
@@ -62,6 +70,17 @@ class _Module(AnsibleModule):
     def log(self, msg: str, log_args: t.Mapping[str, t.Any] | None = None) -> None:
         """Tell the system's log; that the module was invoked, but not with what."""
         super().log("Invoked" if log_args else msg)  # type: ignore[no-untyped-call]
+
+
+def _suggesting(msg: str) -> str:
+    """A message of Ansible about unknown options, with the nearest known ones."""
+    match = _UNSUPPORTED.fullmatch(msg)
+    if match is None:
+        return msg
+    known = match["known"].split(", ")
+    return "; ".join(
+        suggestions.unknown(name.rpartition(".")[2], known, "an option") for name in match["unknown"].split(", ")
+    )
 
 
 class ArgumentSpec:

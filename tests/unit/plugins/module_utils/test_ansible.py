@@ -149,6 +149,25 @@ def test_another_option_that_cannot_be_read_is_told(capsys: pytest.CaptureFixtur
     assert PASSWORD not in json.dumps(result)
 
 
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"databases": [], "login_prot": 1}, "login_prot is not an option; did you mean login_port?"),
+        (
+            {"databases": [{"name": "app", "backup_age_publickey": PASSWORD}]},
+            "backup_age_publickey is not an option; did you mean backup_age_public_key?",
+        ),
+        ({"databases": [], "colour": PASSWORD}, "colour is not an option"),
+    ],
+)
+def test_a_misspelt_option_is_named_with_the_nearest_one(
+    params: dict[str, t.Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = ended(capsys, lambda: made(BOOTSTRAP, **params))
+    assert result["msg"] == message
+    assert PASSWORD not in json.dumps(result)
+
+
 def test_the_system_log_has_no_options(monkeypatch: pytest.MonkeyPatch) -> None:
     """What Ansible would write is text of Python, in which it doesn't find a secret with a quote or a backslash."""
     told: list[str] = []
