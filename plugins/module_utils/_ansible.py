@@ -55,10 +55,10 @@ class _Module(AnsibleModule):
             kwargs["invocation"] = {}
             # Ansible has taken out what it couldn't read, and quotes it.
             given = self.params.get("databases")
-            readable = isinstance(given, list) and all(isinstance(entry, t.Mapping) for entry in given)
-            # What Ansible says of an option that is missing quotes nothing.
-            missing = msg.startswith("one of the following is required")
-            if "databases" in self.params and not (readable or missing):
+            readable = given and all(isinstance(entry, t.Mapping) for entry in given)
+            # Messages about options that are missing or unknown quote no value.
+            quotes = not (msg.startswith("one of the following is required") or _UNSUPPORTED.fullmatch(msg))
+            if "databases" in self.params and quotes and not readable:
                 msg = "databases is not a list of dictionaries; the filter from_json converts JSON text"
             msg = _suggesting(msg)
         super().fail_json(msg=msg, **kwargs)
