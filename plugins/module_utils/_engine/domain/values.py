@@ -121,8 +121,8 @@ def _hours(value: t.Any, name: str) -> datetime.timedelta:
 
 
 def _write_hours(value: datetime.timedelta) -> str:
-    hours = value.total_seconds() / 3600
-    return str(int(hours)) if hours.is_integer() else repr(hours)
+    # Without an exponent; nine digits tell microseconds apart.
+    return f"{value.total_seconds() / 3600:.9f}".rstrip("0").rstrip(".")
 
 
 def _size(value: t.Any, name: str) -> int:

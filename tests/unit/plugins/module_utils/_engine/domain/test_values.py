@@ -40,11 +40,15 @@ def test_what_is_not_a_whole_number_in_the_range(value: t.Any) -> None:
         of.integer(1, 99).read(value, "x")
 
 
-@pytest.mark.parametrize(("value", "minutes"), [(0, 0), ("0", 0), (1.5, 90), ("1.5", 90), (24.0, 1440)])
+@pytest.mark.parametrize(("value", "minutes"), [(0, 0), ("0", 0), (1.5, 90), ("1.5", 90), (24.0, 1440), (0.05, 3)])
 def test_hours(value: t.Any, minutes: int) -> None:
     found = of.HOURS.read(value, "x")
     assert found == datetime.timedelta(minutes=minutes)
     assert of.HOURS.read(of.HOURS.written(found, "x"), "x") == found
+
+
+def test_a_very_small_number_of_hours_is_written_without_an_exponent() -> None:
+    assert of.HOURS.written(of.HOURS.read(0.0001, "x"), "x") == "0.0001"
 
 
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), 1e9, "1e3", "nan", "1h", True, "٣"])

@@ -1,0 +1,113 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One inventory, and the same effect of its settings in backup.sh, restore.sh, the playbooks and a fresh cluster.
+
+tests/unit/test_front_ends.py compares every setting; here a few are seen at work.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import typing as t
+
+import pytest
+
+from tests.support import scene
+from tests.support.controller import Run
+from tests.support.host import BUCKET, Host, new_host
+
+#: Neither trusted nor known to be harmless.
+EXTENSION = "dblink"
+SETTINGS = {
+    "infrazero_backup_compression": "zstd",
+    "infrazero_backup_jobs": 2,
+    "infrazero_restore_extensions": [EXTENSION],
+    # A third of a second: every backup is older when it is restored.
+    "infrazero_restore_max_age": 0.0001,
+    "infrazero_restore_keep_replaced": 0,
+}
+REFUSED = f"extension {EXTENSION!r}"
+OLD = "hours old, more than"
+
+
+@pytest.fixture(scope="module")
+def host() -> t.Iterator[Host]:
+    with new_host(scene.entry("app")) as running:
+        environment = running.bring_private_list(running.entries)
+        run = running.controller().play("bootstrap", environment=environment, **SETTINGS)
+        assert run.status == 0, run.output
+        scene.fill(running.cluster, running.databases[0])
+        running.cluster.psql(f"CREATE EXTENSION {EXTENSION}", "app")
+        yield running
+
+
+def dumps(host: Host) -> list[str]:
+    """Keys of all dumps in the bucket."""
+    listed = host.server.client().list_objects_v2(Bucket=BUCKET, Prefix="db/app/")["Contents"]
+    return [each["Key"] for each in listed if each["Key"].endswith(".age")]
+
+
+def play(host: Host, playbook: str, *arguments: str, **variables: t.Any) -> Run:
+    return host.controller().play(playbook, *arguments, infrazero_databases=host.entries, **variables)
+
+
+RESTORE = ("--extra-vars", "database=app from=db/app/ confirm=yes")
+
+
+def test_compression_and_jobs(host: Host) -> None:
+    done = host.script("backup.sh")
+    assert done.returncode == 0, done.stderr
+    run = play(host, "backup", **SETTINGS)
+    assert run.status == 0, run.output
+    # And where the inventory says nothing any more, as the host is configured.
+    run = play(host, "backup")
+    assert run.status == 0, run.output
+    found = dumps(host)
+    assert len(found) == 3
+    assert {"".join(pathlib.PurePath(key).suffixes) for key in found} == {".sql.zst.age"}
+
+
+def test_extensions_and_age(host: Host) -> None:
+    (database,) = host.databases
+    before = host.rows()
+    key = database.identity.reveal() if database.identity is not None else ""
+    done = host.script("restore.sh", "app", "db/app/", AGE_PRIVATE_KEY=key)
+    assert done.returncode == 0 and OLD in done.stderr, done.stderr
+    for variables in (SETTINGS, {}):
+        run = play(host, "restore", *RESTORE, **variables)
+        assert run.status == 0 and OLD in run.output, run.output
+    assert host.rows() == before
+    # Without the setting, each of them refuses: it is what allows them.
+    run = play(host, "restore", *RESTORE, infrazero_restore_extensions=[])
+    assert run.status != 0 and REFUSED in run.output
+    done = host.script("restore.sh", "app", "db/app/", "--extensions", "citext", AGE_PRIVATE_KEY=key)
+    assert done.returncode == 1 and REFUSED in done.stderr
+
+
+def test_a_fresh_cluster_is_restored_with_them(host: Host) -> None:
+    before = host.rows()
+    host.cluster.destroy()
+    host.cluster.start()
+    environment = host.bring_private_list(host.entries)
+    run = host.controller().play("bootstrap", environment=environment, **SETTINGS)
+    assert run.status == 0 and "restored=1 empty=0 skipped=0 failed=0" in run.output, run.output
+    assert OLD in run.output
+    assert host.rows() == before
+
+
+def test_a_time_limit(host: Host) -> None:
+    """A statement of the dump that takes longer than the limit: the error names the setting for every reader."""
+    host.cluster.psql(
+        "CREATE FUNCTION slow() RETURNS int LANGUAGE sql AS 'SELECT 1 FROM pg_sleep(3)';"
+        "CREATE MATERIALIZED VIEW m AS SELECT slow()",
+        "app",
+    )
+    assert host.script("backup.sh").returncode == 0
+    (database,) = host.databases
+    key = database.identity.reveal() if database.identity is not None else ""
+    hint = "statement_timeout (--statement-timeout, DB_RESTORE_STATEMENT_TIMEOUT)"
+    done = host.script("restore.sh", "app", "db/app/", AGE_PRIVATE_KEY=key, STATEMENT_TIMEOUT="1")
+    assert done.returncode == 1 and hint in done.stderr, done.stderr
+    run = play(host, "restore", *RESTORE, infrazero_restore_statement_timeout=1, **SETTINGS)
+    assert run.status != 0 and hint in run.output, run.output
