@@ -196,7 +196,8 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
-from ..module_utils._engine import backup
+from ..module_utils._engine.backup import backup
+from ..module_utils._engine.backup.plan import BackupOptions
 from ..module_utils._engine.signing import keys
 from ..module_utils._engine.streams.compression import Compression
 
@@ -209,7 +210,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         databases,
         settings=_ansible.connection(module),
         store=_ansible.store(module),
-        options=backup.BackupOptions(
+        options=BackupOptions(
             compression=Compression(method=module.params["compression"]),
             jobs=module.params["jobs"],
             take_over=module.params["take_over"],

@@ -390,9 +390,9 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
-from ..module_utils._engine import restore
 from ..module_utils._engine.domain import restoring, trust
 from ..module_utils._engine.domain.secret import Secret
+from ..module_utils._engine.restore import restore
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:

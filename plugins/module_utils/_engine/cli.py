@@ -25,7 +25,9 @@ import time
 import types
 import typing as t
 
-from . import access, backup, outcome
+from . import access, outcome
+from .backup import backup
+from .backup.plan import BackupOptions
 from .domain import databases, envfile, restoring
 from .domain import trust as trusting
 from .domain.secret import Secret
@@ -39,7 +41,7 @@ from .stores import base, catalogue, factory
 from .streams import age, compression, process
 
 if t.TYPE_CHECKING:
-    from .restore import Choice
+    from .restore.choose import Choice
 
 OK = 0
 FAILED = 1
@@ -252,7 +254,7 @@ def _backup(options: argparse.Namespace, reporter: Reporter) -> int:
     host = Host.read(options.config)
     wanted = host.selected(options.database)
     jobs = options.jobs if options.jobs is not None else host.number("DB_BACKUP_JOBS", 1)
-    settings = backup.BackupOptions(
+    settings = BackupOptions(
         compression=host.compression(),
         jobs=jobs,
         take_over=options.take_over,
@@ -268,8 +270,10 @@ def _backup(options: argparse.Namespace, reporter: Reporter) -> int:
 
 def _restore(options: argparse.Namespace, reporter: Reporter) -> int:
     # Not with the others: a backup, which is begun every night on every host, starts sooner without it.
-    from . import restore
-    from .sources.postgresql import leftovers
+    from .restore import restore
+    from .restore.choose import choose, is_encrypted
+    from .restore.plan import Request
+    from .sources import registry
 
     host = Host.read(options.config)
     database = host.databases.named(options.database)
@@ -279,23 +283,23 @@ def _restore(options: argparse.Namespace, reporter: Reporter) -> int:
     limits = restoring.read_limits(options.timeout, options.max_size, base=switches.options)
     identity = _read_identity(options.identity_fd) if options.identity_fd is not None else switches.identity
     store = factory.open_store(host.store())
-    choice = restore.choose(
+    choice = choose(
         store,
         options.source,
         database=database,
         trust=switches.options.trust,
         expected_sha256=switches.expected_sha256,
     )
-    if identity is None and not options.dry_run and restore.is_encrypted(choice):
+    if identity is None and not options.dry_run and is_encrypted(choice):
         identity = _ask_identity(choice, interactive=not switches.non_interactive)
-    request = restore.Request(
+    request = Request(
         database=database,
         choice=choice,
         options=limits,
         identities=() if identity is None else tuple(age.parse_identities([identity])),
     )
     run, status = (restore.plan, restore.PLANNED) if options.dry_run else (restore.restore, restore.RESTORED)
-    warnings = [] if options.dry_run else leftovers.remove_all(host.connection())
+    warnings = [] if options.dry_run else registry.open_source(host.connection()).remove_leftovers()
     summary = outcome.run_each(
         [database.name], lambda _name: run(request, settings=host.connection(), reporter=reporter), warnings=warnings
     )
