@@ -174,7 +174,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
-from ..module_utils._engine import backup
+from ..module_utils._engine.backup import backup
 from ..module_utils._engine.stores import factory
 
 NAME = "age_backup"

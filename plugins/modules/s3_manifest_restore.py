@@ -272,8 +272,8 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
-from ..module_utils._engine import restore
 from ..module_utils._engine.domain import restoring
+from ..module_utils._engine.restore import restore
 from ..module_utils._engine.stores import factory
 
 NAME = "s3_manifest_restore"

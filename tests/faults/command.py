@@ -33,7 +33,7 @@ def hurry() -> None:
     """Wait for nothing longer than a case may take."""
     import botocore.endpoint
     import s3transfer.utils
-    from ansible_collections.infrazero.database.plugins.module_utils._engine import backup
+    from ansible_collections.infrazero.database.plugins.module_utils._engine.backup.plan import BackupOptions
     from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import s3, s3_reader
 
     real = botocore.endpoint.time  # type: ignore[attr-defined]
@@ -49,12 +49,12 @@ def hurry() -> None:
     s3.CONNECT_SECONDS = 3
     s3.READ_SECONDS = int(os.environ.get("FAULTS_READ_SECONDS", "30"))
     s3_reader.RESUME_SECONDS = 0.02
-    real_init = backup.BackupOptions.__init__
+    real_init = BackupOptions.__init__
 
     def init(self: t.Any, *arguments: t.Any, **named: t.Any) -> None:
         real_init(self, *arguments, **{"lock_wait_seconds": 2, **named})
 
-    backup.BackupOptions.__init__ = init  # type: ignore[assignment]
+    BackupOptions.__init__ = init  # type: ignore[assignment]
 
 
 def _sleep(seconds: float) -> None:

@@ -19,8 +19,8 @@ import sys
 import typing as t
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, restore
-from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
+from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import backup
+from ansible_collections.infrazero.database.plugins.module_utils._engine.backup.plan import BackupOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile, policies
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
@@ -31,6 +31,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     AlreadyExists,
     StoreError,
 )
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore import restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import S3Settings
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.s3 import MIB, S3Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.s3_access import try_out

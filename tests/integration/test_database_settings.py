@@ -13,11 +13,12 @@ import typing as t
 
 import psycopg2
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, restore
-from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
+from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import backup
+from ansible_collections.infrazero.database.plugins.module_utils._engine.backup.plan import BackupOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import UNSIGNED, Trust
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore import restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import dump
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings

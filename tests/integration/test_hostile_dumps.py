@@ -21,8 +21,8 @@ import threading
 import typing as t
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, restore
-from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
+from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import backup
+from ansible_collections.infrazero.database.plugins.module_utils._engine.backup.plan import BackupOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
@@ -30,6 +30,9 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     EngineError,
     LoadError,
 )
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore import restore
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore.choose import Choice
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore.plan import Request
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
@@ -526,8 +529,8 @@ class World:
 
     def restore(self, content: bytes, *, options: RestoreOptions | None = None) -> dict[str, t.Any]:
         self.store.put("attack", content)
-        choice = restore.Choice(self.store, "attack", None, None)
-        request = restore.Request(self.shop, choice, options or RestoreOptions())
+        choice = Choice(self.store, "attack", None, None)
+        request = Request(self.shop, choice, options or RestoreOptions())
         return dict(restore.restore(request, settings=self.cluster.settings).details)
 
     def live_on(self) -> None:

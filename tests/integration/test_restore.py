@@ -21,8 +21,9 @@ import typing as t
 
 import pyrage
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, outcome, restore
-from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
+from ansible_collections.infrazero.database.plugins.module_utils._engine import outcome
+from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import backup
+from ansible_collections.infrazero.database.plugins.module_utils._engine.backup.plan import BackupOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import records
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
@@ -33,6 +34,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     Deleted,
     PostgresError,
 )
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore import restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import (
     leftovers,
     load,
@@ -576,7 +578,7 @@ def test_what_0_1_left_when_it_was_killed_is_removed(cluster: Cluster, store: St
 SCRIPT = """
 import json, sys
 sys.path.insert(0, {collections!r})
-from ansible_collections.infrazero.database.plugins.module_utils._engine import restore
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore import restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret

@@ -18,13 +18,16 @@ import threading
 import typing as t
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, restore
-from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
+from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import backup
+from ansible_collections.infrazero.database.plugins.module_utils._engine.backup.plan import BackupOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database, Databases
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.records import RESTORED
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import UNSIGNED, Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConfigurationError, LoadError
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore import restore
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore.choose import Choice
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore.plan import Request
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import (
     bootstrap,
     limits,
@@ -52,10 +55,10 @@ def store(tmp_path: pathlib.Path) -> Store:
     return open_store(DirectorySettings(path=str(tmp_path)))
 
 
-def request(store: Store, database: Database, content: bytes, **changes: t.Any) -> restore.Request:
+def request(store: Store, database: Database, content: bytes, **changes: t.Any) -> Request:
     key = f"hostile/{database.name}"
     store.put(key, content)
-    return restore.Request(database, restore.Choice(store, key, None, None), RestoreOptions(**changes))
+    return Request(database, Choice(store, key, None, None), RestoreOptions(**changes))
 
 
 @pytest.fixture
@@ -284,7 +287,9 @@ def test_no_jobs_are_refused(cluster: Cluster, store: Store) -> None:
 SCRIPT = """
 import json, sys
 sys.path.insert(0, {collections!r})
-from ansible_collections.infrazero.database.plugins.module_utils._engine import restore
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore import restore
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore.choose import Choice
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore.plan import Request
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
@@ -293,8 +298,8 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
 
 given = json.load(sys.stdin)
-choice = restore.Choice(open_store(DirectorySettings(path=given["path"])), "hostile/shop", None, None)
-request = restore.Request(Database("shop", "shop", Secret("x"), ()), choice, RestoreOptions())
+choice = Choice(open_store(DirectorySettings(path=given["path"])), "hostile/shop", None, None)
+request = Request(Database("shop", "shop", Secret("x"), ()), choice, RestoreOptions())
 restore.restore(request, settings=connection.ConnectionSettings(host=given["host"], port=given["port"]))
 """
 

@@ -14,8 +14,9 @@ import subprocess
 import typing as t
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, outcome, restore
-from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
+from ansible_collections.infrazero.database.plugins.module_utils._engine import outcome
+from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import backup
+from ansible_collections.infrazero.database.plugins.module_utils._engine.backup.plan import BackupOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import manifest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trust as trusting
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
@@ -37,6 +38,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     Unsigned,
     WrongDatabase,
 )
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore import restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.signing import keys as signing_keys
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import state
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect

@@ -19,14 +19,16 @@ import subprocess
 import typing as t
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine import backup, outcome, restore
-from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import BackupOptions
+from ansible_collections.infrazero.database.plugins.module_utils._engine import outcome
+from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import backup
+from ansible_collections.infrazero.database.plugins.module_utils._engine.backup.plan import BackupOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import manifest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trust as trusting
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import BackupRefused, ChecksumMismatch
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore import restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import state
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store

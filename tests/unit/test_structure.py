@@ -27,10 +27,13 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "reporting"}),
     frozenset({"domain"}),
     frozenset({"streams", "stores"}),
-    frozenset({"signing"}),
+    frozenset({"signing", "settings"}),
     frozenset({"sources"}),
 )
 USE_CASES = len(LAYERS)
+
+#: What reads settings, calls use cases and reports; the packages that are neither these nor in a layer are use cases.
+FRONT = frozenset({"__init__", "access", "cli", "commands", "profile", "progress"})
 
 #: Packages that decide and never read or write.
 PURE = (("domain",), ("sources", "postgresql", "dumptext"))
@@ -107,6 +110,25 @@ def test_no_kind_of_source_imports_another() -> None:
         if package(path) == "sources" and place(path)[1] in kinds
         for line, target in imported(path)
         if target[0] == "sources" and target[1] in kinds - {place(path)[1]}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_use_cases_know_no_kind_of_source() -> None:
+    inner = frozenset[str]().union(*LAYERS) | FRONT
+    use_cases = [path for path in FILES if package(path) not in inner]
+    assert {package(path) for path in use_cases} >= {"backup", "restore"}
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: imports {'.'.join(target)}"
+        for path in use_cases
+        for line, target in imported(path)
+        if target[0] == "sources" and target[1] not in ("base", "registry")
+    ]
+    wrong += [
+        f"{path.relative_to(ROOT)}:{line}: imports {name}"
+        for path in use_cases
+        for line, name in outside(path)
+        if name == "psycopg2"
     ]
     assert not wrong, "\n".join(wrong)
 

@@ -16,7 +16,7 @@ import platform
 import typing as t
 
 from . import settings
-from .backup import BackupOptions
+from .backup.plan import BackupOptions
 from .domain import envfile, suggestions, trust
 from .domain.databases import Databases, parse
 from .domain.restoring import RestoreOptions

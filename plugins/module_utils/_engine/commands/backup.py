@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from .. import backup
+from ..backup import backup
 from ..domain import human
 from ..printing import printable
 from ..stores import factory

@@ -24,7 +24,7 @@ if t.TYPE_CHECKING:
     import argparse
 
     from ..reporting import Reporter
-    from ..restore import Choice
+    from ..restore.choose import Choice
 
 
 def register(command: common.Command) -> None:
@@ -56,8 +56,10 @@ def register(command: common.Command) -> None:
 def run(options: argparse.Namespace, reporter: Reporter) -> int:
     """Restore, or plan to; the exit status is returned."""
     # Not at the top: a backup, which starts every night on every host, starts sooner without it.
-    from .. import restore
-    from ..sources.postgresql import leftovers
+    from ..restore import restore
+    from ..restore.choose import choose, is_encrypted
+    from ..restore.plan import Request
+    from ..sources import registry
 
     host = common.read_profile(options, "restore", environment=True)
     # A child process must not find the key in its environment.
@@ -67,23 +69,23 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     wanted = host.restore_options(listed)
     given: Secret | None = host.values.get("restore", "age_private_key")
     identity = given if options.identity_fd is None else _read_identity(options.identity_fd)
-    choice = restore.choose(
+    choice = choose(
         factory.open_store(host.store()),
         options.source,
         database=database,
         trust=wanted.trust,
         expected_sha256=host.values.get("restore", "expected_sha256"),
     )
-    if identity is None and not options.dry_run and restore.is_encrypted(choice):
+    if identity is None and not options.dry_run and is_encrypted(choice):
         identity = _ask_identity(choice, interactive=not host.values.get("restore", "non_interactive"))
-    request = restore.Request(
+    request = Request(
         database=database,
         choice=choice,
         options=wanted,
         identities=() if identity is None else tuple(age.parse_identities([identity])),
     )
     work = restore.plan if options.dry_run else restore.restore
-    warnings = [] if options.dry_run else leftovers.remove_all(host.connection())
+    warnings = [] if options.dry_run else registry.open_source(host.connection()).remove_leftovers()
     summary = outcome.run_each(
         [database.name], lambda _name: work(request, settings=host.connection(), reporter=reporter), warnings=warnings
     )

@@ -1,0 +1,234 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""The plan of a backup: whether the database may be backed up now, and as what."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import typing as t
+
+from ..domain import layout, lineage
+from ..domain.databases import Database
+from ..domain.records import OUTSTANDING, DatabaseRecord
+from ..domain.trust import Signed, Trust
+from ..errors import AccessDenied, BackupRefused, ConfigurationError
+from ..printing import shell_word
+from ..signing import keys, verification
+from ..sources.base import Facts, Session
+from ..stores import catalogue
+from ..stores.base import Store
+from ..streams.compression import Compression
+
+
+@dataclasses.dataclass(frozen=True)
+class BackupOptions:
+    """How to back up.
+
+    :param jobs: databases that are backed up at the same time.
+    :param take_over: continue the history of a prefix even if its latest backup is another cluster's.
+    :param lock_wait_seconds: how long the dump waits for a table that somebody else holds exclusively.
+    :param signer: the host's key, which signs the manifests; ``None``: they are not signed, and a warning says so.
+    :param trust: whose backups may be the previous one, in addition to those of *signer*.
+    """
+
+    compression: Compression = dataclasses.field(default_factory=Compression)
+    jobs: int = 1
+    take_over: bool = False
+    lock_wait_seconds: int = 60
+    signer: keys.Signer | None = None
+    trust: Trust = dataclasses.field(default_factory=Trust)
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise ConfigurationError("jobs must be at least 1")
+        if self.lock_wait_seconds < 1:
+            raise ConfigurationError("the wait for a lock must be at least 1 second", hint="0 would wait for ever")
+
+
+@dataclasses.dataclass(frozen=True)
+class BackupPlan:
+    """What a backup would do.
+
+    :param location: URL of the prefix.
+    :param key: key of the new dump.
+    :param facts: the database as the source describes it.
+    :param previous: the backup that the new one follows; ``None``: it is the first.
+    :param latest_sha256: SHA-256 of the latest manifest, which may be that of an earlier backup; ``""``: what is there
+        is not a manifest; ``None``: nothing is there.
+    """
+
+    database: str
+    location: str
+    key: str
+    facts: Facts
+    previous: lineage.Link | None
+    latest_sha256: str | None
+    warnings: tuple[str, ...]
+
+    @property
+    def sequence(self) -> int:
+        """The number of the new backup."""
+        return 1 if self.previous is None else self.previous.sequence + 1
+
+    @property
+    def previous_signed_by(self) -> dict[str, str] | None:
+        """Who signed the previous backup, as plain data; ``None``: nobody did, or there is none."""
+        signed = None if self.previous is None else self.previous.signed_by
+        return None if signed is None else dataclasses.asdict(signed)
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """As plain data."""
+        return {
+            "key": self.key,
+            "sequence": self.sequence,
+            "estimated_size": self.facts.size,
+            "previous": None if self.previous is None else self.previous.key,
+            "previous_signed_by": self.previous_signed_by,
+            "warnings": list(self.warnings),
+        }
+
+
+def plan_backup(
+    database: Database,
+    *,
+    session: Session,
+    store: Store,
+    options: BackupOptions,
+    moment: datetime.datetime,
+) -> BackupPlan:
+    """Decide whether *database* may be backed up now, and as what.  Reads only.
+
+    :param moment: the run's timestamp.
+    :raises BackupRefused: if a bad backup would replace a good one.
+    """
+    record = session.record(database.name)
+    if record is not None and record.restore == OUTSTANDING:
+        raise BackupRefused(
+            f"the restore of {database.name!r} is outstanding, so its backup would be empty",
+            hint="run the bootstrap again until every restore has succeeded, or restore it with restore.sh"
+            + _arguments(database.name, database.prefix),
+        )
+    found = session.facts(database)
+    latest = _latest(database, store=store, options=options)
+    location = catalogue.location(store, database.prefix)
+    decision, strange = _decide(database, record, found, latest, session=session, store=store, options=options)
+    warnings = [*decision.warnings, *strange]
+    if options.signer is None:
+        warnings.append(
+            "the manifest is not signed, because there is no signing key: a restore will need trust: unsigned; the "
+            "role backup creates a key"
+        )
+    warnings += found.warnings
+    previous = decision.previous
+    if previous is not None and previous.created_at is not None and previous.created_at > moment:
+        warnings.append(
+            f"the clock reads {moment:%Y-%m-%dT%H:%M:%SZ}, before the backup of "
+            f"{previous.created_at:%Y-%m-%dT%H:%M:%SZ} that this one follows: one of them was or is wrong"
+        )
+    return BackupPlan(
+        database=database.name,
+        location=location,
+        key=layout.dump_key(database.prefix, moment, compression=options.compression.method),
+        facts=found,
+        previous=previous,
+        latest_sha256=None if latest is None else latest.sha256,
+        warnings=tuple(warnings),
+    )
+
+
+def _decide(
+    database: Database,
+    record: DatabaseRecord | None,
+    found: Facts,
+    latest: lineage.Latest | None,
+    *,
+    session: Session,
+    store: Store,
+    options: BackupOptions,
+) -> tuple[lineage.Decision, list[str]]:
+    """Which backup the new one follows, and warnings about what else is in the store."""
+    location = catalogue.location(store, database.prefix)
+    newer: tuple[lineage.Link, ...] = ()
+    try:
+        newer, warnings = _newer(
+            database, store=store, latest=latest, system_identifier=found.system_identifier, options=options
+        )
+    except AccessDenied:
+        warnings = ["the store doesn't let us list backups, so one that never became the latest would go unnoticed"]
+    known = lineage.Known(
+        system_identifier=found.system_identifier,
+        recorded=_recorded(session, database, location=location, system_identifier=found.system_identifier),
+        restored=_restored(record, location=location),
+        made_empty_at=record.since if record is not None and record.restored_from is None else None,
+    )
+    decision = lineage.decide(latest, newer, known, take_over=options.take_over)
+    if decision.refusal is not None and not options.take_over:
+        raise BackupRefused(
+            f"{database.name!r} must not be backed up to {location}",
+            cause=decision.refusal,
+            hint="restore from there first, or give this host a bucket of its own; if this cluster is meant to "
+            "continue that history, say so with --take-over (option take_over)",
+        )
+    return decision, warnings
+
+
+def _arguments(*values: str) -> str:
+    """Arguments of a command that an operator can copy; nothing if one of them can't be shown as it is."""
+    words = [shell_word(value) for value in values]
+    return "".join(f" {word}" for word in words) if None not in words else ""
+
+
+def _latest(database: Database, *, store: Store, options: BackupOptions) -> lineage.Latest | None:
+    """The latest manifest of the prefix; a host that can't sign has nothing to check it against, and believes it."""
+    if options.signer is not None:
+        return verification.standing(store, trust=options.signer.accepting(options.trust), database=database)
+    found = catalogue.read_latest(store, database.prefix)
+    return None if found is None else lineage.Latest(lineage.BELIEVED, found.sha256, found.manifest)
+
+
+def _newer(
+    database: Database,
+    *,
+    store: Store,
+    latest: lineage.Latest | None,
+    system_identifier: str,
+    options: BackupOptions,
+) -> tuple[tuple[lineage.Link, ...], list[str]]:
+    """Backups that ended before they moved latest, or whose latest was moved back, and warnings about the others.
+
+    Their numbers are taken, so the next backup follows the highest.
+    """
+    signer, followed = options.signer, None if latest is None else latest.link
+    found = verification.survey(
+        store,
+        database.prefix,
+        than=None if followed is None else followed.created_at,
+        trust=None if signer is None else signer.accepting(options.trust),
+        database=database,
+    )
+    links = found.links
+    if signer is None:
+        # Nobody vouches for them: only those count that claim to be of this cluster.
+        links = tuple(one for one in links if one.sequence and one.system_identifier == system_identifier)
+    return links, [] if found.warning is None else [found.warning]
+
+
+def _recorded(session: Session, database: Database, *, location: str, system_identifier: str) -> lineage.Link | None:
+    made = session.last_backup(database.name, location=location)
+    if made is None:
+        return None
+    signed = None if made.signed_by is None else Signed(**made.signed_by)
+    created_at = made.created_at.astimezone(datetime.timezone.utc)
+    return lineage.Link(made.sequence, made.manifest_sha256, made.key, created_at, system_identifier, signed)
+
+
+def _restored(record: DatabaseRecord | None, *, location: str) -> lineage.Link | None:
+    source = None if record is None else record.restored_from
+    if source is None or source.manifest_sha256 is None:
+        return None
+    # Another prefix has another count.
+    sequence = source.sequence if source.url.startswith(location) else None
+    return lineage.Link(sequence or 0, source.manifest_sha256, source.key, system_identifier=source.system_identifier)

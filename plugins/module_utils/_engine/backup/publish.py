@@ -1,0 +1,152 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""The publication of a backup: its manifest, then ``latest``, then the source's record of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import platform
+import typing as t
+
+from ..domain import layout, manifest
+from ..domain.databases import Database
+from ..domain.records import BackupRecord
+from ..errors import BackupRefused, EngineError, ManifestError
+from ..printing import printable_name
+from ..sources.base import LockedSession
+from ..stores import catalogue
+from ..stores.base import Store
+from ..streams import pipeline
+from ..version import VERSION
+from .plan import BackupOptions, BackupPlan
+
+
+def describe(
+    plan: BackupPlan,
+    database: Database,
+    *,
+    kind: str,
+    stream: pipeline.Encoded,
+    part: manifest.Part,
+    store: Store,
+    options: BackupOptions,
+    moment: datetime.datetime,
+    seconds: float,
+) -> manifest.Manifest:
+    """The manifest of a backup that has been uploaded, signed if there is a key.
+
+    :param kind: of the source.
+    :param part: what the source says of it.
+    :param seconds: from its first byte to its last.
+    """
+    previous, signer = plan.previous, options.signer
+    described = manifest.Manifest(
+        key=plan.key,
+        sha256=stream.sha256,
+        created_at=moment.replace(microsecond=0),
+        schema_version=manifest.SCHEMA_VERSION,
+        source=kind,
+        kind=manifest.DUMP,
+        version=VERSION,
+        compression=options.compression.method,
+        size=stream.size,
+        chunks=stream.chunks,
+        plaintext_size=stream.plain_size,
+        recipients=tuple(database.recipients),
+        destination=store.facts,
+        duration_seconds=round(seconds, 3),
+        host=platform.node() if signer is None else signer.host,
+        sequence=plan.sequence,
+        previous_sha256=None if previous is None else previous.sha256,
+        part=part,
+    )
+    return described if signer is None else signer.sign(described)
+
+
+def publish(
+    plan: BackupPlan,
+    described: manifest.Manifest,
+    database: Database,
+    *,
+    session: LockedSession,
+    store: Store,
+    options: BackupOptions,
+) -> list[str]:
+    """Make the backup the latest one; warnings come back.
+
+    :raises BackupRefused: if no restore would read the manifest, or if somebody else has moved ``latest``.
+    """
+    data = _rendered(described)
+    # A run that was stopped for a while may find another one at work; latest is not ours to move then.
+    session.check_lock()
+    store.put_if_absent(layout.manifest_key(plan.key), data)
+    # Again: after this only the store is between us and the last step.
+    session.check_lock()
+    _require_unmoved(plan, database, store=store)
+    store.put(layout.latest_key(database.prefix), data)
+    return list(_record(plan, described, data, session=session, options=options))
+
+
+def _record(
+    plan: BackupPlan, made: manifest.Manifest, data: bytes, *, session: LockedSession, options: BackupOptions
+) -> t.Iterator[str]:
+    """Record that the backup has become the latest one; a failure is a warning, because the backup is good."""
+    if not plan.facts.keeps_records:
+        return
+    signer = options.signer
+    try:
+        session.record_backup(
+            BackupRecord(
+                database=plan.database,
+                location=plan.location,
+                sequence=plan.sequence,
+                manifest_sha256=manifest.digest(data),
+                key=made.key,
+                created_at=made.created_at,
+                signed_by=None if signer is None else dataclasses.asdict(signer.signed),
+            ),
+        )
+    except EngineError as exc:
+        yield f"the backup is good, but the cluster could not record it: {exc}"
+
+
+def _rendered(made: manifest.Manifest) -> bytes:
+    """The bytes of the manifest, proven to be readable for a restore.
+
+    :raises BackupRefused: a restore would not read them.
+    """
+    data = manifest.render(made)
+    try:
+        manifest.parse(data)
+    except ManifestError as exc:
+        raise BackupRefused(
+            f"no restore would read the manifest of {made.database!r}",
+            cause=exc.message,
+            hint="the previous backup is still the latest; split the database, which has too many tables or roles",
+        ) from None
+    return data
+
+
+def _require_unmoved(plan: BackupPlan, database: Database, *, store: Store) -> None:
+    """Another host can't see our lock: latest must still be what it was when this backup began.
+
+    :raises BackupRefused: if somebody has moved it.
+    """
+    try:
+        now = catalogue.read_latest(store, database.prefix)
+    except ManifestError:
+        if plan.latest_sha256 == "":
+            return
+        raise
+    if now is None or now.sha256 == plan.latest_sha256:
+        return
+    raise BackupRefused(
+        f"{store.url(now.key)} was moved by somebody else during this backup",
+        cause=f"it names {printable_name(now.manifest.key)}, created on "
+        + printable_name(now.manifest.host or "an unknown host"),
+        hint="make sure that only one host backs up to a prefix, then run again; this backup is in the store, with its "
+        "own manifest",
+    )

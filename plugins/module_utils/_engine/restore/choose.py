@@ -1,0 +1,163 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""The choice of a backup: what a source names, and whether it may be restored."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import typing as t
+
+from ..domain import layout, manifest
+from ..domain.databases import Database
+from ..domain.trust import Signed, Trust
+from ..errors import AccessDenied, ChecksumMismatch, NotFound
+from ..signing import verification
+from ..stores import catalogue
+from ..stores.base import Store
+from ..streams import age, pipeline
+
+#: Enough of an object to tell from its first bytes what it is.
+_MAGIC_BYTES = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """The backup that a source, or an entry of the list, names.
+
+    :param store: the store, or bucket, that holds it.
+    :param found: its manifest; ``None``: it has none.
+    :param sha256: what the encrypted object must hash to, if anything says so.
+    :param signed_by: the accepted host that signed the manifest; ``None``: that is not proven.
+    """
+
+    store: Store
+    key: str
+    found: catalogue.Found | None
+    sha256: str | None
+    warnings: tuple[str, ...] = ()
+    signed_by: Signed | None = None
+
+    @property
+    def proven(self) -> bool:
+        """Whether the signature of a host whose backups are accepted was verified."""
+        return self.signed_by is not None
+
+    @property
+    def url(self) -> str:
+        """The object, as a person reads it."""
+        return self.store.url(self.key)
+
+    @property
+    def manifest(self) -> manifest.Manifest | None:
+        """The manifest of the backup."""
+        return None if self.found is None else self.found.manifest
+
+    @property
+    def proof(self) -> pipeline.Proof | None:
+        """What each chunk of the object must be; ``None``: nothing trustworthy says so."""
+        said = self.manifest
+        if not self.proven or said is None or said.size is None or said.chunks is None:
+            return None
+        return pipeline.Proof(said.size, said.sha256, said.chunks, origin="the one its manifest names")
+
+    @property
+    def created_at(self) -> datetime.datetime | None:
+        """When the backup was created, if anything says so."""
+        return layout.moment_of(self.key) if self.found is None else self.found.manifest.created_at
+
+
+def choose(
+    store: Store, source: str, *, database: Database, trust: Trust, expected_sha256: str | None = None
+) -> Choice:
+    """Find the backup that *source* names: a manifest, a prefix with one, or a dump.
+
+    Nothing of the dump itself is read: whether it may be is decided here, by its manifest.
+
+    :param source: a key, a prefix that ends with ``/``, or ``s3://bucket/...``.
+    :param database: the database to be restored.
+    :param expected_sha256: what the object must hash to, as the operator says.
+    :raises NotFound: if the store says that the manifest isn't there.
+    :raises TrustError: if the backup must not be restored.
+    """
+    location = layout.locate(source)
+    where = store if location.bucket is None else store.sibling(location.bucket)
+    if location.is_manifest:
+        found = catalogue.read_manifest(where, location.key)
+        return _chosen(found, *verification.check(found, trust=trust, database=database), expected_sha256)
+    warnings: tuple[str, ...] = ()
+    try:
+        beside = catalogue.read_manifest(where, layout.manifest_key(location.key))
+    except NotFound:
+        beside = None
+    except AccessDenied:
+        # Some stores answer so for an absent key if listing isn't allowed; the dump itself was named by hand.
+        beside = None
+        warnings = ("the store doesn't let us see whether the dump has a manifest",)
+    if beside is not None and beside.location.key == location.key:
+        return _chosen(beside, *verification.check(beside, trust=trust, database=database), expected_sha256)
+    warnings += verification.check_bare(where.url(location.key), trust=trust)
+    if expected_sha256 is None:
+        warnings += ("nothing says what the object's SHA-256 must be: it has no manifest of its own",)
+    return Choice(where, location.key, None, expected_sha256, warnings)
+
+
+def _chosen(
+    found: catalogue.Found, signed_by: Signed | None, warnings: tuple[str, ...], expected_sha256: str | None
+) -> Choice:
+    said = found.manifest.sha256
+    if expected_sha256 not in (None, said):
+        raise ChecksumMismatch(
+            f"{found.store.url(found.key)} names an object with another SHA-256 than the one expected",
+            cause=f"expected {expected_sha256}, the manifest says {said}",
+            hint="choose the backup that you mean by its key",
+        )
+    location = found.location
+    where = found.store if location.bucket is None else found.store.sibling(location.bucket)
+    return Choice(where, location.key, found, said, warnings, signed_by)
+
+
+@contextlib.contextmanager
+def plain(
+    choice: Choice,
+    identities: t.Sequence[t.Any],
+    *,
+    proof: pipeline.Proof | None,
+    advance: t.Callable[[int], None] | None = None,
+) -> t.Iterator[pipeline.Decoded]:
+    """The chosen object, decrypted and decompressed as it is read.
+
+    :param identities: of :func:`..streams.age.parse_identities`.
+    :param proof: what each of its chunks must be.
+    """
+    reader = choice.store.open(choice.key)
+    with (
+        contextlib.closing(reader),
+        contextlib.closing(
+            pipeline.decode(reader, identities=identities, expected_sha256=choice.sha256, proof=proof, advance=advance)
+        ) as decoded,
+    ):
+        yield decoded
+
+
+def look_into(choice: Choice, identities: t.Sequence[t.Any]) -> tuple[int, bool]:
+    """The object's size and whether it is encrypted; identities are tried on its beginning.
+
+    Its first bytes only tell whether an identity is needed.  What the identities are tried on is proven if possible;
+    otherwise it is decrypted and dropped.
+    """
+    with contextlib.closing(choice.store.open(choice.key)) as reader:
+        size = reader.size
+        encrypted = age.is_encrypted(reader.read(_MAGIC_BYTES))
+    if encrypted and identities:
+        with plain(choice, identities, proof=choice.proof) as decoded:
+            decoded.peek(1)
+    return size, encrypted
+
+
+def is_encrypted(choice: Choice) -> bool:
+    """Whether the chosen object needs an age identity; its first bytes are read."""
+    return look_into(choice, ())[1]

@@ -1,0 +1,220 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""The use case "restore": choose a backup, plan, fill a staged copy and compare it, swap it in."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import typing as t
+
+from .. import outcome
+from ..domain import layout, records
+from ..domain.databases import Database
+from ..domain.restoring import REPLACE, RestoreOptions
+from ..domain.secret import Secret
+from ..errors import ConfigurationError, Deleted, EngineError, IdentityMissing, NotFound, RestoreRefused
+from ..printing import printable_name
+from ..reporting import Reporter, Silent
+from ..sources import registry
+from ..sources.base import Loaded, LockedSession, Source, Staging, Swapped
+from ..stores.base import Store
+from ..streams import age
+from . import stage, swap
+from .choose import choose
+from .plan import Request, RestorePlan, plan_restore
+
+#: Statuses: restored; the store has no backup; nothing was requested; what check mode reports.
+RESTORED = records.RESTORED
+EMPTY = records.EMPTY
+SKIPPED = records.SKIPPED
+PLANNED = "planned"
+STATUSES = (RESTORED, EMPTY, SKIPPED)
+
+_DROPPED = "the database itself was dropped to make room, and is missing until a restore of it succeeds"
+
+
+def plan(request: Request, *, settings: registry.Settings, reporter: Reporter | None = None) -> outcome.Outcome:
+    """Report what :func:`restore` would do.  Nothing is changed."""
+    with registry.open_source(settings).session() as session:
+        planned = plan_restore(request, session=session)
+    return outcome.Outcome(request.database.name, PLANNED, planned.as_dict())
+
+
+def restore(request: Request, *, settings: registry.Settings, reporter: Reporter | None = None) -> outcome.Outcome:
+    """Restore one database.  Until the swap, which comes last, nothing of the old one is touched.
+
+    With the strategy ``replace`` the old one is dropped before the new one is filled, but only after the backup was
+    read and checked as a whole.
+    """
+    reporter = reporter or Silent()
+    with registry.open_source(settings).locked(request.database.name, doing="restore") as session:
+        planned = plan_restore(request, session=session)
+        if planned.encrypted and not request.identities:
+            raise IdentityMissing(
+                f"{request.choice.url} is encrypted and no age private key was given",
+                hint="give backup_age_private_key in the list of databases, or age_private_key",
+            )
+        if planned.fit.refusal is not None:
+            raise planned.fit.refusal
+        return _restore(planned, session=session, reporter=reporter)
+
+
+def _restore(planned: RestorePlan, *, session: LockedSession, reporter: Reporter) -> outcome.Outcome:
+    """Do all of it, or nothing."""
+    started = time.monotonic()
+    choice, name = planned.request.choice, planned.request.database.name
+    with session.staging(stage.task_of(planned, reporter)) as staging:
+        backup = stage.Backup(planned, reporter)
+        with staging.limits.enforced():
+            if planned.request.options.strategy == REPLACE and planned.replaces is not None:
+                stage.make_room(choice, backup, staging)
+            if backup.proof is None:
+                backup.prove(staging)
+        with _discarded_on_failure(staging):
+            with staging.limits.enforced():
+                loaded, warnings = stage.fill(choice, backup, staging)
+            staging.limits.disarm()
+            swapped = swap.swap_in(choice, staging, sha256=backup.sha256)
+        # The restore has succeeded: what fails from here on is a warning, and left to later runs.
+        settled = staging.settle(swapped)
+    details = _details(planned, loaded, settled, sha256=backup.sha256)
+    details["duration_seconds"] = round(time.monotonic() - started, 3)
+    details["warnings"] = [*planned.warnings, *warnings, *swapped.warnings, *settled.warnings]
+    reporter.stage(name, "done", f"restored from {choice.url}")
+    return outcome.Outcome(name, RESTORED, details)
+
+
+@contextlib.contextmanager
+def _discarded_on_failure(staging: Staging) -> t.Iterator[None]:
+    try:
+        yield
+    except BaseException as exc:
+        # What can't be removed now is on record: the next run removes it.
+        with contextlib.suppress(EngineError):
+            staging.discard()
+        if staging.dropped and isinstance(exc, EngineError):
+            exc.hint = "; ".join(filter(None, [exc.hint, _DROPPED]))
+        raise
+
+
+def _details(planned: RestorePlan, loaded: Loaded, settled: Swapped, *, sha256: str | None) -> dict[str, t.Any]:
+    said = planned.request.choice.manifest
+    return {
+        **planned.as_dict(),
+        "sha256": sha256,
+        "rows": sum(loaded.rows.values()),
+        "tables": len(loaded.rows),
+        "verified": said is not None and said.tables is not None,
+        "kept_as": settled.kept,
+        "skipped": list(loaded.skipped),
+    }
+
+
+# Many ---------------------------------------------------------------------------------------------------------------
+
+
+def restore_all(
+    entries: t.Sequence[Database],
+    *,
+    settings: registry.Settings,
+    store: Store,
+    options: RestoreOptions,
+    source: str | None = None,
+    identity: Secret | None = None,
+    expected_sha256: str | None = None,
+    outstanding_only: bool = False,
+    plan_only: bool = False,
+    jobs: int = 1,
+    reporter: Reporter | None = None,
+) -> outcome.Summary:
+    """Restore each of *entries* from the backup that its entry names, or one of them from *source*.
+
+    :param identity: used in place of the entries' own.
+    :param outstanding_only: only those whose restore is outstanding; a database that has no backup is recorded as
+        empty, one whose entry no longer names a backup as skipped, and once nothing is outstanding the bootstrap is
+        finished.
+    :param plan_only: only report what would be done.
+    :param jobs: databases that are restored at the same time; one that takes long does not delay the others.
+    """
+    if jobs < 1:
+        raise ConfigurationError("jobs must be at least 1")
+    if len(entries) != 1 and (source, expected_sha256) != (None, None):
+        raise ConfigurationError("source and expected_sha256 go with one database", hint="name it with only")
+    by_name = {entry.name: entry for entry in entries}
+    opened = registry.open_source(settings)
+    wanted = opened.outstanding() if outstanding_only else frozenset(by_name)
+    recording = outstanding_only and not plan_only
+
+    def work(name: str) -> outcome.Outcome:
+        entry = by_name[name]
+        text = source or default_source(entry)
+        if name not in wanted:
+            return outcome.Outcome(name, SKIPPED, {"reason": "no restore is outstanding"})
+        if text is None:
+            if recording:
+                _record(name, SKIPPED, source=opened)
+            return outcome.Outcome(name, SKIPPED, {"reason": "the entry names no backup"})
+        try:
+            choice = choose(store, text, database=entry, trust=options.trust, expected_sha256=expected_sha256)
+        except NotFound as exc:
+            if source is not None or not entry.restore_latest or isinstance(exc, Deleted):
+                raise
+            reason = _no_backup(entry, store)
+            if recording:
+                _record(name, EMPTY, source=opened)
+            return outcome.Outcome(name, EMPTY, {"reason": reason})
+        key = identity or entry.identity
+        request = Request(
+            database=entry,
+            choice=choice,
+            options=options,
+            identities=() if key is None else tuple(age.parse_identities([key])),
+        )
+        return (plan if plan_only else restore)(request, settings=settings, reporter=reporter)
+
+    # Not by each restore: it would hold the lock of a database that another one is about to restore.
+    warnings = [] if plan_only else opened.remove_leftovers()
+    summary = outcome.run_each(list(by_name), work, jobs=jobs, warnings=warnings)
+    if recording:
+        opened.finish_bootstrap()
+    return summary
+
+
+def default_source(entry: Database) -> str | None:
+    """The backup that the entry is to be restored from; ``None``: none."""
+    return layout.latest_key(entry.prefix) if entry.restore_latest else entry.restore_dump_path or None
+
+
+def _record(name: str, status: str, *, source: Source) -> None:
+    with source.locked(name, doing="restore") as session:
+        session.record_outcome(name, status)
+
+
+def _no_backup(entry: Database, store: Store) -> str:
+    """Why a database has no backup: the store has no latest one.  Believed only if it has no other one either."""
+    others = sum(layout.moment_of(info.key) is not None for info in store.list(entry.prefix))
+    if others:
+        raise RestoreRefused(
+            f"{store.url(layout.latest_key(entry.prefix))} is missing, but {others} objects of backups are there",
+            cause="it was deleted, or never written; who wrote the other objects is unknown",
+            hint="find out who deletes from the store; a backup named in restore_dump_path, with restore_latest false, "
+            "is restored if a host that you trust signed it",
+        )
+    return f"{store.location} has no backup of it"
+
+
+def difference(result: outcome.Outcome) -> dict[str, t.Any]:
+    """What a restore changed, or would, as Ansible's diff shows it."""
+    details = result.details
+    replaced = details.get("replaces")
+    before = "absent" if replaced is None else f"{replaced['size']} bytes, owner {printable_name(replaced['owner'])}"
+    source, owner = printable_name(str(details.get("source"))), printable_name(str(details.get("owner")))
+    return {
+        "before_header": result.database,
+        "after_header": result.database,
+        "before": f"{before}\n",
+        "after": f"{source} of {details.get('created_at')}, owner {owner}\n",
+    }

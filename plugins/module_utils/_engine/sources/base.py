@@ -1,0 +1,282 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""What a backup and a restore need from a source: whatever holds databases, such as a PostgreSQL server.
+
+The use cases know only these protocols.  Each kind of source implements them in a package of its own, which
+:mod:`.registry` lists.  Nothing here is about SQL: a source gives the stream of a dump, fills a staged copy from such a
+stream, swaps that copy with the database, and keeps records of what was done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ..domain.records import BackupRecord, DatabaseRecord, RestoredFrom
+
+if t.TYPE_CHECKING:
+    import contextlib
+
+    from ..domain.databases import Database
+    from ..domain.manifest import Part
+    from ..domain.restoring import RestoreOptions
+    from ..errors import RestoreRefused
+    from ..reporting import Reporter
+    from ..streams.pipeline import Decoded
+
+# Backups ------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """A database before its backup.
+
+    :param system_identifier: what tells this source from all others of its kind.
+    :param size: bytes that the database takes.
+    :param keeps_records: whether the source can record anything now; a standby can't.
+    :param part: what the manifest will say of the source, as far as it is known before the dump.
+    :param warnings: what would keep a restore from bringing the database back as it is.
+    """
+
+    system_identifier: str
+    size: int
+    keeps_records: bool
+    part: Part
+    warnings: tuple[str, ...] = ()
+
+
+class Dump(t.Protocol):
+    """The stream of a dump."""
+
+    def read(self, n: int, /) -> bytes:
+        """Up to *n* bytes; ``b""`` only at the end of a dump that is proven to be whole."""
+
+    def close(self) -> None:
+        """End the dump; a read that waits for it returns."""
+
+    @property
+    def part(self) -> Part:
+        """All that the manifest says of the source; after the proven end only."""
+
+
+# Restores -----------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Replaced:
+    """The database that a restore replaces.
+
+    :param size: bytes.
+    :param sessions: connections to it at the moment.
+    :param empty: whether it contains nothing, so that there is nothing to keep.
+    """
+
+    owner: str
+    size: int
+    sessions: int
+    empty: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """How a backup fits the source that it is to be restored to.
+
+    :param details: facts for the report of a plan, as plain data.
+    :param refusal: why it can't be restored here; ``None``: it can.
+    """
+
+    details: t.Mapping[str, t.Any]
+    refusal: RestoreRefused | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One restore, as the source needs to know it.
+
+    :param part: what the manifest says of the source; ``None``: there is no manifest, or it says nothing.
+    :param url: of the backup, for reports.
+    :param size: bytes of the backup's object.
+    :param replaces: the database that is there now.
+    :param most: bytes that the staged copy may take once so many bytes of the dump have been read; ``None``: any.
+    """
+
+    database: Database
+    options: RestoreOptions
+    part: Part | None
+    url: str
+    size: int
+    replaces: Replaced | None
+    most: t.Callable[[int], int | None]
+    reporter: Reporter
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """What was loaded into a staged copy.
+
+    :param rows: rows of each table, as the source itself counted them, by the table's name in the dump.
+    :param skipped: what was left out, in words.
+    """
+
+    rows: t.Mapping[str, int]
+    skipped: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Swapped:
+    """The end of a restore.
+
+    :param kept: the name under which the replaced database is kept; ``None``: it is not.
+    """
+
+    kept: str | None
+    warnings: tuple[str, ...] = ()
+
+
+class Closable(t.Protocol):
+    """Something whose reads fail once it is closed."""
+
+    def close(self) -> None:
+        """Give up what is held; a second call does nothing."""
+
+
+class Limits(t.Protocol):
+    """The limits of one restore."""
+
+    def enforced(self) -> contextlib.AbstractContextManager[None]:
+        """Make whatever fails inside, after a limit was reached, fail because of that limit."""
+
+    def sources(self) -> contextlib.AbstractContextManager[contextlib.ExitStack]:
+        """A stack for whatever the backup is read from.  Once a limit was reached, nobody waits until it is closed."""
+
+    def closing(self, source: Closable, /) -> None:
+        """Close *source*, which is in the stack of :meth:`sources`, when a limit is reached."""
+
+    def disarm(self) -> None:
+        """End nothing any more from here on; raises if a limit was reached before."""
+
+
+#: Opens the backup for one reading: the plain bytes, until the stack is left.
+Open = t.Callable[["contextlib.ExitStack"], "Decoded"]
+
+
+class Staging(t.Protocol):
+    """The staged copy of one restore, from its creation to its end.
+
+    :meth:`load` and :meth:`finish` without :meth:`swap` are a verification: the copy is complete and was compared, and
+    :meth:`discard` leaves nothing of it.
+    """
+
+    @property
+    def limits(self) -> Limits:
+        """What the restore may take."""
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the database itself is missing, dropped to make room by this restore or an earlier one."""
+
+    def check(self, source: Open, /) -> t.Mapping[str, int]:
+        """Read the backup to its end, load nothing, and return the rows of each table."""
+
+    def make_room(self) -> None:
+        """Drop the database before its successor is there, for hosts without the space for both."""
+
+    def load(self, source: Open, /) -> Loaded:
+        """Create the staged copy and fill it."""
+
+    def finish(self) -> tuple[str, ...]:
+        """Make the loaded copy ready to be swapped in; warnings come back."""
+
+    def swap(self, origin: RestoredFrom, /) -> Swapped:
+        """Swap the copy in and record *origin*, all or nothing."""
+
+    def settle(self, swapped: Swapped, /) -> Swapped:
+        """Tidy up after a swap; what fails is a warning, because the restore has succeeded."""
+
+    def discard(self) -> None:
+        """Remove the staged copy and all that was created for it."""
+
+
+# Sources ------------------------------------------------------------------------------------------------------------
+
+
+class Session(t.Protocol):
+    """A look at a source; nothing is changed through it."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of the source, as a manifest's ``source`` names it."""
+
+    def facts(self, database: Database, /) -> Facts:
+        """The database before its backup."""
+
+    def fit(self, part: Part | None, options: RestoreOptions, /) -> Fit:
+        """How a backup of which the manifest says *part* fits this source."""
+
+    def replaced(self, name: str, /) -> Replaced | None:
+        """The database that a restore of *name* would replace; ``None``: there is none."""
+
+    def record(self, name: str, /) -> DatabaseRecord | None:
+        """What is recorded of a database."""
+
+    def last_backup(self, name: str, /, *, location: str) -> BackupRecord | None:
+        """The last backup of a database that this source has recorded for a place."""
+
+
+class LockedSession(Session, t.Protocol):
+    """Work on one database, under its lock."""
+
+    def check_lock(self) -> None:
+        """Raise LockHeld unless the lock is still held; to be called before steps that others see."""
+
+    def dump(
+        self, name: str, part: Part, *, lock_wait_seconds: int, advance: t.Callable[[int], None]
+    ) -> contextlib.AbstractContextManager[Dump]:
+        """The dump of a database.
+
+        :param part: of its :class:`Facts`.
+        :param lock_wait_seconds: how long to wait for whatever somebody else has locked.
+        :param advance: is passed the size of each piece.
+        """
+
+    def record_backup(self, made: BackupRecord, /) -> None:
+        """Record the backup that has become the latest one."""
+
+    def record_outcome(self, name: str, status: str, /) -> None:
+        """Record that nothing was restored, and why: a status of :mod:`..domain.records`."""
+
+    def staging(self, task: Task, /) -> contextlib.AbstractContextManager[Staging]:
+        """The staged copy of a restore; what killed restores of the database have left is removed first."""
+
+
+class Source(t.Protocol):
+    """Whatever holds databases."""
+
+    @property
+    def kind(self) -> str:
+        """As a manifest's ``source`` names it."""
+
+    def session(self) -> contextlib.AbstractContextManager[Session]:
+        """A session that changes nothing."""
+
+    def locked(self, name: str, /, *, doing: str) -> contextlib.AbstractContextManager[LockedSession]:
+        """A session under the lock of a database.
+
+        :param doing: ``backup`` or ``restore``: what others are told who find the lock held.
+        :raises LockHeld: at once, if somebody else holds it.
+        """
+
+    def remove_leftovers(self) -> list[str]:
+        """Remove what killed restores have left; returns why something could not be removed."""
+
+    def expire_replaced(self) -> list[str]:
+        """Drop the replaced databases whose time is over; returns why one could not be dropped."""
+
+    def outstanding(self) -> frozenset[str]:
+        """The databases that wait for their restore."""
+
+    def finish_bootstrap(self) -> None:
+        """Record that the bootstrap is finished, if nothing is outstanding any more."""

@@ -1,0 +1,279 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""One restore as the server sees it: a staging database that is filled, handed over and swapped in."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import typing as t
+
+from ...domain import names, restoring
+from ...domain.records import OUTSTANDING, RESTORED, RestoredFrom
+from ...domain.restoring import REFUSE
+from ...errors import PostgresError
+from ...streams.pipeline import Decoded, Readable
+from ..base import Loaded, Open, Swapped, Task
+from . import (
+    archive,
+    database_settings,
+    extensions,
+    facts,
+    leftovers,
+    limits,
+    load,
+    loader_role,
+    lock,
+    ownership,
+    sessions,
+    staging,
+    state,
+    swap,
+)
+from .connection import ConnectionSettings, connect
+from .dumptext import events, tally
+
+if t.TYPE_CHECKING:
+    import typing_extensions as te
+    from psycopg2.extensions import connection as Connection
+
+
+class Restoration:
+    """The staging database of one restore; a context around all of it, within the limits of time and size.
+
+    :param admin: an autocommit session in the maintenance database.
+    :param held: the lock of the database.
+    """
+
+    def __init__(self, task: Task, *, admin: Connection, held: lock.Lock, settings: ConnectionSettings) -> None:
+        self._task = task
+        self._admin = admin
+        self._held = held
+        self._settings = settings
+        self._name = task.database.name
+        self._owner = task.database.user
+        self._options = task.options
+        self._id = secrets.token_hex(4)
+        self._database = names.stage_name(self._name, self._id)
+        self._kept_name = names.replaced_name(self._name, self._id)
+        self._role = names.loader_role(self._id)
+        self._search_path: list[str] | None = None
+        #: Open while the staging database is filled: its sessions, and the watch over its size.
+        self._filling = contextlib.ExitStack()
+        self._around = contextlib.ExitStack()
+        self._loaded: load.LoadResult | None = None
+        # Of a database that was dropped to make room: its successor gets these settings.
+        self._before: database_settings.DatabaseSettings | None = None
+        self.limits = limits.Limits(self._name, seconds=self._options.timeout.total_seconds())
+
+    def __enter__(self) -> te.Self:
+        self._around.enter_context(self.limits)
+        try:
+            self._around.enter_context(self.limits.holding(self._admin, to_tidy_up=True))
+            leftovers.remove_of(self._admin, self._name, settings=self._settings)
+            record = state.database_record(self._admin, self._name)
+            if record is not None and record.dropped is not None:
+                self._before = database_settings.DatabaseSettings.from_dict(record.dropped)
+            self._creation = self._like()
+        except BaseException:
+            self._around.close()
+            raise
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        with self._around:
+            self._filling.close()
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the database itself is missing, dropped by this restore or an earlier one."""
+        return self._before is not None
+
+    # Before -----------------------------------------------------------------------------------------------------------
+
+    def _like(self) -> database_settings.Creation:
+        """How the new database is created: like the one it replaces unless that is empty, else as the backup says."""
+        if self._before is not None:
+            return self._before.creation
+        part, replaced = self._task.part, self._task.replaces
+        if replaced is not None and (not replaced.empty or part is None or part.encoding is None):
+            return database_settings.capture(self._admin, self._name).creation
+        if part is None or part.encoding is None:
+            return database_settings.Creation()
+        return database_settings.Creation(
+            encoding=part.encoding,
+            provider=part.locale_provider,
+            collate=part.collate,
+            ctype=part.ctype,
+            locale=part.icu_locale,
+        )
+
+    def check(self, source: Open, /) -> t.Mapping[str, int]:
+        """Read the dump to its end, execute nothing, and count the rows of each table."""
+        with self.limits.sources() as stack:
+            rows = {table.name: table.rows for table in tally.check(self._text(source(stack), stack))}
+        self.limits.text_bytes = 0  # it is read once more
+        return rows
+
+    def make_room(self) -> None:
+        """Drop the database, and record what its successor must get from it."""
+        if self._options.on_connections == REFUSE:
+            sessions.require_no_sessions(self._admin, self._name)
+        record = state.database_record(self._admin, self._name)
+        before = self._before or database_settings.capture(self._admin, self._name)
+        # From here on there is no database to be backed up until the restore has succeeded, and its settings have no
+        # other place.
+        state.record_outcome(self._admin, self._name, OUTSTANDING, dropped=before.as_dict())
+        self._task.reporter.stage(self._name, "drop", "dropping the old database, to make room for the new one")
+        try:
+            staging.drop_database(self._admin, self._name)
+        except PostgresError:
+            with contextlib.suppress(PostgresError):
+                state.put_back(self._admin, self._name, record)
+            raise
+        self._before = before
+
+    # Filling ----------------------------------------------------------------------------------------------------------
+
+    def _text(self, plain: Decoded, stack: contextlib.ExitStack) -> Readable:
+        """The text of the dump, whatever form it has, until *stack* is left."""
+        self.limits.closing(plain)
+        text = stack.enter_context(archive.as_text(plain, server_version_num=self._admin.info.server_version))
+        return self.limits.text(text)
+
+    def load(self, source: Open, /) -> Loaded:
+        """Create the staging database and load the dump into it, as a role that can do nothing else."""
+        self._task.reporter.stage(self._name, "load", f"loading {self._task.url}", total=self._task.size)
+        state.begin_restore(self._admin, self._id, database=self._name, stage=self._database, role=self._role)
+        loader_role.create_loader_role(
+            self._admin, self._role, temp_file_limit=self._task.most(restoring.text_bytes_of(self._task.size))
+        )
+        staging.create_stage(self._admin, self._database, loader=self._role, like=self._creation)
+        enter = self._filling.enter_context
+        enter(self.limits.bounded(self._settings, self._database, self._task.most))
+        self._inside = enter(contextlib.closing(connect(self._settings, database=self._database)))
+        enter(self.limits.holding(self._inside))
+        staging.open_stage(self._inside, self._role)
+        self._loading = enter(contextlib.ExitStack())
+        self._loader = self._loading.enter_context(
+            contextlib.closing(
+                loader_role.connect_loader(self._settings, self._admin, database=self._database, role=self._role)
+            )
+        )
+        self._loading.enter_context(self.limits.holding(self._loader))
+        with self.limits.sources() as stack:
+            self._loaded = load.load(
+                events.read(self._text(source(stack), stack)),
+                connection=self._loader,
+                admin=extensions.StageAdministrator(self._inside, loader=self._role, allowed=self._options.extensions),
+                options=load.LoadOptions(
+                    skip_acl=self._options.skips_acl,
+                    role_map=self._options.role_map,
+                    statement_seconds=self._options.statement_timeout.total_seconds(),
+                ),
+            )
+        return Loaded(self._loaded.rows, tuple(map(str, self._loaded.skipped)))
+
+    def finish(self) -> tuple[str, ...]:
+        """Gather statistics, shut the loader out and hand everything over to the owner."""
+        loaded = t.cast(load.LoadResult, self._loaded)
+        self._task.reporter.stage(self._name, "analyze", "gathering statistics")
+        load.analyze(self._loader)
+        self._loading.close()
+        loader_role.shut_out(self._inside, self._role)
+        staging.close_stage(self._inside, self._database)
+        staging.roll_back_prepared(self._inside)
+        self._task.reporter.stage(self._name, "own", f"handing everything over to {self._owner}")
+        taken = ownership.take_over(
+            self._inside,
+            owner=self._owner,
+            loader=self._role,
+            owner_changes=() if self._options.forces_owner else loaded.owner_changes,
+            trusted_owners=frozenset(self._options.role_map.values()),
+        )
+        if self._options.grant_app_user:
+            ownership.grant_all(self._inside, self._owner, owns_database=True)
+        if self._options.set_search_path:
+            self._search_path = list(self._options.search_path) or ownership.choose_search_path(self._inside)
+        self._filling.close()
+        return (*loaded.warnings, *taken.warnings)
+
+    # The swap ---------------------------------------------------------------------------------------------------------
+
+    def swap(self, origin: RestoredFrom, /) -> Swapped:
+        """Swap the staging database in, in one transaction with all that is recorded."""
+        self._held.check()
+        self._task.reporter.stage(self._name, "swap", "swapping the restored database in")
+
+        def record(kept: str | None) -> None:
+            state.record_outcome(self._admin, self._name, RESTORED, restored_from=origin)
+            # Not before: what the replaced database had for the role is carried over in this transaction.
+            if self._search_path is not None:
+                ownership.set_search_path(self._admin, database=self._name, role=self._owner, path=self._search_path)
+            if kept is not None:
+                state.record_replaced(self._admin, kept, database=self._name, keep=self._options.keep_replaced)
+            # Right before the commit: another run may be at work by now.
+            self._held.check()
+
+        with contextlib.closing(connect(self._settings)) as helper:
+            swapped = swap.swap(
+                self._admin,
+                helper,
+                database=self._name,
+                stage=self._database,
+                keep_as=self._kept_name,
+                owner=self._owner,
+                record=record,
+                on_connections=self._options.on_connections,
+                settings=self._before,
+                public_connect=self._options.public_connect,
+            )
+        return Swapped(swapped.kept, swapped.warnings)
+
+    def settle(self, swapped: Swapped, /) -> Swapped:
+        """Remove the loader's role, the replaced database if nobody wants it, and the roles that were mapped away."""
+        warnings: list[str] = []
+
+        @contextlib.contextmanager
+        def warned() -> t.Iterator[None]:
+            try:
+                yield
+            except PostgresError as exc:
+                warnings.append(str(exc))
+
+        kept = swapped.kept
+        with warned():
+            self.discard()
+        with warned():
+            if kept is not None and self._is_disposable(kept):
+                staging.drop_database(self._admin, kept)
+                state.forget_replaced(self._admin, kept)
+                kept = None
+        with warned():
+            warnings += self._drop_mapped_roles()
+        return Swapped(kept, tuple(warnings))
+
+    def _is_disposable(self, kept: str) -> bool:
+        """Whether nobody wants the replaced database any more: it isn't to be kept, or it is empty."""
+        if not self._options.keep_replaced:
+            return True
+        replaced = self._task.replaces
+        if replaced is None or not replaced.empty:
+            return False
+        # Somebody may have begun to use it while the backup was loaded.
+        with contextlib.closing(connect(self._settings, database=kept)) as conn:
+            return facts.is_empty(conn)
+
+    def _drop_mapped_roles(self) -> t.Sequence[str]:
+        mapping = self._options.role_map
+        if not mapping or not self._options.drop_mapped_roles:
+            return ()
+        protected = {*self._options.protected_roles, *mapping.values(), self._owner}
+        return ownership.drop_mapped_roles(self._admin, mapping, protected=protected).warnings
+
+    def discard(self) -> None:
+        """Remove the staging database and the loader's role, and then the record of both."""
+        self._filling.close()
+        leftovers.remove(self._admin, self._database, self._role, self._id, settings=self._settings)

@@ -1,0 +1,277 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""PostgreSQL as a source of backups and a target of restores."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import secrets
+import typing as t
+
+from ...domain import manifest
+from ...domain.databases import Database
+from ...domain.records import BackupRecord, DatabaseRecord
+from ...errors import EngineError, PostgresError, ProcessFailed, RestoreRefused
+from ...streams.flow import CHUNK, Readable
+from ...streams.process import Process, batch_work, child_environment, run
+from ..base import Facts, Fit, Replaced, Task
+from . import dump, extensions, facts, leftovers, lock, ownership, staging, state
+from .connection import ConnectionSettings, client_credentials, client_program, connect
+from .dumptext.tally import KEY_SIZE, Tally, preface
+from .restoration import Restoration
+
+if t.TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection
+
+    from ...domain.restoring import RestoreOptions
+
+
+class DumpText:
+    """The text of a dump in transit: our first line, then ``pg_dump``'s output, counted and proven to be complete.
+
+    The end is passed on only after pg_dump has ended with status 0 and its text has turned out to be whole, so that
+    nothing downstream ever sees the end of a broken dump.
+
+    :param part: what is known before the dump.
+    """
+
+    def __init__(self, source: t.Any, part: manifest.Postgresql, *, advance: t.Callable[[int], None]) -> None:
+        key = secrets.token_bytes(KEY_SIZE)
+        self._first = preface(key)
+        self._source: Readable = source
+        self._tally = Tally(key)
+        self._advance = advance
+        self.part = part
+
+    def read(self, n: int, /) -> bytes:
+        """Up to *n* bytes; ``b""`` is the proven end."""
+        # Our line and what follows it in one: every later chunk then comes as the reader asks for it, and is never cut.
+        first, self._first = self._first, b""
+        chunk = first + self._source.read(n - len(first))
+        if not chunk:
+            tables = tuple(manifest.Table(one.name, one.rows, one.digest) for one in self._tally.finish())
+            self.part = dataclasses.replace(self.part, tables=tables)
+            return b""
+        self._tally.feed(chunk)
+        self._advance(len(chunk))
+        return chunk
+
+    def close(self) -> None:
+        """End the dump: a read that waits for it returns."""
+        self._source.close()
+
+
+class PostgresqlSession:
+    """A session of the administrator in the maintenance database."""
+
+    kind = manifest.POSTGRESQL
+
+    def __init__(self, admin: Connection, settings: ConnectionSettings) -> None:
+        self._admin = admin
+        self._settings = settings
+
+    def facts(self, database: Database, /) -> Facts:
+        """The database before its backup."""
+        cluster = facts.cluster_facts(self._admin)
+        with contextlib.closing(connect(self._settings, database=database.name)) as conn:
+            found = facts.database_facts(conn, database.name)
+            unfit = ownership.deputies_fault(conn, database.user)
+        warnings: tuple[str, ...] = ()
+        if unfit is not None:
+            text = (
+                f"a restore will not make {database.user!r} the owner of this database: {unfit}; take the right from "
+                "it (ALTER ROLE ... NOCREATEROLE), or give the database to another user"
+            )
+            warnings = (text,)
+        return Facts(
+            system_identifier=cluster.system_identifier,
+            size=found.size,
+            keeps_records=not cluster.in_recovery,
+            warnings=warnings,
+            part=manifest.Postgresql(
+                database=database.name,
+                system_identifier=cluster.system_identifier,
+                server_version=cluster.server_version,
+                server_version_num=cluster.server_version_num,
+                format="plain",
+                encoding=found.encoding,
+                locale_provider=found.locale_provider,
+                collate=found.collate,
+                ctype=found.ctype,
+                icu_locale=found.icu_locale,
+                extensions=tuple(manifest.Extension(one.name, one.version) for one in found.extensions),
+                roles=tuple(found.roles),
+            ),
+        )
+
+    def fit(self, part: manifest.Part | None, options: RestoreOptions, /) -> Fit:
+        """How a backup fits this server: versions, extensions and roles."""
+        cluster = facts.cluster_facts(self._admin)
+        said = part or manifest.Postgresql()
+        warnings: list[str] = []
+        missing_extensions: tuple[str, ...] = ()
+        missing_roles: tuple[str, ...] = ()
+        if part is not None:
+            wanted = [(one.name, one.version) for one in said.extensions or ()]
+            found = extensions.check(self._admin, wanted, allowed=options.extensions)
+            missing_extensions = (*found.missing, *found.refused)
+            warnings += found.warnings
+            if not (options.skips_acl and options.forces_owner):
+                roles = {options.role_map.get(role, role) for role in said.roles or ()}
+                missing_roles = tuple(sorted(roles - facts.role_names(self._admin)))
+                warnings += [
+                    f"role {role!r} is missing: what it owned or was granted is left out" for role in missing_roles
+                ]
+            theirs, ours = (said.server_version_num or 0) // 10000, cluster.server_version_num // 10000
+            if theirs > ours:
+                warnings.append(
+                    f"the backup is of PostgreSQL {theirs}, this server is {ours}: what only {theirs} knows fails"
+                )
+        refusal = RestoreRefused(
+            "extensions of the backup can't be created on this server",
+            cause="; ".join(missing_extensions),
+            hint="nothing was changed: provide them and run again",
+        )
+        return Fit(
+            details={
+                "server_version": cluster.server_version,
+                "backup_server_version": said.server_version,
+                "missing_extensions": list(missing_extensions),
+                "missing_roles": list(missing_roles),
+            },
+            refusal=refusal if missing_extensions else None,
+            warnings=tuple(warnings),
+        )
+
+    def replaced(self, name: str, /) -> Replaced | None:
+        """The database that a restore of *name* would replace; ``None``: there is none."""
+        found = facts.replaced_facts(self._admin, name)
+        if found is None:
+            return None
+        empty = False
+        if found.allows_connections:
+            with contextlib.closing(connect(self._settings, database=name)) as conn:
+                empty = facts.is_empty(conn)
+        return Replaced(owner=found.owner, size=found.size, sessions=found.sessions, empty=empty)
+
+    def record(self, name: str, /) -> DatabaseRecord | None:
+        """What is recorded of a database."""
+        return state.database_record(self._admin, name)
+
+    def last_backup(self, name: str, /, *, location: str) -> BackupRecord | None:
+        """The last backup that this cluster has recorded for a place."""
+        return state.last_backup(self._admin, name, location=location)
+
+
+class LockedPostgresqlSession(PostgresqlSession):
+    """The same, under the lock of a database."""
+
+    def __init__(self, admin: Connection, settings: ConnectionSettings, held: lock.Lock) -> None:
+        super().__init__(admin, settings)
+        self._held = held
+
+    def check_lock(self) -> None:
+        """Raise LockHeld unless the lock is still held."""
+        self._held.check()
+
+    @contextlib.contextmanager
+    def dump(
+        self, name: str, part: manifest.Part, *, lock_wait_seconds: int, advance: t.Callable[[int], None]
+    ) -> t.Iterator[DumpText]:
+        """The output of ``pg_dump``; an error about locks names those who hold them."""
+        program = client_program("pg_dump", server_version_num=part.server_version_num or 0)
+        version = dump.version_of(run([program, "--version"], phase="dump", environment=child_environment()))
+        arguments = dump.arguments(
+            program, self._settings, name, encoding=part.encoding or "UTF8", lock_wait_seconds=lock_wait_seconds
+        )
+        known = dataclasses.replace(part, dump_version=version)
+        with batch_work(), client_credentials(self._settings) as (extra, pass_fds):
+            environment = child_environment({**extra, **dump.environment(self._settings)})
+            with Process(arguments, phase="dump", environment=environment, pass_fds=pass_fds, gather=CHUNK) as process:
+                try:
+                    yield DumpText(process, known, advance=advance)
+                except ProcessFailed as exc:
+                    raise self._named_blockers(exc, name) from None
+
+    def _named_blockers(self, error: EngineError, name: str) -> EngineError:
+        """*error* with the names of those whose locks it was about, if it was about locks."""
+        if dump.LOCK_TIMED_OUT not in error.cause:
+            return error
+        try:
+            with contextlib.closing(connect(self._settings, database=name)) as conn:
+                names = dump.blockers(conn)
+        except PostgresError:
+            return error
+        if not names:
+            return error
+        return ProcessFailed(
+            error.message,
+            phase=error.phase,
+            cause=f"{error.cause}; {'; '.join(names)}",
+            hint="let that process finish, or end it, and run the backup again",
+        )
+
+    def record_backup(self, made: BackupRecord, /) -> None:
+        """Record the backup that has become the latest one."""
+        state.record_backup(self._admin, made)
+
+    def record_outcome(self, name: str, status: str, /) -> None:
+        """Record that nothing was restored, and why."""
+        state.record_outcome(self._admin, name, status)
+
+    @contextlib.contextmanager
+    def staging(self, task: Task, /) -> t.Iterator[Restoration]:
+        """A staging database, which is swapped with the database that it was filled for."""
+        with Restoration(task, admin=self._admin, held=self._held, settings=self._settings) as restoration:
+            yield restoration
+
+
+class PostgresqlSource:
+    """A PostgreSQL server; nothing is connected before it is used."""
+
+    kind = manifest.POSTGRESQL
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self._settings = settings
+
+    @contextlib.contextmanager
+    def session(self) -> t.Iterator[PostgresqlSession]:
+        """A session that changes nothing."""
+        with contextlib.closing(connect(self._settings)) as admin:
+            yield PostgresqlSession(admin, self._settings)
+
+    @contextlib.contextmanager
+    def locked(self, name: str, /, *, doing: str) -> t.Iterator[LockedPostgresqlSession]:
+        """A session under the lock of a database."""
+        with lock.locked_session(self._settings, name, doing=doing) as (admin, held):
+            yield LockedPostgresqlSession(admin, self._settings, held)
+
+    def remove_leftovers(self) -> list[str]:
+        """Remove the staging databases and throwaway roles of restores that were killed."""
+        return leftovers.remove_all(self._settings)
+
+    def expire_replaced(self) -> list[str]:
+        """Drop the replaced databases whose time is over."""
+        warnings = []
+        with contextlib.closing(connect(self._settings)) as admin:
+            for kept in state.replaced(admin, expired=True):
+                try:
+                    staging.expire_replaced(admin, [kept.name])
+                    state.forget_replaced(admin, kept.name)
+                except PostgresError as exc:
+                    warnings.append(str(exc))
+        return warnings
+
+    def outstanding(self) -> frozenset[str]:
+        """The databases that wait for their restore."""
+        with contextlib.closing(connect(self._settings)) as admin:
+            return frozenset(state.outstanding(admin))
+
+    def finish_bootstrap(self) -> None:
+        """Record that the bootstrap is finished, if nothing is outstanding any more."""
+        with contextlib.closing(connect(self._settings)) as admin:
+            if state.exists(admin):
+                state.finish_bootstrap(admin)
