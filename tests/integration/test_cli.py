@@ -595,6 +595,16 @@ def test_a_bar_on_a_terminal_and_lines_in_a_log(host: Host) -> None:
     status, shown = host.on_terminal("backup")
     assert status == 0, shown
     assert re.search(r"app dump: +\d+%\|.*\d\.?\d*M/\d+.*B/s", shown), shown
+    assert "app dump: 100%|" in shown
+    # The second knows how much text there was, and so comes to 100 % by itself; one of several has a bar of the run.
+    one = scene.entry("one")
+    make(host.cluster, one)
+    host.configure(app, one)
+    status, shown = host.on_terminal("backup")
+    assert status == 0, shown
+    percents = [int(each) for each in re.findall(r"app dump: +(\d+)%\|", shown)]
+    assert max(percents[:-1]) > 90, percents
+    assert re.search(r"databases: +50%\|.* 1/2 ", shown), shown
     log = host.run("restore", "app", "db/app/", DB_RESTORE_AGE_PRIVATE_KEY=key_of(app)).err
     stages = re.findall(r"^\S+Z app (\w+): ", log, re.M)
     assert stages == ["load", "analyze", "own", "swap", "done"]

@@ -50,7 +50,7 @@ def back_up(
             moment += datetime.timedelta(seconds=1)
             plan = plan_backup(database, session=session, store=store, options=options, moment=moment)
         started = time.monotonic()
-        reporter.stage(database.name, "dump", f"dumping to {store.url(plan.key)}", total=plan.facts.size)
+        reporter.stage(database.name, "dump", f"dumping to {store.url(plan.key)}", total=plan.expected_text_size)
         stream, part = dump.upload(
             plan, recipients=recipients, session=session, store=store, options=options, reporter=reporter
         )
@@ -108,7 +108,7 @@ def back_up_all(
     def work(name: str) -> outcome.Outcome:
         return back_up(by_name[name], settings=settings, store=store, options=options, moment=moment, reporter=reporter)
 
-    return outcome.run_each(list(by_name), work, jobs=options.jobs, warnings=warnings)
+    return outcome.run_each(list(by_name), work, jobs=options.jobs, warnings=warnings, reporter=reporter)
 
 
 def plan_all(
@@ -130,4 +130,4 @@ def plan_all(
             plan = plan_backup(by_name[name], session=session, store=store, options=options, moment=moment)
         return outcome.Outcome(name, PLANNED, plan.as_dict())
 
-    return outcome.run_each(list(by_name), work)
+    return outcome.run_each(list(by_name), work, jobs=options.jobs)

@@ -58,6 +58,7 @@ class BackupPlan:
     :param previous: the backup that the new one follows; ``None``: it is the first.
     :param latest_sha256: SHA-256 of the latest manifest, which may be that of an earlier backup; ``""``: what is there
         is not a manifest; ``None``: nothing is there.
+    :param latest_text_size: bytes of the dump's text in the latest backup; ``None``: unknown.
     """
 
     database: str
@@ -66,7 +67,13 @@ class BackupPlan:
     facts: Facts
     previous: lineage.Link | None
     latest_sha256: str | None
+    latest_text_size: int | None
     warnings: tuple[str, ...]
+
+    @property
+    def expected_text_size(self) -> int:
+        """Bytes of text to expect of the dump, for progress: those of the latest one, else the size of the database."""
+        return self.latest_text_size or self.facts.size
 
     @property
     def sequence(self) -> int:
@@ -135,6 +142,7 @@ def plan_backup(
         facts=found,
         previous=previous,
         latest_sha256=None if latest is None else latest.sha256,
+        latest_text_size=None if latest is None or latest.manifest is None else latest.manifest.plaintext_size,
         warnings=tuple(warnings),
     )
 

@@ -177,7 +177,7 @@ def restore_all(
 
     # Not by each restore: it would hold the lock of a database that another one is about to restore.
     warnings = [] if plan_only else opened.remove_leftovers()
-    summary = outcome.run_each(list(by_name), work, jobs=jobs, warnings=warnings)
+    summary = outcome.run_each(list(by_name), work, jobs=jobs, warnings=warnings, reporter=reporter)
     if recording:
         opened.finish_bootstrap()
     return summary
