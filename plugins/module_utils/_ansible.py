@@ -216,7 +216,7 @@ def connection(module: AnsibleModule) -> ConnectionSettings:
 def store(module: AnsibleModule) -> Store:
     """Where backups lie, by the options of :data:`STORE`."""
     # Here for the sake of the modules without a store: boto3 comes with it.
-    from ._engine.stores import factory
+    from ._engine.stores import registry
     from ._engine.stores.base import DirectorySettings, S3Settings
 
     params = module.params
@@ -235,7 +235,7 @@ def store(module: AnsibleModule) -> Store:
             addressing_style=params["addressing_style"],
             checksums=params["checksums"],
         )
-    return factory.open_store(settings)
+    return registry.open_store(settings)
 
 
 def databases(module: AnsibleModule, *, private: bool) -> Databases:

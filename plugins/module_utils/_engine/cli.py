@@ -37,7 +37,8 @@ from .progress import LogReporter, TerminalReporter
 from .reporting import Reporter
 from .signing import keys
 from .sources.postgresql import connection
-from .stores import base, catalogue, factory
+from .stores import base, catalogue
+from .stores.registry import open_store
 from .streams import age, compression, process
 
 if t.TYPE_CHECKING:
@@ -263,7 +264,7 @@ def _backup(options: argparse.Namespace, reporter: Reporter) -> int:
     )
     run = backup.plan_all if options.dry_run else backup.back_up_all
     summary = run(
-        wanted, settings=host.connection(), store=factory.open_store(host.store()), options=settings, reporter=reporter
+        wanted, settings=host.connection(), store=open_store(host.store()), options=settings, reporter=reporter
     )
     return _finish(options, summary, backup.PLANNED if options.dry_run else backup.BACKED_UP)
 
@@ -273,7 +274,7 @@ def _restore(options: argparse.Namespace, reporter: Reporter) -> int:
     from .restore import restore
     from .restore.choose import choose, is_encrypted
     from .restore.plan import Request
-    from .sources import registry
+    from .sources.registry import open_source
 
     host = Host.read(options.config)
     database = host.databases.named(options.database)
@@ -282,7 +283,7 @@ def _restore(options: argparse.Namespace, reporter: Reporter) -> int:
     os.environ.pop("DB_RESTORE_AGE_PRIVATE_KEY", None)
     limits = restoring.read_limits(options.timeout, options.max_size, base=switches.options)
     identity = _read_identity(options.identity_fd) if options.identity_fd is not None else switches.identity
-    store = factory.open_store(host.store())
+    store = open_store(host.store())
     choice = choose(
         store,
         options.source,
@@ -299,7 +300,7 @@ def _restore(options: argparse.Namespace, reporter: Reporter) -> int:
         identities=() if identity is None else tuple(age.parse_identities([identity])),
     )
     run, status = (restore.plan, restore.PLANNED) if options.dry_run else (restore.restore, restore.RESTORED)
-    warnings = [] if options.dry_run else registry.open_source(host.connection()).remove_leftovers()
+    warnings = [] if options.dry_run else open_source(host.connection()).remove_leftovers()
     summary = outcome.run_each(
         [database.name], lambda _name: run(request, settings=host.connection(), reporter=reporter), warnings=warnings
     )
@@ -308,7 +309,7 @@ def _restore(options: argparse.Namespace, reporter: Reporter) -> int:
 
 def _list(options: argparse.Namespace, _reporter: Reporter) -> int:
     host = Host.read(options.config)
-    store = factory.open_store(host.store())
+    store = open_store(host.store())
     now = datetime.datetime.now(datetime.timezone.utc)
     backups = [
         backup

@@ -20,7 +20,7 @@ from ansible_collections.infrazero.database.plugins.module_utils import _ansible
 from ansible_collections.infrazero.database.plugins.module_utils._engine import errors, outcome
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import InvalidDatabases
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base, factory
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base, registry
 
 from tests.support.foreign import FOREIGN, obeyed
 
@@ -249,7 +249,7 @@ def test_whose_backups_are_accepted(tmp_path: pathlib.Path) -> None:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[t.Any]:
     """The settings with which stores were opened."""
     settings: list[t.Any] = []
-    monkeypatch.setattr(factory, "open_store", settings.append)
+    monkeypatch.setattr(registry, "open_store", settings.append)
     return settings
 
 
