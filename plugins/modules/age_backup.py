@@ -175,7 +175,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
 from ..module_utils._engine.backup import backup
-from ..module_utils._engine.stores import factory
+from ..module_utils._engine.stores import registry
 
 NAME = "age_backup"
 
@@ -188,7 +188,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     summary = action(
         databases,
         settings=host.connection(),
-        store=factory.open_store(host.store()),
+        store=registry.open_store(host.store()),
         options=host.backup_options(),
     )
     return _ansible.summed_up(summary, backup.PLANNED if module.check_mode else backup.BACKED_UP)

@@ -123,14 +123,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import _ansible
 from ..module_utils._engine.domain import layout
 from ..module_utils._engine.printing import printable, printable_name
-from ..module_utils._engine.stores import catalogue, factory
+from ..module_utils._engine.stores import catalogue, registry
 
 NAME = "backup_info"
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
     """Read the catalogue; what exit_json takes comes back."""
-    store = factory.open_store(_ansible.profile(module, NAME).store())
+    store = registry.open_store(_ansible.profile(module, NAME).store())
     now = datetime.datetime.now(datetime.timezone.utc)
     databases = {}
     for name in module.params["names"]:

@@ -116,7 +116,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import _ansible
 from ..module_utils._engine import admintoken
 from ..module_utils._engine.domain.secret import Secret
-from ..module_utils._engine.stores import factory
+from ..module_utils._engine.stores import registry
 
 NAME = "infisical_admin_token"
 
@@ -128,7 +128,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         Secret(params["token"]),
         site_url=params["site_url"],
         recipients=params["recipients"],
-        store=factory.open_store(_ansible.profile(module, NAME).store()),
+        store=registry.open_store(_ansible.profile(module, NAME).store()),
         prefix=params["prefix"],
         rotate=params["rotate"],
         plan_only=module.check_mode,

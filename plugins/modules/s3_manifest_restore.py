@@ -274,7 +274,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import _ansible
 from ..module_utils._engine.domain import restoring
 from ..module_utils._engine.restore import restore
-from ..module_utils._engine.stores import factory
+from ..module_utils._engine.stores import registry
 
 NAME = "s3_manifest_restore"
 
@@ -287,7 +287,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     summary = restore.restore_all(
         listed.selected(params["only"]),
         settings=host.connection(),
-        store=factory.open_store(host.store()),
+        store=registry.open_store(host.store()),
         options=host.restore_options(listed),
         source=params["source"],
         identity=host.values.get("restore", "age_private_key"),

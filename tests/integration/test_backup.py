@@ -28,7 +28,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import catalogue
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams.compression import Compression
 from ansible_collections.infrazero.database.plugins.module_utils._engine.version import VERSION
 

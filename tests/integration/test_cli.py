@@ -28,7 +28,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import lock
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base, factory
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base, registry
 from ansible_collections.infrazero.database.plugins.module_utils._engine.version import VERSION
 
 from conftest import COLLECTIONS
@@ -253,7 +253,7 @@ def test_a_list_shows_foreign_keys_and_obeys_none(host: Host) -> None:
     make(host.cluster, app)
     host.configure(app)
     assert host.run("backup").status == 0
-    store = factory.open_store(base.DirectorySettings(str(host.store)))
+    store = registry.open_store(base.DirectorySettings(str(host.store)))
     stamp = "20290101T000000Z.sql.gz.age"
     keys = [f"db/app/{text}/{stamp}" for text in {**FOREIGN, **COMMANDS}.values()]
     for key in keys:

@@ -22,7 +22,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import dump
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 from psycopg2 import sql
 
 from tests.support import scene

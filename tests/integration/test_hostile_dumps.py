@@ -35,7 +35,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.restore.plan import Request
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 
 from conftest import COLLECTIONS
 from tests.support import scene

@@ -15,7 +15,7 @@ import yaml
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import state
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base, factory
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base, registry
 
 from conftest import ROOT
 from tests.support import scene
@@ -127,7 +127,7 @@ def test_keys_that_no_backup_has_are_left_out_and_counted(directory: Scene) -> N
     """What Ansible prints of a result is JSON, in which it escapes only some of what a terminal obeys."""
     app = scene.entry("app\u200d")  # a joiner, as names in some languages have it
     make(directory.cluster, app)
-    store = factory.open_store(base.DirectorySettings(directory.store["directory"]))
+    store = registry.open_store(base.DirectorySettings(directory.store["directory"]))
     for text in FOREIGN.values():
         store.put(f"{app.prefix}{text}/20290101T000000Z.sql.gz.age", b"x")
     made, info = directory.play(directory.backup(app), directory.info(app.name))

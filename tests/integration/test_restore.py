@@ -47,7 +47,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 
 from tests.support import scene
 from tests.support.cluster import Cluster, wait_until
@@ -585,7 +585,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import UNSIGNED, Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import connection
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 
 given = json.load(sys.stdin)
 entries = [Database(n, u, Secret("x"), (r,), Secret(i)) for n, u, r, i in given["entries"]]

@@ -35,7 +35,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 
 from conftest import COLLECTIONS
 from tests.support import scene
@@ -295,7 +295,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import connection
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 
 given = json.load(sys.stdin)
 choice = Choice(open_store(DirectorySettings(path=given["path"])), "hostile/shop", None, None)

@@ -29,7 +29,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
     connect,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 
 from tests.support import scene
 from tests.support.cluster import Cluster

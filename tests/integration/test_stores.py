@@ -36,7 +36,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.
     S3Settings,
     Store,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 
 from tests.support.s3server import S3Server
 from tests.support.streams import Pieces, SourceBroke

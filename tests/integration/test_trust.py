@@ -44,7 +44,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.directory import DirectoryStore
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import process
 
 from tests.support import manifests, scene

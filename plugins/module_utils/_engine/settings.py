@@ -27,6 +27,7 @@ from .domain import trust
 from .domain import values as of
 from .domain.restoring import REFUSE, REPLACE, SWAP, TERMINATE
 from .errors import ConfigurationError
+from .streams.compression import METHODS
 
 #: Sections, each with its title.
 SECTIONS: t.Mapping[str, str] = {
@@ -326,7 +327,7 @@ TABLE: tuple[Setting, ...] = (
     _chosen(
         _backup,
         "compression",
-        ("gzip", "zstd", "none"),
+        tuple(METHODS),
         "how dumps are compressed before they are encrypted",
         "V(gzip) is the form that every reader of these backups knows.",
         default="gzip",

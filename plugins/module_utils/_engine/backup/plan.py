@@ -138,7 +138,7 @@ def plan_backup(
     return BackupPlan(
         database=database.name,
         location=location,
-        key=layout.dump_key(database.prefix, moment, compression=options.compression.method),
+        key=layout.dump_key(database.prefix, moment, suffix=options.compression.suffix),
         facts=found,
         previous=previous,
         latest_sha256=None if latest is None else latest.sha256,

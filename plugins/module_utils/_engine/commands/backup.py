@@ -11,7 +11,7 @@ import typing as t
 from ..backup import backup
 from ..domain import human
 from ..printing import printable
-from ..stores import factory
+from ..stores import registry
 from . import common
 
 if t.TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run(options: common.Options, reporter: Reporter) -> int:
     summary = work(
         wanted,
         settings=host.connection(),
-        store=factory.open_store(host.store()),
+        store=registry.open_store(host.store()),
         options=host.backup_options(),
         reporter=reporter,
     )

@@ -12,7 +12,7 @@ import typing as t
 
 from ..domain import human
 from ..printing import printable, printable_name
-from ..stores import catalogue, factory
+from ..stores import catalogue, registry
 from . import common
 
 if t.TYPE_CHECKING:
@@ -35,7 +35,7 @@ def register(command: common.Command) -> None:
 def run(options: common.Options, _reporter: Reporter) -> int:
     """Print the catalogue; the exit status is returned."""
     host = common.read_profile(options)
-    store = factory.open_store(host.store())
+    store = registry.open_store(host.store())
     now = datetime.datetime.now(datetime.timezone.utc)
     backups = [
         backup

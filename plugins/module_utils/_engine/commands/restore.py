@@ -16,7 +16,7 @@ from ..domain import human
 from ..domain.secret import Secret
 from ..errors import ConfigurationError, IdentityMissing
 from ..printing import printable, printable_name
-from ..stores import factory
+from ..stores.registry import open_store
 from ..streams import age
 from . import common
 
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     given: Secret | None = host.values.get("restore", "age_private_key")
     identity = given if options.identity_fd is None else _read_identity(options.identity_fd)
     choice = choose(
-        factory.open_store(host.store()),
+        open_store(host.store()),
         options.source,
         database=database,
         trust=wanted.trust,

@@ -24,11 +24,10 @@ MANIFEST_SUFFIX = ".manifest.json"
 MAX_KEY_BYTES = 1024
 
 _TIMESTAMP = "%Y%m%dT%H%M%SZ"
-_SUFFIXES = {"gzip": ".sql.gz.age", "zstd": ".sql.zst.age", "none": ".sql.age"}
 #: Letters of S3's bucket names, those of its oldest region included; nothing that leads out of a directory.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}\Z")
 _DUMP_NAME = re.compile(
-    r"(?P<prefix>.*/)(?P<stamp>[0-9]{8}T[0-9]{6}Z)\.(?:sql|dump)(?:\.gz|\.zst)?(?:\.age)?\Z", re.DOTALL
+    r"(?P<prefix>.*/)(?P<stamp>[0-9]{8}T[0-9]{6}Z)\.(?:sql|dump)(?:\.[a-z0-9]{2,3})?(?:\.age)?\Z", re.DOTALL
 )
 
 
@@ -53,12 +52,12 @@ def latest_key(under: str) -> str:
     return under + LATEST
 
 
-def dump_key(under: str, moment: datetime.datetime, *, compression: str = "gzip") -> str:
-    """Key of the dump under the prefix *under* made in the run that began at *moment*.
+def dump_key(under: str, moment: datetime.datetime, *, suffix: str = ".gz") -> str:
+    """Key of the dump under the prefix *under* in the run that began at *moment*.
 
-    :param compression: ``gzip``, the contract's form, ``zstd`` or ``none``.
+    :param suffix: of the compression method; ``.gz`` is the form that other tools write.
     """
-    return under + timestamp(moment) + _SUFFIXES[compression]
+    return f"{under}{timestamp(moment)}.sql{suffix}.age"
 
 
 def manifest_key(dump: str) -> str:

@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""gzip (by ISA-L) and zstd, both ways, as readers that pull from a source."""
+"""Compression, both ways, as readers that pull from a source.  :data:`METHODS` has one row for each method."""
 
 from __future__ import annotations
 
@@ -21,15 +21,6 @@ try:
 except ImportError:
     zstandard = None  # type: ignore[assignment]
 
-GZIP_MAGIC = b"\x1f\x8b"
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-#: Bytes to look at for :func:`method_of`.
-METHOD_SIZE = len(ZSTD_MAGIC)
-
-#: Levels a method takes (lowest, highest, the one used where none is asked for).  ISA-L has four levels; its 1 is as
-#: small as gzip's default and several times as fast.
-LEVELS: dict[str, tuple[int, int, int]] = {"none": (0, 0, 0), "gzip": (0, 3, 1), "zstd": (1, 22, 3)}
-
 # zlib's number for "gzip header and trailer, largest window".
 _GZIP_WINDOW = 31
 # One zstd block of 4 bytes may stand for 128 KiB.  Fed in slices of this size, a bomb unpacks at most 64 MiB between
@@ -41,26 +32,29 @@ _ZSTD_SLICE = 2048
 class Compression:
     """How a stream is compressed.
 
-    :param method: ``gzip``, ``zstd`` or ``none``.
-    :param level: see :data:`LEVELS`; ``None`` is the method's own.
-    :raises ConfigurationError: an unknown method, or a level it hasn't.
+    :param method: a name in :data:`METHODS`.
+    :param level: one of the method's; ``None``: its default.
+    :raises ConfigurationError: an unknown method, or a level that it doesn't have.
     """
 
     method: str = "gzip"
     level: int | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in LEVELS:
-            raise ConfigurationError(
-                f"unknown compression method {self.method!r}", hint="one of " + ", ".join(sorted(LEVELS))
-            )
-        lowest, highest, default = LEVELS[self.method]
+        if self.method not in METHODS:
+            raise ConfigurationError(f"unknown compression method {self.method!r}", hint="one of " + ", ".join(METHODS))
+        lowest, highest, default = METHODS[self.method].levels
         if self.level is None:
             object.__setattr__(self, "level", default)
         elif not lowest <= self.level <= highest:
             raise ConfigurationError(
                 f"compression level {self.level} is not one of {self.method}", hint=f"{lowest} to {highest}"
             )
+
+    @property
+    def suffix(self) -> str:
+        """What the method adds to the name of a file: ``.gz``."""
+        return METHODS[self.method].suffix
 
 
 class _Compressor(t.Protocol):
@@ -95,15 +89,11 @@ class _Compressing(ChunkReader):
 def compressing_reader(source: Readable, compression: Compression) -> ChunkReader:
     """*source*, compressed.
 
-    :raises LibraryMissing: the method's library is not installed; nothing slower is put in its place in silence.
+    :raises LibraryMissing: the method's library is not installed; nothing slower silently takes its place.
     """
-    if compression.method == "none":
-        return Peekable(source)
-    _require(compression.method)
-    level = t.cast(int, compression.level)
-    if compression.method == "gzip":
-        return _Compressing(source, isal_zlib.compressobj(level, isal_zlib.DEFLATED, _GZIP_WINDOW))
-    return _Compressing(source, zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj())
+    method = METHODS[compression.method]
+    method.require()
+    return method.compressing(source, t.cast(int, compression.level))
 
 
 class _Decompressing(ChunkReader):
@@ -152,7 +142,7 @@ class _Gunzipping(_Decompressing):
     def _next_chunk(self) -> bytes:
         while True:
             if self._member is None:
-                if not self._another_frame(GZIP_MAGIC):
+                if not self._another_frame(METHODS[self.method].magic):
                     return b""
                 self._member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
             if self._member.needs_input and not self._input:
@@ -183,7 +173,7 @@ class _Unzstding(_Decompressing):
         while True:
             if self._frame is None:
                 self._input, self._taken = self._input[self._taken :], 0
-                if not self._another_frame(ZSTD_MAGIC):
+                if not self._another_frame(METHODS[self.method].magic):
                     return b""
                 self._frame = zstandard.ZstdDecompressor().decompressobj()
             if self._taken == len(self._input):
@@ -226,10 +216,10 @@ class _Limited(ChunkReader):
 
 
 def decompressing_reader(source: Readable, *, limit: int | None = None) -> ChunkReader:
-    """*source*, decompressed by what its first bytes say: gzip, zstd, or as it is.
+    """*source*, decompressed as its first bytes say, or as it is.
 
     :param limit: most bytes that may come out; more is an error as soon as it is met.
-    :raises LibraryMissing: at the first read, where the library for what was found is not installed.
+    :raises LibraryMissing: at the first read, if the library of the method is not installed.
     :raises DamagedObject: at a read: truncated, altered, or followed by something else.
     """
     reader = _Detecting(source)
@@ -244,30 +234,83 @@ class _Detecting(ChunkReader):
 
     def _next_chunk(self) -> bytes:
         if self._reader is None:
-            method = method_of(self._source.peek(METHOD_SIZE))
-            _require(method)
-            self._reader = {"gzip": _Gunzipping, "zstd": _Unzstding}.get(method, Peekable)(self._source)
+            method = METHODS[method_of(self._source.peek(METHOD_SIZE))]
+            method.require()
+            self._reader = method.decompressing(self._source)
         return self._reader.read(CHUNK)
 
     def close(self) -> None:
         self._source.close()
 
 
+# Methods ------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One way to compress.
+
+    :param name: as settings and manifests have it.
+    :param suffix: what it adds to the name of a file.
+    :param magic: the first bytes of its output; ``b""``: any.
+    :param levels: the lowest, the highest, and the default.
+    :param library: the Python package that it needs; ``""``: none.
+    :param installed: whether that package can be imported.
+    :param compressing: a reader of a source's compressed bytes, at a level.
+    :param decompressing: a reader of a compressed source's bytes.
+    """
+
+    name: str
+    suffix: str
+    magic: bytes
+    levels: tuple[int, int, int]
+    library: str
+    installed: t.Callable[[], bool]
+    compressing: t.Callable[[Readable, int], ChunkReader]
+    decompressing: t.Callable[[Peekable], ChunkReader]
+
+    def require(self) -> None:
+        """Raise LibraryMissing if the package is not installed."""
+        if not self.installed():
+            raise LibraryMissing(
+                f"the Python library {self.library} is needed for {self.name} and is not installed",
+                hint=f"install the Python package {self.library} for the interpreter in use",
+            )
+
+
+def _gzipping(source: Readable, level: int) -> ChunkReader:
+    return _Compressing(source, isal_zlib.compressobj(level, isal_zlib.DEFLATED, _GZIP_WINDOW))
+
+
+def _zstding(source: Readable, level: int) -> ChunkReader:
+    return _Compressing(source, zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj())
+
+
+_ALL = (
+    # ISA-L has four levels of gzip; its 1 is as small as gzip's default and several times as fast.
+    Method(
+        *("gzip", ".gz", b"\x1f\x8b", (0, 3, 1)),
+        *("isal", lambda: isal_zlib is not None),
+        *(_gzipping, _Gunzipping),
+    ),
+    Method(
+        *("zstd", ".zst", b"\x28\xb5\x2f\xfd", (1, 22, 3)),
+        *("zstandard", lambda: zstandard is not None),
+        *(_zstding, _Unzstding),
+    ),
+    Method(
+        *("none", "", b"", (0, 0, 0)),
+        *("", lambda: True),
+        *(lambda source, _level: Peekable(source), lambda source: source),
+    ),
+)
+#: The methods by their names; there is no other list of them.
+METHODS: t.Mapping[str, Method] = {method.name: method for method in _ALL}
+#: Bytes to look at for :func:`method_of`.
+METHOD_SIZE = max(len(method.magic) for method in METHODS.values())
+
+
 def method_of(head: bytes) -> str:
-    """``gzip``, ``zstd`` or ``none``, from the first :data:`METHOD_SIZE` bytes of a stream."""
-    if head.startswith(GZIP_MAGIC):
-        return "gzip"
-    if head.startswith(ZSTD_MAGIC):
-        return "zstd"
-    return "none"
-
-
-def _require(method: str) -> None:
-    """Refuse a method whose library is missing."""
-    libraries = {"gzip": ("isal", isal_zlib), "zstd": ("zstandard", zstandard)}
-    name, library = libraries.get(method, ("", method))
-    if library is None:
-        raise LibraryMissing(
-            f"the Python library {name} is needed for {method} and is not installed",
-            hint=f"install the Python package {name} for the interpreter in use",
-        )
+    """The name of the method, from the first :data:`METHOD_SIZE` bytes of a stream."""
+    found = (name for name, method in METHODS.items() if method.magic and head.startswith(method.magic))
+    return next(found, "none")

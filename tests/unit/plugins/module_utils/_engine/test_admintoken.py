@@ -20,7 +20,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     ManifestError,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 
 IDENTITY = pyrage.x25519.Identity.generate()
 TOKEN = Secret("eyJ0 - 'a token'")

@@ -9,6 +9,7 @@ import re
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine import errors
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import layout
+from ansible_collections.infrazero.database.plugins.module_utils._engine.streams.compression import METHODS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,9 +38,9 @@ def test_the_timestamp_is_utc_whatever_the_moments_zone() -> None:
     assert layout.dump_key("db/app/", tokyo) == layout.dump_key("db/app/", MOMENT)
 
 
-@given(NAMES, MOMENTS, st.sampled_from(["gzip", "zstd", "none"]))
-def test_the_moment_can_be_read_back_from_the_keys(name: str, moment: datetime.datetime, compression: str) -> None:
-    dump = layout.dump_key(layout.prefix(name), moment, compression=compression)
+@given(NAMES, MOMENTS, st.sampled_from(["", *(method.suffix for method in METHODS.values())]))
+def test_the_moment_can_be_read_back_from_the_keys(name: str, moment: datetime.datetime, suffix: str) -> None:
+    dump = layout.dump_key(layout.prefix(name), moment, suffix=suffix)
     whole = moment.astimezone(datetime.timezone.utc).replace(microsecond=0)
     assert layout.moment_of(dump) == whole
     assert layout.moment_of(layout.manifest_key(dump)) == whole

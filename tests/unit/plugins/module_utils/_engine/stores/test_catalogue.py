@@ -16,7 +16,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ManifestError, NotFound
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import catalogue
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 
 OLD, NEW = "db/app/20260101T000000Z", "db/app/20260102T000000Z"
 

@@ -20,7 +20,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.
     S3Settings,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.directory import DirectoryStore
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.factory import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.s3 import MIB, S3Store, part_size_for
 
 if t.TYPE_CHECKING:
@@ -157,7 +157,7 @@ def test_a_sibling_shares_the_connections() -> None:
     assert other._client is store._client
 
 
-def test_the_factory_knows_both(tmp_path: pathlib.Path) -> None:
+def test_the_registry_knows_both(tmp_path: pathlib.Path) -> None:
     assert isinstance(open_store(S3Settings("backups")), S3Store)
     assert isinstance(open_store(DirectorySettings(str(tmp_path))), DirectoryStore)
 
