@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The infrazero.database contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests that the documentation names exist: nothing shows a promise whose test was renamed or removed."""
+"""What the documentation names exists: tests that show a promise or hold a format, paths, and targets of links."""
 
 from __future__ import annotations
 
@@ -18,12 +18,22 @@ from conftest import ROOT
 TESTS = ROOT / "tests"
 ATTACK_TREE = ROOT / "docs" / "attack-tree.md"
 SECURITY = ROOT / "docs" / "security.md"
+FORMATS = sorted((ROOT / "docs" / "formats").glob("*.md"))
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "docs/formats/*.md", "roles/*/README.md")
+    for path in ROOT.glob(pattern)
+    if path.name != "CHANGELOG.md"
+)
 
 #: Code in the text that may be a test: ``integration/test_x.py``, ``test_x.py``, either with ``::test_y``, or
 #: ``test_y`` alone, which is one of the files in the same row.
 _FILE = re.compile(r"(?:tests/)?((?:[\w]+/)*\w+\.py)(?:::(\w+))?\Z")
 _TEST = re.compile(r"test_\w+\Z")
 _CODE = re.compile(r"`([^`]+)`")
+_FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\]\(([^()\s]+)\)")
+_HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 
 
 @functools.cache
@@ -111,3 +121,61 @@ def test_what_is_not_there_is_told(text: str) -> None:
 def test_no_test_of_the_attack_tree_is_still_to_be_named() -> None:
     """Red until each marker ``TEST:topic`` has become the name of the test that shows it."""
     assert re.findall(r"TEST:[\w-]+", ATTACK_TREE.read_text(encoding="utf-8")) == []
+
+
+def prose(path: pathlib.Path) -> str:
+    """A page without its blocks of code, in which a bracket is no link and a comment no heading."""
+    return _FENCED.sub("", path.read_text(encoding="utf-8"))
+
+
+def anchor(heading: str) -> str:
+    """What GitHub calls a heading in links to it."""
+    text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
+    return re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+
+
+def dead_links(page: pathlib.Path, text: str) -> t.Iterator[str]:
+    """The links in *text* that lead to no file, or to no heading of one, as seen from *page*."""
+    for target in _LINK.findall(text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _mark, heading = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        if not path.exists() or (heading and heading not in map(anchor, _HEADING.findall(prose(path)))):
+            yield target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: pathlib.Path) -> None:
+    assert list(dead_links(page, prose(page))) == []
+
+
+def test_there_are_links_to_follow() -> None:
+    assert sum(len(_LINK.findall(prose(page))) for page in PAGES) > 80
+
+
+@pytest.mark.parametrize(
+    ("text", "dead"),
+    [
+        ("[a](design.md), [b](formats/), [c](../README.md), [d](https://example.com/x)", []),
+        ("[a](signing.md#whose-backups-are-accepted), [b](formats/server.md#pg_hbaconf)", []),
+        ("[a](no-such.md)", ["no-such.md"]),
+        ("[a](signing.md#no-such-heading)", ["signing.md#no-such-heading"]),
+        ("[a](#promises), [b](#no-such-heading)", ["#no-such-heading"]),
+    ],
+)
+def test_a_dead_link_is_found(text: str, dead: list[str]) -> None:
+    assert list(dead_links(SECURITY, text)) == dead
+
+
+@pytest.mark.parametrize("page", [page for page in FORMATS if page.name != "README.md"], ids=lambda page: page.stem)
+def test_every_format_is_held_by_tests_that_exist(page: pathlib.Path) -> None:
+    held = [row for row in rows(page) if row.startswith("| held by |")]
+    assert len(held) == 1
+    assert "test_" in held[0] or "fuzz/" in held[0]
+    assert list(missing(held[0])) == []
+
+
+def test_the_index_has_every_format() -> None:
+    index = (ROOT / "docs" / "formats" / "README.md").read_text(encoding="utf-8")
+    assert [page.name for page in FORMATS if page.name != "README.md" and f"({page.name})" not in index] == []
