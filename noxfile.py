@@ -44,14 +44,14 @@ def shell_scripts() -> list[str]:
 
 @nox.session
 def ruff(session: nox.Session) -> None:
-    """Faults and style of Python."""
+    """Errors and style of Python."""
     session.run("ruff", "check", "--quiet", ".")
     session.run("ruff", "format", "--check", "--quiet", ".")
 
 
 @nox.session
 def mypy(session: nox.Session) -> None:
-    """Types: strict for all that is installed, less so for tests and demo."""
+    """Types: strict for everything that is installed, less so for tests and demo."""
     options = [f"--config-file={ROOT / 'pyproject.toml'}", f"--cache-dir={ROOT / '.mypy_cache'}"]
     with session.chdir(COLLECTIONS):
         session.run("mypy", *options, "--package=ansible_collections.infrazero.database.plugins")
@@ -66,7 +66,7 @@ def yamllint(session: nox.Session) -> None:
 
 @nox.session
 def shellcheck(session: nox.Session) -> None:
-    """Faults of shell scripts."""
+    """Errors in shell scripts."""
     session.run("shellcheck", *shell_scripts())
 
 
@@ -116,5 +116,5 @@ def importer(session: nox.Session) -> None:
 
 @nox.session
 def sanity(session: nox.Session) -> None:
-    """ansible-test sanity, on every Python of a host that is here."""
+    """ansible-test sanity, with every Python for hosts that this machine has."""
     session.run("scripts/sanity")

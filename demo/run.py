@@ -1,11 +1,11 @@
 # Copyright (c) 2026, The infrazero.database contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The whole promise in one run, on this machine, with nothing of this machine's touched.
+"""The whole promise in one run, on this machine, without touching anything of its own.
 
 A cluster is bootstrapped from a list of databases, the databases are backed up to an S3 server, the cluster is lost, a
-fresh one is bootstrapped from the same list, and every database is back by itself.  Clusters and S3 server are
-temporary; everything lies in one directory, which stays to be looked at and which `make clean` removes.
+fresh one is bootstrapped from the same list, and every database is restored by itself.  Clusters and S3 server are
+temporary; everything is in one directory, which stays for inspection until `make clean` removes it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ sys.path.insert(0, str(ROOT))
 import psycopg2  # noqa: E402
 import pyrage  # noqa: E402
 
-import conftest  # noqa: E402  (puts the collection in place)
+import conftest  # noqa: E402  (links the collection)
 from tests.support import sampledata  # noqa: E402
 from tests.support.cluster import Cluster, ClusterError, wait_until  # noqa: E402
 from tests.support.s3server import S3Server, S3ServerError  # noqa: E402
 
-#: Outside the checkout, because the user postgres must reach it and may not be let into a home directory; the link
-#: .demo in the checkout leads there.
+#: Outside the checkout, because the user postgres must reach it and may not have access to a home directory; the link
+#: .demo in the checkout points to it.
 DIRECTORY = pathlib.Path("/var/tmp") / f"infrazero-demo-{zlib.crc32(str(ROOT).encode()):08x}"
 LINK = ROOT / ".demo"
 BUCKET = "db-backups"
@@ -44,11 +44,11 @@ ORDERS, BOOKINGS = 20_000, 50_000
 
 
 class DemoError(Exception):
-    """The demo can't go on; the text says why."""
+    """The demo cannot continue; the text says why."""
 
 
 class Narrator:
-    """Says each step in a sentence, and how long it took."""
+    """Prints each step as a sentence, and how long it took."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -56,7 +56,7 @@ class Narrator:
 
     @contextlib.contextmanager
     def step(self, sentence: str) -> t.Iterator[list[str]]:
-        """A step; what is appended to the list inside is said at its end."""
+        """A step; the notes that are appended to the list are printed at its end."""
         self._step += 1
         print(f"[{self._step}] {sentence} ...", flush=True)
         started = time.monotonic()
@@ -68,7 +68,7 @@ class Narrator:
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
+        """Time since the start."""
         return time.monotonic() - self._started
 
 
@@ -96,7 +96,7 @@ class Demo:
         return connection
 
     def open_store(self, stack: contextlib.ExitStack) -> str:
-        """Start the S3 server, or make the directory that stands in for it; a sentence about it comes back."""
+        """Start the S3 server, or create a directory in its place; returns a sentence about it."""
         try:
             server = stack.enter_context(S3Server(self.directory / "s3", tls=True))
         except S3ServerError as error:
@@ -104,7 +104,7 @@ class Demo:
             store.mkdir()
             shutil.chown(store, "postgres", "postgres")
             self.store_variables = {"infrazero_backup_directory": str(store)}
-            return f"no S3 server here ({error}): the directory {store} stands in for the bucket"
+            return f"no S3 server is available ({error}): the directory {store} takes the place of the bucket"
         server.create_bucket(BUCKET)
         self.server = server
         self.store_variables = {
@@ -118,10 +118,10 @@ class Demo:
         return f"S3 at {server.endpoint}, bucket {BUCKET}, over TLS"
 
     def playbook(self, name: str) -> subprocess.Popen[bytes]:
-        """Begin one of the collection's playbooks on this machine."""
+        """Start one of the collection's playbooks on this machine."""
         host = {
             "ansible_connection": "local",
-            # Not the tests' own: the system's, which knows the system's packages.
+            # The system's Python, not that of the tests: it can use the system's packages.
             "ansible_python_interpreter": shutil.which("python3", path="/usr/bin") or sys.executable,
             "infrazero_install_directory": str(self.directory / "host" / "opt"),
             "infrazero_config_directory": str(self.directory / "host" / "etc"),
@@ -129,7 +129,7 @@ class Demo:
             "infrazero_db_port": self.cluster.port,
             "backup_schedule_method": "none",
             "bootstrap_run_script": str(self.directory / "host" / "run.sh"),
-            # On the controller: the host is going to be lost, and its signatures must count on the next one.
+            # On the controller: the host will be lost, and the next one must accept its signatures.
             "infrazero_allowed_signers_file": str(self.directory / "allowed_signers"),
             **self.store_variables,
         }
@@ -154,13 +154,13 @@ class Demo:
                     "ANSIBLE_HOME": str(self.directory / "ansible"),
                     **({"PYTHONPYCACHEPREFIX": sys.pycache_prefix} if sys.pycache_prefix else {}),
                     "ANSIBLE_NOCOLOR": "1",
-                    # As on a first boot: the private list comes once, in this variable.
+                    # As on a first boot: the private list arrives once, in this variable.
                     "DATABASES_JSON_PRIVATE_B64": private,
                 },
             )
 
     def finish(self, process: subprocess.Popen[bytes], name: str) -> str:
-        """Wait for a playbook; the recap of its log comes back."""
+        """Wait for a playbook; returns the recap of its log."""
         status = process.wait()
         text = (self.directory / "ansible.log").read_text(encoding="utf-8", errors="replace")
         if status:
@@ -168,7 +168,7 @@ class Demo:
         recap = [line for line in text.splitlines() if line.startswith("localhost")]
         return " ".join(recap[-1].split()) if recap else "no recap"
 
-    # The story ------------------------------------------------------------------------------------------------------
+    # The steps ------------------------------------------------------------------------------------------------------
 
     def fill(self) -> None:
         """Put rows into the new databases, as an application would."""
@@ -179,8 +179,8 @@ class Demo:
         with contextlib.closing(self.connect("looks-like-sql")) as connection:
             sampledata.pretender(connection)
 
-    def look(self) -> dict[str, dict[str, tuple[int, str]]]:
-        """Rows and a digest of every table of every database, made by the server alone."""
+    def fingerprints(self) -> dict[str, dict[str, tuple[int, str]]]:
+        """Rows and a digest of every table of every database, computed by the server alone."""
         result = {}
         for entry in self.databases:
             with contextlib.closing(self.connect(entry["name"])) as connection:
@@ -197,7 +197,7 @@ class Demo:
             return [row[0] for row in cursor.fetchall()]
 
     def sources(self) -> dict[str, tuple[str, str]]:
-        """Which backup each database was restored from, and the table's size now, from the cluster's own record."""
+        """Which backup each database was restored from, and its size now, from the cluster's own records."""
         with contextlib.closing(self.connect("postgres")) as connection, connection.cursor() as cursor:
             cursor.execute(
                 "SELECT name, restored_from ->> 'key', pg_size_pretty(pg_database_size(name::text))"
@@ -206,40 +206,40 @@ class Demo:
             return {name: (key, size) for name, key, size in cursor.fetchall()}
 
     def run(self, stack: contextlib.ExitStack) -> int:
-        """Tell the story; 0 if every database came back equal."""
+        """Run all steps; 0 if every database came back equal."""
         say = self.narrator.step
         stack.callback(_quietly_destroy, self.cluster)
-        with say("Starting an S3 server of our own") as notes:
+        with say("Starting a separate S3 server") as notes:
             notes.append(self.open_store(stack))
-        with say(f"Making a PostgreSQL {self.cluster.major} cluster of our own") as notes:
+        with say(f"Creating a separate PostgreSQL {self.cluster.major} cluster") as notes:
             self.cluster.start()
             first = self.cluster.psql("SELECT system_identifier FROM pg_control_system()")
             notes.append(f"port {self.cluster.port}, system identifier {first}")
         with say("Bootstrapping it from the databases list: roles, databases, backup.sh, restore.sh") as notes:
             notes.append(self.finish(self.playbook("bootstrap"), "bootstrap"))
-        with say("Filling the databases as an application would; one tries to look like SQL commands") as notes:
+        with say("Filling the databases as an application would; the rows of one look like SQL commands") as notes:
             self.fill()
-            before = self.look()
+            before = self.fingerprints()
             total = sum(rows for tables in before.values() for rows, _digest in tables.values())
             notes.append(f"{total:,} rows in {sum(map(len, before.values()))} tables")
-        with say("Backing every database up, each encrypted to its own age key") as notes:
+        with say("Backing up every database, each encrypted to its own age key") as notes:
             backups = self.back_up()
             notes += [
                 f"{b['database']}: {_size(b['plaintext_size'])} of SQL, {_size(b['size'])} stored, {b['key']}"
                 for b in backups.values()
             ]
-        with say("Forging a backup, as somebody would who can write to the bucket, and restoring it") as notes:
+        with say("Forging a backup, as anyone with write access to the bucket could, and restoring it") as notes:
             notes.append(self.forge("ledger"))
-        with say("Losing the cluster: the server is killed, its files are deleted") as notes:
+        with say("Losing the cluster: the server is killed, and its files are deleted") as notes:
             self.cluster.stop(immediate=True)
             self.cluster.destroy()
             shutil.rmtree(self.directory / "host")
-        with say("Making a fresh cluster in its place, which knows nothing") as notes:
+        with say("Creating a fresh cluster in its place, without any databases") as notes:
             self.cluster.start()
             second = self.cluster.psql("SELECT system_identifier FROM pg_control_system()")
             notes.append(f"system identifier {second}")
         if self.interrupt:
-            with say("Bootstrapping it from the same list, and killing that after the first restore") as notes:
+            with say("Bootstrapping it from the same list, and killing the run after the first restore") as notes:
                 process = self.playbook("bootstrap")
                 wait_until(lambda: bool(self.restored()) or process.poll() is not None, seconds=600)
                 os.killpg(process.pid, signal.SIGKILL)
@@ -250,9 +250,9 @@ class Demo:
         with say("Bootstrapping it from the same list: it is fresh, so every database is restored by itself") as notes:
             notes.append(self.finish(self.playbook("bootstrap"), "bootstrap"))
         seconds = time.monotonic() - restoring
-        with say("Comparing every row of every table with what was there before"):
-            after = self.look()
-        with say("Bootstrapping once more: nothing is left to do") as notes:
+        with say("Comparing every row of every table with its state before the loss"):
+            after = self.fingerprints()
+        with say("Bootstrapping once more: nothing to do") as notes:
             recap = self.finish(self.playbook("bootstrap"), "bootstrap")
             notes.append(recap)
         equal = {name: before[name] == after[name] for name in before}
@@ -261,11 +261,11 @@ class Demo:
         print(f"\nsystem identifiers: {first} before, {second} now; the fresh bootstrap took {seconds:.1f} s")
         print(f"everything together took {self.narrator.seconds:.0f} s; logs and backups are in {self.directory}")
         if not idle:
-            print("the last bootstrap changed something, which it must not")
+            print("error: the last bootstrap changed something, although there was nothing to do")
         return 0 if all(equal.values()) and first != second and idle else 1
 
     def back_up(self) -> dict[str, dict[str, t.Any]]:
-        """Run backup.sh as cron would; what it says comes back by database."""
+        """Run backup.sh as cron would; returns its results by database."""
         done = subprocess.run(
             [str(self.directory / "host" / "opt" / "backup.sh"), "--json"],
             stdin=subprocess.DEVNULL,
@@ -278,7 +278,7 @@ class Demo:
         return {one["database"]: one for one in json.loads(done.stdout)["databases"]}
 
     def forge(self, name: str) -> str:
-        """Put a forged manifest in the place of the latest one, see it refused, put the honest one back."""
+        """Replace the latest manifest with a forged one, see it refused, put the original back."""
         key = f"db/{name}/latest-dump.json"
         honest = self.read(key)
         forged = {**json.loads(honest), "sha256": "0" * 64}
@@ -300,13 +300,13 @@ class Demo:
         return "refused: " + done.stderr.partition("trust: ")[2].partition("; hint")[0]
 
     def read(self, key: str) -> bytes:
-        """An object of the store, past the code that is shown."""
+        """An object of the store, read without the code under demonstration."""
         if self.server is None:
             return (self.directory / "store" / key).read_bytes()
         return self.server.client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
 
     def write(self, key: str, data: bytes) -> None:
-        """Replace an object of the store, past the code that is shown."""
+        """Replace an object of the store, without the code under demonstration."""
         if self.server is None:
             (self.directory / "store" / key).write_bytes(data)
         else:
@@ -318,7 +318,7 @@ class Demo:
         backups: dict[str, dict[str, t.Any]],
         equal: dict[str, bool],
     ) -> None:
-        """What became of each database."""
+        """Print the results for each database."""
         head = ("database", "rows", "in the cluster", "dump", "stored", "backup took", "restored from", "equal?")
         lines = [head]
         sources = self.sources()
@@ -358,7 +358,7 @@ def _size(count: int) -> str:
 
 
 def _kill_children_of(directory: pathlib.Path) -> None:
-    """Kill what the killed playbook had started on this host: its module goes on by itself otherwise."""
+    """Kill what the killed playbook had started on this host: otherwise its module continues by itself."""
     for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             if os.fsencode(directory / "host") in path.read_bytes():
@@ -370,30 +370,30 @@ def _quietly_destroy(cluster: Cluster) -> None:
         cluster.destroy()
 
 
-def _begin_again_as_root() -> t.NoReturn:
-    """By sudo, which takes this process's place.  All that is made then lies in one directory, bytecode too."""
+def _restart_as_root() -> t.NoReturn:
+    """Through sudo, which replaces this process.  Everything that it creates is in one directory, bytecode, too."""
     if shutil.which("sudo") is None:
-        sys.exit("the demo's host is this machine, and roles take root there: run it as root, or install sudo")
-    print("The demo's host is this machine, and roles take root there: going on with sudo.", flush=True)
+        sys.exit("the demo uses this machine as its host, and roles need root there: run it as root, or install sudo")
+    print("The demo uses this machine as its host, and roles need root there: continuing with sudo.", flush=True)
     kept = [name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")]
     sudo = ["sudo", *([f"--preserve-env={','.join(kept)}"] if kept else [])]
     os.execvp("sudo", [*sudo, sys.executable, "-X", f"pycache_prefix={DIRECTORY / 'bytecode'}", *sys.argv])
 
 
 def main() -> int:
-    """Run the demo; what an earlier one left is removed first."""
+    """Run the demo, after removing what an earlier one left."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--interrupt", action="store_true", help="kill the second bootstrap between two restores")
     options = parser.parse_args()
     if os.geteuid() != 0:
-        _begin_again_as_root()
+        _restart_as_root()
     if DIRECTORY.exists():
         shutil.rmtree(DIRECTORY)
-    print(__doc__.partition("\n\n")[0] + f"\nEverything lies in {DIRECTORY}\n")
+    print(__doc__.partition("\n\n")[0] + f"\nEverything is in {DIRECTORY}\n")
     DIRECTORY.mkdir(mode=0o755)
     LINK.unlink(missing_ok=True)
     LINK.symlink_to(DIRECTORY)
-    # A polite end also when something else than the keyboard asks for it: nothing is left running.
+    # End in order on SIGTERM, too: nothing is left running.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         with contextlib.ExitStack() as stack:
