@@ -18,6 +18,8 @@ from conftest import ROOT
 TESTS = ROOT / "tests"
 ATTACK_TREE = ROOT / "docs" / "attack-tree.md"
 SECURITY = ROOT / "docs" / "security.md"
+DESIGN = ROOT / "docs" / "design.md"
+ENGINE = ROOT / "plugins" / "module_utils" / "_engine"
 FORMATS = sorted((ROOT / "docs" / "formats").glob("*.md"))
 PAGES = sorted(
     path
@@ -179,3 +181,34 @@ def test_every_format_is_held_by_tests_that_exist(page: pathlib.Path) -> None:
 def test_the_index_has_every_format() -> None:
     index = (ROOT / "docs" / "formats" / "README.md").read_text(encoding="utf-8")
     assert [page.name for page in FORMATS if page.name != "README.md" and f"({page.name})" not in index] == []
+
+
+def absent_paths(text: str) -> t.Iterator[str]:
+    """Paths in *text*, from the root or from the engine's, that do not exist."""
+    for code in _CODE.findall(text):
+        if ("/" in code or code.endswith(".py")) and re.fullmatch(r"[\w./-]+", code):
+            name = pathlib.PurePath(code)
+            roots = (ROOT, ENGINE, TESTS)
+            if not any((root / name).exists() for root in roots) and not found(code):
+                yield code
+
+
+def test_every_path_of_the_design_exists() -> None:
+    text = prose(DESIGN)
+    assert list(absent_paths(text)) == []
+    assert list(missing(text)) == []
+    assert text.count(".py`") > 15
+
+
+@pytest.mark.parametrize(
+    ("text", "absent"),
+    [
+        (
+            "`domain/layout.py`, `roles/server/`, `integration/test_stores.py`, `test_stores.py`, `make generate`, `x`",
+            [],
+        ),
+        ("`domain/no_such.py` and `no-such/`", ["domain/no_such.py", "no-such/"]),
+    ],
+)
+def test_an_absent_path_is_found(text: str, absent: list[str]) -> None:
+    assert list(absent_paths(text)) == absent
