@@ -195,7 +195,7 @@ def _lies() -> t.Iterator[Case]:
         yield Case(
             f"backup/complete-parts/200-{name}",
             BACKUP,
-            f"200 to the completion, with a body that is no success ({name}), and nothing is completed",
+            f"200 to the completion, with a body that is not a success ({name}), and nothing is completed",
             _incomplete(body),
             live="large",
             quick=name == "error",

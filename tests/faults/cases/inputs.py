@@ -19,7 +19,7 @@ def cases() -> t.Iterator[Case]:
     """All of them."""
     lists: dict[str, tuple[str, t.Callable[[Entry], str]]] = {
         "none": ("no list", lambda entry: ""),
-        "not-json": ("a list that is no JSON", lambda entry: "{"),
+        "not-json": ("a list that is not JSON", lambda entry: "{"),
         "object": ("an object for a list", json.dumps),
         "null": ("null for a list", lambda entry: "null"),
         "number": ("a number for an entry", lambda entry: "[1]"),
@@ -48,7 +48,7 @@ def cases() -> t.Iterator[Case]:
         "user-none": ("an entry without a user", {"user": None}),
         "user-list": ("a list for a user", {"user": ["small"]}),
         "key-none": ("an entry without a public key", {"backup_age_public_key": None}),
-        "key-text": ("a public key that is none", {"backup_age_public_key": "age1nonsense"}),
+        "key-text": ("an invalid public key", {"backup_age_public_key": "age1nonsense"}),
         "key-cut": (
             "a public key that lacks its end",
             {"backup_age_public_key": str(pyrage.x25519.Identity.generate().to_public())[:-1]},
@@ -80,7 +80,7 @@ def cases() -> t.Iterator[Case]:
 
 def _settings() -> t.Iterator[Case]:
     for name, words, changes in (
-        ("port", "a port that is no number", {"DB_PORT": "five"}),
+        ("port", "a port that is not a number", {"DB_PORT": "five"}),
         ("other-port", "a port where nothing listens", {"DB_PORT": "1"}),
         ("socket", "a socket's directory that isn't there", {"DB_HOST": "/nonexistent"}),
         ("jobs", "no jobs at a time", {"DB_BACKUP_JOBS": "0"}),
@@ -92,11 +92,11 @@ def _settings() -> t.Iterator[Case]:
             {"DB_BACKUP_DIRECTORY": "/nonexistent"},
         ),
         ("relative", "a directory that isn't absolute", {"DB_BACKUP_DIRECTORY": "backups"}),
-        ("endpoint", "an endpoint that is no URL", {"S3_ENDPOINT": "http://[::1"}),
+        ("endpoint", "an endpoint that is not a URL", {"S3_ENDPOINT": "http://[::1"}),
         ("half-keys", "one half of the store's keys", {"S3_SECRET_ACCESS_KEY": ""}),
         ("bundle", "a CA bundle that isn't there", {"S3_CA_BUNDLE": "/nonexistent"}),
         ("style", "an addressing style that nobody knows", {"S3_ADDRESSING_STYLE": "sideways"}),
-        ("signing", "a signing key that is none", {"DB_SIGNING_KEY": "/etc/hostname"}),
+        ("signing", "an invalid signing key", {"DB_SIGNING_KEY": "/etc/hostname"}),
     ):
         yield Case(f"backup/setting/{name}", BACKUP, words, _with_settings(changes))
 
@@ -116,7 +116,7 @@ def _keys() -> t.Iterator[Case]:
         ("other", "another private key", other),
         ("cut", "a private key that lacks its end", other[:-1]),
         ("public", "a public key for the private one", str(pyrage.x25519.Identity.generate().to_public())),
-        ("ssh", "a text that is no key", "-----BEGIN OPENSSH PRIVATE KEY-----"),
+        ("ssh", "a text that is not a key", "-----BEGIN OPENSSH PRIVATE KEY-----"),
     ):
 
         def arrange(trial: Trial, identity: str | None = identity) -> None:
@@ -164,7 +164,7 @@ def _sources() -> t.Iterator[Case]:
 
         yield Case(f"restore/source/{name}", RESTORE, words, arrange)
     for name, words, environment in (
-        ("role-map", "a map of roles that is none", {"DB_RESTORE_ROLE_MAP": "a"}),
+        ("role-map", "an invalid map of roles", {"DB_RESTORE_ROLE_MAP": "a"}),
         ("switch", "a switch that is neither true nor false", {"DB_RESTORE_SKIP_ACL": "perhaps"}),
         ("trust", "a trust that nobody knows", {"DB_RESTORE_TRUST": "blind"}),
     ):
