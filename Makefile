@@ -18,7 +18,7 @@ export PATH := $(BIN):$(PATH)
 # Only a few workers: each of them starts its own PostgreSQL and S3 servers.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 
-.PHONY: help setup setup-lint demo unit test molecule faults fuzz lint bench bench-fleet docs lock clean
+.PHONY: help setup setup-lint generate demo unit test molecule faults fuzz lint bench bench-fleet docs lock clean
 
 help: ## list the targets
 	@echo "infrazero.database: make TARGET"
@@ -31,6 +31,10 @@ setup: ## install what is missing: packages of the system, and pinned libraries 
 setup-lint:
 	@scripts/setup requirements/dev.txt
 	@scripts/containers/collections
+
+generate: setup ## write everything that is generated from the table of settings: fragments, defaults, argument specs, references
+	@echo "== generate"
+	@"$(PYTHON)" scripts/generate
 
 demo: setup ## bootstrap, back up, lose and restore real databases on this machine, in a temporary directory (INTERRUPT=1: kill a bootstrap midway)
 	@echo "== demo"
