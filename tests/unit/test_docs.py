@@ -212,3 +212,21 @@ def test_every_path_of_the_design_exists() -> None:
 )
 def test_an_absent_path_is_found(text: str, absent: list[str]) -> None:
     assert list(absent_paths(text)) == absent
+
+
+def texts(path: pathlib.Path) -> set[str]:
+    """The texts in a file's code, with ``...`` where a value is put in."""
+    return {
+        "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.JoinedStr)
+    }
+
+
+def test_every_refusal_is_a_message_of_the_role() -> None:
+    page = (ROOT / "docs" / "server.md").read_text(encoding="utf-8").partition("\n## What is refused")[2]
+    table = [line for line in page.partition("\n## ")[0].splitlines() if line.startswith("| `")]
+    messages = texts(ROOT / "plugins" / "plugin_utils" / "volume.py")
+    quoted = [code for line in table for code in _CODE.findall(line.split("|")[1])]
+    assert len(quoted) > 8
+    assert [code for code in quoted if not any(code in message for message in messages)] == []
