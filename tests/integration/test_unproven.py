@@ -378,7 +378,7 @@ def test_the_sha256_of_an_object_that_nothing_names_is_recorded(
 def test_split_jq_and_sha256sum_alone_check_the_chunks(
     cluster: Cluster, store: DirectoryStore, app: Database, db1: SigningHost, tmp_path: pathlib.Path
 ) -> None:
-    """An object of several chunks, written by a backup; the commands are those of docs/formats.md."""
+    """An object of several chunks, written by a backup; the commands are those of docs/formats/manifest.md."""
     cluster.psql(
         "CREATE TABLE many AS SELECT md5(n::text) || md5((-n)::text) AS text FROM generate_series(1, 250000) n", "app"
     )
