@@ -103,7 +103,7 @@ class Fleet:
         failed = re.findall(r"^(\S+) +: ok=.* failed=1 ", run.output, re.MULTILINE)
         assert sorted(failed) == sorted(hosts), run.output
         for host in hosts:
-            assert f"a run with --limit {host} and infrazero_rotate_signing_key=true makes a new key" in said(run)
+            assert f"a run with --limit {host} and infrazero_rotate_signing_key=true creates a new key" in said(run)
         return said(run)
 
 
@@ -205,7 +205,7 @@ def test_a_key_is_replaced_where_that_is_asked_for(fleet: Fleet) -> None:
     assert re.sub(r'valid-before="20\d{12}",', "", ended) == line("db2", old) != ended
     assert sorted([*others, ended, line("db2", new)]) == sorted(lines)
     assert f"db2 signs with the key {trust.fingerprint(new.split()[1])}" in said(run)
-    assert f"its key {trust.fingerprint(old.split()[1])} counts only for backups made before" in said(run)
+    assert f"its key {trust.fingerprint(old.split()[1])} counts only for backups from before" in said(run)
     assert sorted(path.name for path in (fleet.directory("db2") / "signing").iterdir()) == [
         "id_ed25519",
         "id_ed25519.pub",
@@ -345,7 +345,7 @@ def test_a_lost_host_is_bootstrapped_anew_under_its_name(host: Host) -> None:
     first, second = host.gathered_signers.read_text(encoding="utf-8").splitlines(keepends=True)
     assert re.fullmatch(r'host valid-before="\d{14}",namespaces=.* ' + re.escape(old) + "\n", first)
     assert second == line("host", new)
-    assert f"its key {trust.fingerprint(old.split()[1])} counts only for backups made before" in said(run)
+    assert f"its key {trust.fingerprint(old.split()[1])} counts only for backups from before" in said(run)
     assert good(bootstrap(host)).changed == 0
 
 
