@@ -116,12 +116,13 @@ def test_check_mode_on_a_host_without_anything(host: Host) -> None:
 
 
 def test_refuses_before_anything_changes(host: Host) -> None:
-    assert "There is no user nobody-here" in failed(host.run(infrazero_user="nobody-here"))
+    assert "The host has no user nobody-here" in failed(host.run(infrazero_user="nobody-here"))
     if ROOT:
         (host.root / "closed").mkdir(mode=0o700)
         there = str(host.root / "closed")
-        assert f"{there} is closed to it" in failed(host.run(infrazero_install_directory=f"{there}/opt/infrazero"))
+        assert f"it may not enter {there}." in failed(host.run(infrazero_install_directory=f"{there}/opt/infrazero"))
         (host.root / "closed").rmdir()
+    assert "/nonexistent/python cannot be run" in failed(host.run(runtime_python="/nonexistent/python"))
     old = failed(host.run(runtime_prefix="/opt/own", backup_prefix="/opt/own"))
     assert "backup_prefix, runtime_prefix is not a variable of this version" in old
     assert "rename it to backup_install_directory, runtime_install_directory." in old
