@@ -71,6 +71,7 @@ class Host:
             "infrazero_s3_secret_access_key": SECRET,
             "infrazero_databases": DATABASES,
             "runtime_wheelhouse": str(self.root / "wheels"),
+            "runtime_bin_directory": str(self.root / "bin"),
         }
         common.pop(without, None)
         return Controller(playbook.parent, common).play(str(playbook), *arguments, **variables)
@@ -122,6 +123,13 @@ def test_refuses_before_anything_changes(host: Host) -> None:
         there = str(host.root / "closed")
         assert f"it may not enter {there}." in failed(host.run(infrazero_install_directory=f"{there}/opt/infrazero"))
         (host.root / "closed").rmdir()
+    foreign = host.root / "bin" / "infrazero-database"
+    foreign.parent.mkdir()
+    for create in (foreign.touch, lambda: foreign.symlink_to("/bin/sh"), foreign.mkdir):
+        create()
+        assert f"{foreign} was not installed by this role, and is not replaced" in failed(host.run())
+        foreign.rmdir() if foreign.is_dir() else foreign.unlink()
+    foreign.parent.rmdir()
     assert "/nonexistent/python cannot be run" in failed(host.run(runtime_python="/nonexistent/python"))
     old = failed(host.run(runtime_prefix="/opt/own", backup_prefix="/opt/own"))
     assert "backup_prefix, runtime_prefix is not a variable of this version" in old
@@ -163,6 +171,17 @@ def test_only_the_owner_may_write(host: Host) -> None:
     for path in host.prefix.rglob("*"):
         assert pwd.getpwuid(path.lstat().st_uid).pw_name == OWNER, path  # not that of what a link leads to
         assert path.is_symlink() or not path.lstat().st_mode & 0o022, path
+
+
+def test_the_command(host: Host) -> None:
+    command = host.root / "bin" / "infrazero-database"
+    assert (command.owner(), command.stat().st_mode & 0o777) == (OWNER, 0o755)
+    assert "restore" in host.as_user(str(command), "--help").stdout
+    command.unlink()
+    assert good(host.run("--check")).changed == 1
+    assert good(host.run(runtime_bin_directory="")).changed == 0
+    assert not command.exists()
+    assert good(host.run("--diff")).changed == 1
 
 
 def test_settings(host: Host) -> None:

@@ -124,6 +124,7 @@ def test_a_run_that_changes_nothing_asks_the_host_once(host: Host) -> None:
         (lambda host: (host.root / "etc" / "db.env").chmod(0o640), {"template"}),
         (lambda host: (host.prefix / "backup.sh").write_text("#!/bin/sh\n"), {"template"}),
         (lambda host: (host.prefix / "restore.sh").chmod(0o700), {"template"}),
+        (lambda host: host.command.unlink(), {"template"}),
         (lambda host: host.cron_table.unlink(), {"template"}),
         (lambda host: (host.root / "etc" / "allowed_signers").unlink(), {"copy"}),
         (lambda host: os.lchown(host.prefix / "lib", 1, 1), {"file"}),
@@ -169,6 +170,34 @@ def test_backup_script(host: Host) -> None:
     done = host.script("backup.sh", "--database", "nobody's")
     assert done.returncode == 2
     assert "not in databases_json" in done.stderr
+
+
+def test_the_command_is_on_the_path(host: Host) -> None:
+    def run(*arguments: str, user: str | None = None, **switches: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["infrazero-database", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            user=user,
+            group=user,
+            extra_groups=[] if user else None,
+            env={"PATH": f"{host.command.parent}:{os.defpath}", **switches},
+        )
+
+    assert (host.command.owner(), host.command.stat().st_mode & 0o777) == ("root", 0o755)
+    assert "backup" in run("--help").stdout
+    for user in (None, "postgres"):
+        done = run("backup", "--dry-run", "--json", user=user)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert {one["database"] for one in json.loads(done.stdout)["databases"]} == {"app", "shop"}
+    assert "No such file" in run("backup", "--config", "/nonexistent").stderr
+    done = run(
+        "restore", "app", "db/app/", "--dry-run", DB_RESTORE_AGE_PRIVATE_KEY=host.entries[0]["backup_age_private_key"]
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert run().returncode == 2
 
 
 def test_backup_playbook(host: Host) -> None:
