@@ -224,6 +224,21 @@ def test_a_key_is_replaced_where_that_is_asked_for(fleet: Fleet) -> None:
     assert fleet.text() == before
 
 
+def test_halves_of_two_keys_are_an_error(fleet: Fleet) -> None:
+    """As a run leaves them that was killed while it replaced the key."""
+    good(fleet.gather(hosts=["db1"]))
+    other = fleet.root / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
+    private = fleet.directory("db1") / "signing" / "id_ed25519"
+    private.write_bytes(other.read_bytes())
+    run = fleet.gather(hosts=["db1"])
+    assert run.status != 0
+    assert "id_ed25519.pub is not the public half of" in said(run)
+    assert "a run with --limit db1 and infrazero_rotate_signing_key=true creates a new key for db1" in said(run)
+    good(fleet.gather(*ROTATE, hosts=["db1"]))
+    assert good(fleet.gather(hosts=["db1"])).changed == 0
+
+
 def test_what_0_1_gathered_under_node_names_is_upgraded_in_place(fleet: Fleet) -> None:
     good(fleet.gather())
     keys = {host: fleet.key_of(host) for host in HOSTS}
