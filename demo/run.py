@@ -125,6 +125,7 @@ class Demo:
             "ansible_python_interpreter": shutil.which("python3", path="/usr/bin") or sys.executable,
             "infrazero_install_directory": str(self.directory / "host" / "opt"),
             "infrazero_config_directory": str(self.directory / "host" / "etc"),
+            "runtime_bin_directory": str(self.directory / "host" / "bin"),
             "infrazero_db_host": self.cluster.host,
             "infrazero_db_port": self.cluster.port,
             "backup_schedule_method": "none",

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: step_down
-short_description: Become a less privileged user, by runuser as root and by sudo otherwise
+short_description: Become a less privileged user, with runuser as root and with sudo otherwise
 version_added: 0.1.0
 description:
-  - A task that is to run as C(postgres) needs no C(sudo) where the connection is root's already. This plugin steps down
-    with C(runuser) then, and calls C(sudo) for any other user.
-  - Unlike P(ansible.builtin.su#become) it works with pipelining, so that the arguments of a module, which may hold
-    private keys, are never a file on the host.
+  - A task that runs as C(postgres) does not need C(sudo) if the connection is root's. This plugin then switches the
+    user with C(runuser). For any other connection it calls C(sudo).
+  - Unlike P(ansible.builtin.su#become), it works with pipelining, so that the arguments of a module, which may include
+    private keys, are never written to a file on the host.
 author:
   - The infrazero.database contributors (@infrazero)
 options:
@@ -67,12 +67,12 @@ from ansible.plugins.become.sudo import BecomeModule as Sudo
 
 
 class BecomeModule(Sudo):
-    """As ansible.builtin.sudo, but without sudo where there is nothing to ask it for."""
+    """Like ansible.builtin.sudo, but without sudo where root connects."""
 
     name = "infrazero.database.step_down"
 
     def build_become_command(self, cmd: str, shell: t.Any) -> str:
-        """*cmd*, to be run as the user by a POSIX shell."""
+        """A command for a POSIX shell that runs *cmd* as the user."""
         by_sudo = super().build_become_command(cmd, shell)
         if not cmd:
             return cmd

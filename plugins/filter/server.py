@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Filters: what the role server decides."""
+"""Filters of the role server: its plan, and its block of pg_hba.conf."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
 from ansible_collections.infrazero.database.plugins.plugin_utils import hba, server
 
 
-def server_plan(wish: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """What to do on a host."""
+def server_plan(desired: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Plan of a host's server."""
     try:
-        return dataclasses.asdict(server.plan(wish, facts))
+        return dataclasses.asdict(server.plan(desired, facts))
     except EngineError as exc:
         raise AnsibleFilterError(f"infrazero.database.server_plan: {exc}") from None
 
 
 def hba_block(text: str, lines: t.Sequence[str]) -> str:
-    """A pg_hba.conf with these lines as our block."""
+    """Text of a pg_hba.conf with these lines as the collection's block."""
     try:
         return hba.rewrite(text, lines)
     except EngineError as exc:

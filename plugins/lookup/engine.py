@@ -9,15 +9,15 @@ name: engine
 short_description: The engine of this collection, packed for a host
 version_added: 0.1.0
 description:
-  - Packs the engine of this collection, which also runs where Ansible is not, into an archive.
-  - Used by the role P(infrazero.database.runtime#role), which takes it to hosts in one piece.
+  - Packs the engine of this collection, which also runs without Ansible, into an archive.
+  - Used by the role P(infrazero.database.runtime#role), which copies it to hosts in one piece.
 author:
   - The infrazero.database contributors (@infrazero)
 options: {}
 """
 
 EXAMPLES = r"""
-- name: Which engine is this?
+- name: Show the digest of the engine
   ansible.builtin.debug:
     msg: "{{ lookup('infrazero.database.engine').digest }}"
 """
@@ -30,7 +30,7 @@ _raw:
   contains:
     digest:
       description:
-        - SHA-256 of the archive before its compression, in hexadecimal digits.
+        - SHA-256 of the uncompressed archive, in hexadecimal digits.
         - The same engine has the same digest everywhere.
       type: str
       sample: 4355a46b19d348dc2f57c046f8ef63d4538ebb936000f3c9ee954a27460dd865
@@ -55,7 +55,7 @@ _ENGINE = pathlib.Path(__file__).resolve().parents[1] / "module_utils" / "_engin
 def pack() -> bytes:
     """The engine as a package ``infrazero_engine`` in a tar file.
 
-    Owners, modes and times of the checkout or the installation are left out: equal engines give equal bytes.
+    Owners, modes and times of the files are left out: equal engines give equal bytes.
     """
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as archive:
@@ -74,7 +74,7 @@ class LookupModule(LookupBase):
     def run(
         self, terms: t.Sequence[str], variables: t.Mapping[str, t.Any] | None = None, **kwargs: t.Any
     ) -> list[dict[str, str]]:
-        """One result, whatever was asked for."""
+        """One result, whatever the terms are."""
         archive = pack()
         return [
             {

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Our block of ``pg_hba.conf``: who may come from where.
+"""The collection's block of ``pg_hba.conf``, with the rules for clients.
 
-The form is the contract's: one block between two markers, rewritten whole; everything around it stays as it is.
+The block is between two markers and is rewritten whole; everything around it stays (docs/formats/server.md).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _METHOD = "scram-sha-256"
 
 
 def rules(*, wg_cidr: str, entries: t.Iterable[tuple[str, str]], cidrs: t.Sequence[str]) -> list[str]:
-    """The lines of the block.
+    """Lines of the block.
 
-    :param wg_cidr: the administrators' network, which may reach everything; empty where there is none.
-    :param entries: database and user of each entry of ``databases_json``.
-    :param cidrs: the networks that applications come from.
+    :param wg_cidr: network of the administrators, who may connect to every database; may be empty.
+    :param entries: database and user of each entry of the list.
+    :param cidrs: networks of the applications.
     """
     lines = [f"host all all {wg_cidr} {_METHOD}"] if wg_cidr else []
     for database, user in entries:
@@ -33,7 +33,7 @@ def rules(*, wg_cidr: str, entries: t.Iterable[tuple[str, str]], cidrs: t.Sequen
 
 
 def quoted(name: str) -> str:
-    """*name* as a token of ``pg_hba.conf`` that is a name and nothing else: no ``all``, no ``+group``, no ``@file``."""
+    """*name* as a token of ``pg_hba.conf`` that can only be a name, not ``all``, ``+group`` or ``@file``."""
     doubled = name.replace('"', '""')
     return f'"{doubled}"'
 
@@ -41,9 +41,9 @@ def quoted(name: str) -> str:
 def rewrite(text: str, lines: t.Sequence[str]) -> str:
     """*text*, a whole ``pg_hba.conf``, with *lines* as its block.
 
-    The block stays where it stands; where there is none it comes last.  Of several, the first is kept.
+    The block keeps its place; a new one is appended.  Of several blocks, the first is kept.
 
-    :raises ConfigurationError: where a marker has no counterpart: what belongs to the block can't be told.
+    :raises ConfigurationError: if a marker has no counterpart, so that the extent of the block is unknown.
     """
     block = [BEGIN, *lines, END]
     kept: list[str] = []
@@ -69,5 +69,5 @@ def rewrite(text: str, lines: t.Sequence[str]) -> str:
 def _unpaired(number: int, marker: str) -> ConfigurationError:
     return ConfigurationError(
         f"pg_hba.conf, line {number}: {marker!r} has no counterpart",
-        hint=f"the block is what stands between one {BEGIN!r} and one {END!r}: remove or complete it by hand",
+        hint=f"the block is between one {BEGIN!r} and one {END!r}: remove or complete it by hand",
     )

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The plan of a host's server: what was asked for and what the host is like, turned into what to do.
+"""The plan of a host's server, from the desired state and facts about the host.
 
-Every fault is reported at once, by setting, before anything has been changed.
+Every error is reported at once, by setting, before anything changes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..module_utils._engine.domain import databases, envfile
 from ..module_utils._engine.errors import ConfigurationError
 from . import hba, network, volume
 
-#: The major version in each release's own archive.
+#: Major version in the archive of each release.
 DISTRIBUTIONS = {
     ("debian", "11"): "13",
     ("debian", "12"): "15",
@@ -25,13 +25,13 @@ DISTRIBUTIONS = {
     ("ubuntu", "22.04"): "14",
     ("ubuntu", "24.04"): "16",
 }
-#: The oldest major version that the engine works with.
+#: Oldest major version that the engine supports.
 OLDEST = 13
 
-#: Settings of the server that the role derives, and what decides them.
+#: Settings of the server that the role sets, and what determines them.
 _DECIDED = {
     "listen_addresses": "server_listen_address",
-    "password_encryption": "the contract",
+    "password_encryption": "the role, to scram-sha-256",
     "port": "server_port",
     "ssl": "server_tls",
     "ssl_cert_file": "server_tls",
@@ -48,7 +48,7 @@ _VARIABLES = {
 
 
 class InvalidServer(ConfigurationError):
-    """What was asked for is malformed, or can't be had on this host; :attr:`faults` holds every fault found."""
+    """The desired state is invalid, or impossible on this host; :attr:`faults` has every error."""
 
     def __init__(self, faults: t.Sequence[str]) -> None:
         self.faults = tuple(faults)
@@ -57,12 +57,12 @@ class InvalidServer(ConfigurationError):
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """What to do.
+    """The plan.
 
-    :param network_env: settings that ``network.env`` has not, or has otherwise.
+    :param network_env: settings that ``network.env`` lacks, or has with other values.
     :param hba: lines of the block in ``pg_hba.conf``.
-    :param volume: steps for the volume; ``None`` where none was asked for.
-    :param warnings: what should be said though it is not wrong.
+    :param volume: steps for the volume; ``None`` without a volume.
+    :param warnings: texts for the user about a valid plan.
     """
 
     major: str
@@ -73,19 +73,19 @@ class Server:
     warnings: list[str]
 
 
-def plan(wish: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any]) -> Server:
-    """The plan.
+def plan(desired: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any]) -> Server:
+    """Plan the server of a host.
 
-    :param wish: ``version``, ``settings``, ``wg_cidr``, ``private_cidr``, ``listen_address``, ``databases`` and
+    :param desired: ``version``, ``settings``, ``wg_cidr``, ``private_cidr``, ``listen_address``, ``databases`` and
         ``client_cidrs``, ``volume_device``, ``volume_filesystem``, ``tls`` with its files and settings, and ``db_env``,
-        the text of the host's settings file, which speaks where the wish is silent.
-    :param facts: what the probe said of the host.
-    :raises InvalidServer: with every fault.
+        the text of the host's settings file, which applies where the rest is empty.
+    :param facts: the probe's answer.
+    :raises InvalidServer: with every error.
     """
-    reader = _Reader(wish, facts)
+    reader = _Reader(desired, facts)
     major = reader.major()
-    reader.judge_settings()
-    reader.judge_tls()
+    reader.check_settings()
+    reader.check_tls()
     listen, changes = reader.listen()
     rules = reader.rules()
     steps = reader.volume(major) if major else None
@@ -95,15 +95,15 @@ def plan(wish: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any]) -> Server:
 
 
 class _Reader:
-    """Reads a wish in the light of the facts, and notes what is wrong with it."""
+    """Reads the desired state against the facts, and collects the errors."""
 
-    def __init__(self, wish: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any]) -> None:
-        self.wish = wish
+    def __init__(self, desired: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any]) -> None:
+        self.desired = desired
         self.facts = facts
         self.faults: list[str] = []
         self.warnings: list[str] = []
         self.network = self._environment("network.env", facts["network_env"])
-        self.database = self._environment("db.env", wish["db_env"])
+        self.database = self._environment("db.env", desired["db_env"])
 
     def fault(self, field: str, reason: str, remedy: str) -> None:
         self.faults.append(f"{field}: {reason} ({remedy})")
@@ -116,29 +116,29 @@ class _Reader:
             return {}
 
     def major(self) -> str:
-        """The major version, or nothing where it can't be told."""
+        """The major version; empty after an error."""
         release = self.facts["os"]
         own = DISTRIBUTIONS.get((release["id"], release["version"]), "")
-        text = str(self.wish["version"]).strip()
+        text = str(self.desired["version"]).strip()
         match = re.fullmatch(r"([1-9][0-9]?)(?:\.[0-9.]+)?", text)
         major = match[1] if match else ""
         if text and not major:
-            self.fault("server_version", f"{text!r} is no version of PostgreSQL", "give a major version such as 15")
+            self.fault("server_version", f"{text!r} is not a version of PostgreSQL", "set a major version such as 15")
             return ""
         if not text:
             major = own
         if not major:
-            self.fault("server_version", "is empty, and this distribution is unknown", "give a major version")
+            self.fault("server_version", "is empty, and this distribution is unknown", "set a major version")
             return ""
         if int(major) < OLDEST:
             self.fault("server_version", f"{major} is too old", f"{OLDEST} or newer")
             return ""
         available = major == own or major in self.facts["installed"] or major in self.facts["candidates"]
-        if self.wish["repository"] == "distribution" and not available:
+        if self.desired["repository"] == "distribution" and not available:
             has = f", which has {own}" if own else ""
             self.fault(
                 "server_version",
-                f"PostgreSQL {major} isn't in the archives of {release['id']} {release['version']}{has}",
+                f"PostgreSQL {major} is not in the archives of {release['id']} {release['version']}{has}",
                 "set server_repository to pgdg, or another version",
             )
         configured = [other for other in self.facts["clusters"] if other != major]
@@ -146,41 +146,41 @@ class _Reader:
             self.fault(
                 "server_version",
                 f"the host has a cluster of PostgreSQL {', '.join(configured)}, and none of {major}",
-                "set server_version to it, or upgrade or drop it first; nothing here converts it",
+                "set server_version to it, or upgrade or drop the cluster first; this role does not convert it",
             )
         return major
 
-    def judge_settings(self) -> None:
-        for name, value in self.wish["settings"].items():
+    def check_settings(self) -> None:
+        for name, value in self.desired["settings"].items():
             if not isinstance(name, str) or not _SETTING.fullmatch(name):
-                self.fault("server_settings", f"{name!r} is no name of a setting", "correct it")
+                self.fault("server_settings", f"{name!r} is not the name of a setting", "correct it")
             elif name.lower() in _DECIDED:
-                self.fault("server_settings", f"{name} is decided by {_DECIDED[name.lower()]}", "leave it out")
+                self.fault("server_settings", f"{name} is set by {_DECIDED[name.lower()]}", "remove it")
             elif not isinstance(value, (str, bool, int, float)) or any(mark in str(value) for mark in "\0\n\r"):
-                self.fault("server_settings", f"the value of {name} is no single line", "give a text or a number")
+                self.fault("server_settings", f"the value of {name} is not a single line", "set a text or a number")
 
-    def judge_tls(self) -> None:
-        kind = self.wish["tls"]
+    def check_tls(self) -> None:
+        kind = self.desired["tls"]
         needed = {
             "none": (),
             "files": ("server_tls_certificate", "server_tls_key"),
             "certbot": ("server_certbot_domains", "server_certbot_email", "server_certbot_cloudflare_token"),
         }[kind]
-        missing = [name for name in needed if not self.wish[name]]
+        missing = [name for name in needed if not self.desired[name]]
         for name in missing:
             self.fault(name, "is empty", f"server_tls: {kind} needs it")
         if kind == "files" and not missing and self.facts["tls_fault"]:
             self.fault(
                 "server_tls_certificate and server_tls_key",
                 self.facts["tls_fault"],
-                "give the files of the host that hold a certificate with its chain, and its key without a passphrase",
+                "set files on the host with a certificate and its chain, and with its key without a passphrase",
             )
 
     def listen(self) -> tuple[str, dict[str, str]]:
-        """``listen_addresses``, and what ``network.env`` must be told."""
+        """``listen_addresses``, and the changes of ``network.env``."""
         changes: dict[str, str] = {}
         for name, variable in _VARIABLES.items():
-            value = str(self.wish[variable.replace("server_", "", 1)]).strip()
+            value = str(self.desired[variable.replace("server_", "", 1)]).strip()
             if value and self.network.get(name) != value:
                 changes[name] = value
         settings = {name: changes.get(name, self.network.get(name, "")).strip() for name in network.SETTINGS}
@@ -188,29 +188,31 @@ class _Reader:
         try:
             self.network["WG_CIDR"] = network.cidr(settings["WG_CIDR"]) if settings["WG_CIDR"] else ""
         except network.BadNetwork as exc:
-            self.fault("WG_CIDR", str(exc), "give one network such as 10.8.0.0/24")
+            self.fault("WG_CIDR", str(exc), "set one network such as 10.8.0.0/24")
         wanted, private = settings["DB_LISTEN_ADDRESS"], settings["PRIVATE_CIDR"]
         try:
             listen = network.listen_addresses(wanted=wanted, private=private, addresses=addresses)
         except network.BadNetwork as exc:
             field = "DB_LISTEN_ADDRESS" if wanted else "PRIVATE_CIDR"
-            self.fault(field, str(exc), "give addresses separated by commas" if wanted else "give one IPv4 network")
+            self.fault(field, str(exc), "set addresses separated by commas" if wanted else "set one IPv4 network")
             return "", changes
         if listen == "*" and private:
-            self.warnings.append(f"no address of this host is inside PRIVATE_CIDR {private}: it listens on all of them")
+            self.warnings.append(
+                f"no address of this host is in PRIVATE_CIDR {private}: the server listens on all of its addresses"
+            )
         if not network.covers_loopback(listen):
-            self.warnings.append("DB_LISTEN_ADDRESS leaves out localhost, where restores log in: they will fail")
+            self.warnings.append("DB_LISTEN_ADDRESS does not include localhost, where restores log in: they will fail")
         return listen, changes
 
     def rules(self) -> list[str]:
         """Lines for ``pg_hba.conf``."""
         try:
-            cidrs = network.cidrs(self.wish["client_cidrs"] or self.database.get("K3S_NODE_CIDRS", ""))
+            cidrs = network.cidrs(self.desired["client_cidrs"] or self.database.get("K3S_NODE_CIDRS", ""))
         except network.BadNetwork as exc:
-            self.fault("server_client_cidrs", str(exc), "give networks such as 10.0.0.0/16, separated by commas")
+            self.fault("server_client_cidrs", str(exc), "set networks such as 10.0.0.0/16, separated by commas")
             return []
         try:
-            source = self.wish["databases"] or self.database.get("DATABASES_JSON", "")
+            source = self.desired["databases"] or self.database.get("DATABASES_JSON", "")
             entries = databases.private_view(source) if source else []
         except ConfigurationError as exc:
             self.fault("server_databases", exc.message, "correct the list")
@@ -219,19 +221,19 @@ class _Reader:
         return hba.rules(wg_cidr=self.network.get("WG_CIDR", ""), entries=names, cidrs=cidrs)
 
     def volume(self, major: str) -> volume.Volume | None:
-        if not self.faults:  # what else is wrong with the version says the same
-            volume.judge_directory(
+        if not self.faults:  # an error of the version would be reported twice
+            volume.check_directory(
                 volume.CLUSTERS,
                 major,
                 self.facts["local"],
                 lambda reason, remedy: self.fault("server_version", reason, remedy),
             )
-        device = self.wish["volume_device"]
+        device = self.desired["volume_device"]
         if not device:
             return None
         return volume.plan(
             device=device,
-            filesystem=self.wish["volume_filesystem"],
+            filesystem=self.desired["volume_filesystem"],
             major=major,
             facts=self.facts,
             refuse=lambda reason, remedy: self.fault("server_volume_device", reason, remedy),

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The ``allowed_signers`` file in which the controller gathers the signing keys of a fleet, as text.
+"""The text of the ``allowed_signers`` file in which the controller gathers the signing keys of a fleet.
 
-What a host answers is data about that host alone: the name in front of its key is the inventory's, one key is
-accepted for one name, and a line that is already there changes only in the two ways that :func:`gathered` names.
+A host's answer is about that host only: the name in front of its key is the inventory's, one key is accepted for one
+name, and an existing line changes only in the two ways that :func:`gathered` describes.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from ..module_utils._engine.domain import allowed_signers, trust
 from ..module_utils._engine.domain.allowed_signers import Entry
 from ..module_utils._engine.errors import ConfigurationError
 
-#: Inventory names of the machine that Ansible itself runs on.
+#: Inventory names of the controller itself.
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _KEY_TYPE = "ssh-ed25519"
 _BLOB = struct.pack(">I", len(_KEY_TYPE)) + _KEY_TYPE.encode() + struct.pack(">I", 32)
-#: The only form in which a host may answer: type, the base64 of 51 bytes, and a comment that is dropped.
+#: The only valid answer of a host: type, the base64 of 51 bytes, and a comment, which is dropped.
 _PUBLIC_KEY = re.compile(rf"{_KEY_TYPE} ([A-Za-z0-9+/]{{68}})(?: [^\r\n]*)?\n?\Z")
 
 
 def signing_name(name: str, *, node: str) -> str:
-    """The name that a host of the inventory signs under.
+    """The name under which a host of the inventory signs.
 
-    :param name: of the host in the inventory, or the one that the inventory gives for this.
-    :param node: the controller's own node name, which a host that bootstraps itself as ``localhost`` signs under.
-    :raises ConfigurationError: where that can't be a name in an ``allowed_signers`` file.
+    :param name: name of the host in the inventory, or the inventory's name for signing.
+    :param node: the controller's node name, under which a host signs that bootstraps itself as ``localhost``.
+    :raises ConfigurationError: if it cannot be a name in an ``allowed_signers`` file.
     """
     found = node if name in LOCAL else name
     if not trust.can_sign(found):
         raise ConfigurationError(
             f"the host {name!r} cannot sign backups under the name {found!r}",
-            cause="a signer's name has letters, digits and . _ - : @ + only, and begins with a letter, a digit or _",
+            cause="a signer's name has only letters, digits and . _ - : @ +, and begins with a letter, a digit or _",
             hint="rename the host in the inventory, or set infrazero_signing_name for it",
         )
     return found
@@ -49,9 +49,9 @@ def signing_name(name: str, *, node: str) -> str:
 def signer_line(public_key: str, name: str) -> str:
     """The line of an ``allowed_signers`` file for a host.
 
-    :param public_key: what the host answered, the text of ``id_ed25519.pub``.
-    :param name: that it signs under.
-    :raises ConfigurationError: where the answer is anything else than one Ed25519 key.
+    :param public_key: the host's answer, the text of ``id_ed25519.pub``.
+    :param name: name under which it signs.
+    :raises ConfigurationError: if the answer is not exactly one Ed25519 key.
     """
     blob = base64.b64encode(_own_blob(public_key, name)).decode()
     return trust.signers_line(name, f"{_KEY_TYPE} {blob}")
@@ -67,19 +67,18 @@ def gathered(
     replace: bool = False,
     now: datetime.datetime,
 ) -> str:
-    """The text of an ``allowed_signers`` file with the key of a host in it.
+    """The text of an ``allowed_signers`` file with the key of a host.
 
-    A key that is already listed for *name* leaves the text as it is.  A new one is appended.  Of the lines that are
-    there, two kinds are changed: with *replace*, those of an older key of this host get ``valid-before``, so that it
-    counts only for what it has signed until *now*; and a line of this key under *node* alone, as version 0.1 gathered
-    it, gets *name* in front.
+    A key that is already listed for *name* leaves the text unchanged; a new one is appended.  Existing lines change in
+    two cases: with *replace*, those of an older key of this host get ``valid-before``, so that it counts only for
+    signatures until *now*; and a line of this key under *node* only, as version 0.1 wrote it, gets *name* in front.
 
-    :param name: that the host signs under, the inventory's.
-    :param public_key: what the host answered, the text of ``id_ed25519.pub``.
-    :param node: what the host's ``uname -n`` answered; the name of 0.1.
+    :param name: name under which the host signs, from the inventory.
+    :param public_key: the host's answer, the text of ``id_ed25519.pub``.
+    :param node: the host's ``uname -n``, its name in version 0.1.
     :param others: names of all other hosts of the inventory.
-    :param replace: whether a new key is accepted for a name that has one.
-    :raises ConfigurationError: where the key is not to be accepted for *name*.
+    :param replace: whether to accept a new key for a name that has one.
+    :raises ConfigurationError: if the key must not be accepted for *name*.
     """
     blob = _own_blob(public_key, name)
     lines = text.split("\n")
@@ -110,7 +109,7 @@ def gathered(
 
 
 def report(text: str, *, name: str, public_key: str) -> str:
-    """What an ``allowed_signers`` file says about a host whose key has just been gathered, in one sentence."""
+    """The keys that an ``allowed_signers`` file accepts for a host, in one sentence."""
     blob = _own_blob(public_key, name)
     found = [f"{name} signs with the key {_fingerprint(blob)}"]
     for entry in filter(None, map(allowed_signers.read, text.split("\n"))):
@@ -121,26 +120,26 @@ def report(text: str, *, name: str, public_key: str) -> str:
             aliases = ", ".join(alias for alias in entry.names.split(",") if alias != name)
             found += [f"it also counts as {aliases}"] if aliases else []
         elif end is not None:
-            found.append(f"its key {key} counts only for backups made before {end:%Y-%m-%d %H:%M:%S} UTC")
+            found.append(f"its key {key} counts only for backups from before {end:%Y-%m-%d %H:%M:%S} UTC")
         else:
             found.append(
-                f"the key {key} still counts: its line is not of {name} alone, remove it by hand if it must not"
+                f"the key {key} still counts, because its line is not only for {name}: remove it by hand if necessary"
             )
     return "; ".join(found)
 
 
 def _counts(entry: Entry) -> bool:
-    """Whether the line counts for signatures of manifests."""
+    """Whether the line applies to signatures of manifests."""
     return entry.counts_for(trust.NAMESPACE)
 
 
 def _ended(entry: Entry, now: datetime.datetime) -> bool:
-    """Whether the key no longer counts for what is signed from *now* on."""
+    """Whether the key does not count for signatures from *now* on."""
     return entry.end is not None and entry.end <= now
 
 
 def _is_of(entry: Entry, name: str, others: t.Collection[str]) -> bool:
-    """Whether the line is a key of the host *name* alone: under its names, and no pattern or name of another."""
+    """Whether the line is a key of the host *name* only: without a pattern, and without another host's name."""
     if entry.authority or re.search(r"[*?!]", entry.names):
         return False
     return not (set(entry.names.split(",")) - {name}) & set(others)
@@ -156,7 +155,7 @@ def _own_blob(public_key: str, name: str) -> bytes:
         raise ConfigurationError(
             f"{name} did not answer with the public half of an Ed25519 key",
             cause="signing/id_ed25519.pub beside its db.env must be one line: ssh-ed25519, base64, a comment",
-            hint=f"find out who changed it; {_remedy(name)}",
+            hint=f"find out who changed the file; {_remedy(name)}",
         )
     return blob
 
@@ -170,23 +169,23 @@ def _fingerprint(blob: bytes) -> str:
 
 
 def _remedy(name: str) -> str:
-    return f"a run with --limit {name} and infrazero_rotate_signing_key=true makes a new key for {name}"
+    return f"a run with --limit {name} and infrazero_rotate_signing_key=true creates a new key for {name}"
 
 
 def _new_key(name: str, blob: bytes, entry: Entry) -> ConfigurationError:
     return ConfigurationError(
-        f"{name} has a new signing key, which is not accepted: its name has another one in allowed_signers",
+        f"{name} has a new signing key, which is not accepted: allowed_signers has another key for it",
         cause=f"the host answers with {_fingerprint(blob)}; the line of {entry.names!r} has {_fingerprint(entry.blob)}",
-        hint=f"if {name} is to have a new key, {_remedy(name)}, and the older one then counts only for backups made "
-        f"before; otherwise find out who answers as {name}",
+        hint=f"if {name} needs a new key, {_remedy(name)}, and the older key then counts only for earlier backups; "
+        f"otherwise find out who answers as {name}",
     )
 
 
 def _listed_elsewhere(name: str, entry: Entry) -> ConfigurationError:
     return ConfigurationError(
-        f"{name} answers with a signing key that is not its own: allowed_signers has it under another name",
+        f"{name} answers with a signing key that is not its own: allowed_signers has the key under another name",
         cause=f"the line of {entry.names!r} has the key {_fingerprint(entry.blob)}",
-        hint=f"if the host was renamed, put {name} in front of that line's names, with a comma; "
+        hint=f"if the host was renamed, add {name} and a comma in front of the names of that line; "
         f"otherwise {_remedy(name)}",
     )
 
@@ -194,6 +193,6 @@ def _listed_elsewhere(name: str, entry: Entry) -> ConfigurationError:
 def _retired(name: str, entry: Entry) -> ConfigurationError:
     return ConfigurationError(
         f"{name} signs with a key that was replaced: its next backups would not be accepted",
-        cause=f"valid-before of the key {_fingerprint(entry.blob)} in allowed_signers is over",
+        cause=f"valid-before of the key {_fingerprint(entry.blob)} in allowed_signers has passed",
         hint=_remedy(name),
     )

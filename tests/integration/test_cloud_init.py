@@ -174,7 +174,7 @@ def test_over_the_limit_nothing_is_written(tmp_path: pathlib.Path) -> None:
         ({"infrazero_databases": [{"name": "a b"}]}, "holds whitespace"),
         ({"infrazero_databases": [], "infrazero_databases_host": []}, "There is no list of databases for db1"),
         ({"infrazero_s3_buckets": "x"}, "infrazero_s3_buckets is not a variable of this collection; did you mean"),
-        ({"cloud_init_settings": {"infrazero_trsut": "signed"}}, "did you mean infrazero_trust?"),
+        ({"cloud_init_settings": {"infrazero_restore_trsut": "signed"}}, "did you mean infrazero_restore_trust?"),
         ({"infrazero_signing_name": "db*"}, "cannot sign backups under the name 'db*'"),
         ({"cloud_init_collection": "x\ny"}, "cloud_init_collection must contain only printable ASCII"),
         ({"cloud_init_collection_sha256": "abc"}, "not a SHA-256"),

@@ -71,6 +71,7 @@ class Host:
             "infrazero_s3_secret_access_key": SECRET,
             "infrazero_databases": DATABASES,
             "runtime_wheelhouse": str(self.root / "wheels"),
+            "runtime_bin_directory": str(self.root / "bin"),
         }
         common.pop(without, None)
         return Controller(playbook.parent, common).play(str(playbook), *arguments, **variables)
@@ -116,12 +117,20 @@ def test_check_mode_on_a_host_without_anything(host: Host) -> None:
 
 
 def test_refuses_before_anything_changes(host: Host) -> None:
-    assert "There is no user nobody-here" in failed(host.run(infrazero_user="nobody-here"))
+    assert "The host has no user nobody-here" in failed(host.run(infrazero_user="nobody-here"))
     if ROOT:
         (host.root / "closed").mkdir(mode=0o700)
         there = str(host.root / "closed")
-        assert f"{there} is closed to it" in failed(host.run(infrazero_install_directory=f"{there}/opt/infrazero"))
+        assert f"it may not enter {there}." in failed(host.run(infrazero_install_directory=f"{there}/opt/infrazero"))
         (host.root / "closed").rmdir()
+    foreign = host.root / "bin" / "infrazero-database"
+    foreign.parent.mkdir()
+    for create in (foreign.touch, lambda: foreign.symlink_to("/bin/sh"), foreign.mkdir):
+        create()
+        assert f"{foreign} was not installed by this role, and is not replaced" in failed(host.run())
+        foreign.rmdir() if foreign.is_dir() else foreign.unlink()
+    foreign.parent.rmdir()
+    assert "/nonexistent/python cannot be run" in failed(host.run(runtime_python="/nonexistent/python"))
     old = failed(host.run(runtime_prefix="/opt/own", backup_prefix="/opt/own"))
     assert "backup_prefix, runtime_prefix is not a variable of this version" in old
     assert "rename it to backup_install_directory, runtime_install_directory." in old
@@ -162,6 +171,17 @@ def test_only_the_owner_may_write(host: Host) -> None:
     for path in host.prefix.rglob("*"):
         assert pwd.getpwuid(path.lstat().st_uid).pw_name == OWNER, path  # not that of what a link leads to
         assert path.is_symlink() or not path.lstat().st_mode & 0o022, path
+
+
+def test_the_command(host: Host) -> None:
+    command = host.root / "bin" / "infrazero-database"
+    assert (command.owner(), command.stat().st_mode & 0o777) == (OWNER, 0o755)
+    assert "restore" in host.as_user(str(command), "--help").stdout
+    command.unlink()
+    assert good(host.run("--check")).changed == 1
+    assert good(host.run(runtime_bin_directory="")).changed == 0
+    assert not command.exists()
+    assert good(host.run("--diff")).changed == 1
 
 
 def test_settings(host: Host) -> None:

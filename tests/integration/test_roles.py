@@ -26,6 +26,7 @@ from tests.support import scene
 from tests.support.cluster import wait_until
 from tests.support.controller import Run
 from tests.support.host import NAME, Host, as_json, b64, new_host
+from tests.support.remotetasks import RemoteTasks
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="roles install as root and step down")
 
@@ -106,6 +107,45 @@ def test_a_second_run_changes_nothing(host: Host) -> None:
         assert run.changed == 0, run.output
 
 
+def test_a_run_that_changes_nothing_asks_the_host_once(host: Host) -> None:
+    """Each task on a host takes a fifth of a second, however little it does."""
+    remote = RemoteTasks(host.root / "remote tasks")
+    for mode in ([], ["--check"]):
+        remote.path.unlink(missing_ok=True)
+        environment = remote.environment
+        run = host.controller().play("bootstrap", *mode, environment=environment, infrazero_databases=host.entries)
+        assert good(run).changed == 0
+        assert remote.modules("host") == ["raw", "host_info", "pg_db_bootstrap", "secret_scrub"]
+
+
+@pytest.mark.parametrize(
+    ("change", "modules"),
+    [
+        (lambda host: (host.root / "etc" / "db.env").chmod(0o640), {"template"}),
+        (lambda host: (host.prefix / "backup.sh").write_text("#!/bin/sh\n"), {"template"}),
+        (lambda host: (host.prefix / "restore.sh").chmod(0o700), {"template"}),
+        (lambda host: host.command.unlink(), {"template"}),
+        (lambda host: host.cron_table.unlink(), {"template"}),
+        (lambda host: (host.root / "etc" / "allowed_signers").unlink(), {"copy"}),
+        (lambda host: os.lchown(host.prefix / "lib", 1, 1), {"file"}),
+        (lambda host: (host.root / "backup 100%.log").chmod(0o644), {"file"}),
+        (lambda host: (host.root / "etc" / "signing").chmod(0o755), {"file"}),
+    ],
+)
+def test_what_somebody_has_changed_is_corrected(
+    host: Host, change: t.Callable[[Host], object], modules: set[str]
+) -> None:
+    remote = RemoteTasks(host.root / "remote tasks")
+    remote.path.unlink(missing_ok=True)
+    change(host)
+    environment = remote.environment
+    for mode in (["--check"], []):
+        run = host.controller().play("bootstrap", *mode, environment=environment, infrazero_databases=host.entries)
+        assert good(run).changed == 1, run.output
+    assert good(host.controller().play("bootstrap", infrazero_databases=host.entries)).changed == 0
+    assert set(remote.modules("host")) - {"raw", "host_info", "pg_db_bootstrap", "secret_scrub"} == modules
+
+
 def test_the_cron_table_runs_the_backup(host: Host) -> None:
     """Its last line, read as cron does: what stands before an unescaped percent sign, without the backslashes."""
     for database in host.databases:
@@ -130,6 +170,34 @@ def test_backup_script(host: Host) -> None:
     done = host.script("backup.sh", "--database", "nobody's")
     assert done.returncode == 2
     assert "not in databases_json" in done.stderr
+
+
+def test_the_command_is_on_the_path(host: Host) -> None:
+    def run(*arguments: str, user: str | None = None, **switches: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["infrazero-database", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            user=user,
+            group=user,
+            extra_groups=[] if user else None,
+            env={"PATH": f"{host.command.parent}:{os.defpath}", **switches},
+        )
+
+    assert (host.command.owner(), host.command.stat().st_mode & 0o777) == ("root", 0o755)
+    assert "backup" in run("--help").stdout
+    for user in (None, "postgres"):
+        done = run("backup", "--dry-run", "--json", user=user)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert {one["database"] for one in json.loads(done.stdout)["databases"]} == {"app", "shop"}
+    assert "No such file" in run("backup", "--config", "/nonexistent").stderr
+    done = run(
+        "restore", "app", "db/app/", "--dry-run", DB_RESTORE_AGE_PRIVATE_KEY=host.entries[0]["backup_age_private_key"]
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert run().returncode == 2
 
 
 def test_backup_playbook(host: Host) -> None:
@@ -338,4 +406,4 @@ def test_a_schedule_that_cron_cannot_read(host: Host, schedule: str) -> None:
     play = {"hosts": "all", "gather_facts": False, "roles": ["infrazero.database.backup"]}
     playbook.write_text(json.dumps([play]), encoding="utf-8")
     run = host.controller().play(str(playbook), backup_cron_schedule=schedule, infrazero_databases=host.entries)
-    assert "backup_cron_schedule is no line of cron" in failed(run)
+    assert "invalid backup_cron_schedule" in failed(run)

@@ -103,7 +103,7 @@ class Fleet:
         failed = re.findall(r"^(\S+) +: ok=.* failed=1 ", run.output, re.MULTILINE)
         assert sorted(failed) == sorted(hosts), run.output
         for host in hosts:
-            assert f"a run with --limit {host} and infrazero_rotate_signing_key=true makes a new key" in said(run)
+            assert f"a run with --limit {host} and infrazero_rotate_signing_key=true creates a new key" in said(run)
         return said(run)
 
 
@@ -205,7 +205,7 @@ def test_a_key_is_replaced_where_that_is_asked_for(fleet: Fleet) -> None:
     assert re.sub(r'valid-before="20\d{12}",', "", ended) == line("db2", old) != ended
     assert sorted([*others, ended, line("db2", new)]) == sorted(lines)
     assert f"db2 signs with the key {trust.fingerprint(new.split()[1])}" in said(run)
-    assert f"its key {trust.fingerprint(old.split()[1])} counts only for backups made before" in said(run)
+    assert f"its key {trust.fingerprint(old.split()[1])} counts only for backups from before" in said(run)
     assert sorted(path.name for path in (fleet.directory("db2") / "signing").iterdir()) == [
         "id_ed25519",
         "id_ed25519.pub",
@@ -222,6 +222,21 @@ def test_a_key_is_replaced_where_that_is_asked_for(fleet: Fleet) -> None:
     fleet.answers("db2", old + "\n")
     assert "db2 signs with a key that was replaced" in fleet.refused("db2")
     assert fleet.text() == before
+
+
+def test_halves_of_two_keys_are_an_error(fleet: Fleet) -> None:
+    """As a run leaves them that was killed while it replaced the key."""
+    good(fleet.gather(hosts=["db1"]))
+    other = fleet.root / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
+    private = fleet.directory("db1") / "signing" / "id_ed25519"
+    private.write_bytes(other.read_bytes())
+    run = fleet.gather(hosts=["db1"])
+    assert run.status != 0
+    assert "id_ed25519.pub is not the public half of" in said(run)
+    assert "a run with --limit db1 and infrazero_rotate_signing_key=true creates a new key for db1" in said(run)
+    good(fleet.gather(*ROTATE, hosts=["db1"]))
+    assert good(fleet.gather(hosts=["db1"])).changed == 0
 
 
 def test_what_0_1_gathered_under_node_names_is_upgraded_in_place(fleet: Fleet) -> None:
@@ -345,7 +360,7 @@ def test_a_lost_host_is_bootstrapped_anew_under_its_name(host: Host) -> None:
     first, second = host.gathered_signers.read_text(encoding="utf-8").splitlines(keepends=True)
     assert re.fullmatch(r'host valid-before="\d{14}",namespaces=.* ' + re.escape(old) + "\n", first)
     assert second == line("host", new)
-    assert f"its key {trust.fingerprint(old.split()[1])} counts only for backups made before" in said(run)
+    assert f"its key {trust.fingerprint(old.split()[1])} counts only for backups from before" in said(run)
     assert good(bootstrap(host)).changed == 0
 
 

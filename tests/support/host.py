@@ -75,6 +75,10 @@ class Host:
         return self.root / "opt"
 
     @property
+    def command(self) -> pathlib.Path:
+        return self.root / "bin" / "infrazero-database"
+
+    @property
     def gathered_signers(self) -> pathlib.Path:
         return self.root / "controller" / "allowed_signers"
 
@@ -93,6 +97,7 @@ class Host:
                 "infrazero_s3_access_key_id": self.server.access_key,
                 "infrazero_s3_secret_access_key": self.server.secret_key,
                 "infrazero_allowed_signers_file": str(self.gathered_signers),
+                "runtime_bin_directory": str(self.command.parent),
                 "backup_manage_packages": False,
                 "backup_log_file": str(self.root / "backup 100%.log"),
                 "backup_cron_directory": str(self.cron_table.parent),

@@ -20,7 +20,7 @@ shown = b""
 while True:
     try:
         shown += os.read(terminal, 4096)
-    except OSError:  # how Linux says that nobody has the terminal open any more
+    except OSError:  # on Linux: no process has the terminal open any more
         break
     if typed and b"private key (not shown): " in shown:
         os.write(terminal, typed)

@@ -26,9 +26,9 @@ import sys
 import typing as t
 
 CHUNK = 1 << 22
-#: Not files of the machine: the kernel's, and devices.
+#: Files of the kernel, and devices.
 ELSEWHERE = ("/proc", "/sys", "/dev")
-#: Made with the machine; what is older came with its image.
+#: Created with the machine; older files are part of its image.
 BIRTH = pathlib.Path("/.dockerenv")
 
 
@@ -79,7 +79,7 @@ class Search:
             for name in ("cmdline", "environ"):
                 try:
                     self.look((process / name).read_bytes(), f"{name} of {(process / 'comm').read_text().strip()}")
-                except OSError:  # it has ended
+                except OSError:  # the process has ended
                     continue
 
     def files(self) -> None:
@@ -93,7 +93,7 @@ class Search:
                         self.look(os.fsencode(path), f"the name of {path}")
                         with path.open("rb") as file:
                             self.stream(file, str(path))
-                except OSError:  # it has gone
+                except OSError:  # the file has gone
                     continue
 
     def journal(self) -> None:

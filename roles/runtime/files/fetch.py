@@ -1,12 +1,12 @@
 # Copyright (c) 2026, The infrazero.database contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run on the controller: the wheels that a host with another Python needs and that aren't there yet, from pip's index.
+"""Download the wheels that a host with another Python needs and that are missing, from pip's index to the controller.
 
 fetch.py REQUIREMENTS PYTHON MACHINE DIRECTORY, as in `fetch.py requirements.txt 3.9 x86_64 wheels`.
 
-pip chooses wheels for the Python that it is told, but goes by its own Python where a requirement depends on one
-(pypa/pip#11664): the list is reduced to what the host needs before.
+pip chooses wheels for the Python that it is given, but evaluates markers for its own Python (pypa/pip#11664):
+requirements that the host does not need are removed first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PLATFORMS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
 
 
 def needed(text: str, python: str, machine: str) -> list[str]:
-    """The requirements of *text* for a host with *python* (such as 3.9) on *machine*, without conditions."""
+    """The requirements in *text* of a host with *python* (such as 3.9) on *machine*, without markers."""
     environment = {
         "implementation_name": "cpython",
         "os_name": "posix",
@@ -47,7 +47,7 @@ def needed(text: str, python: str, machine: str) -> list[str]:
 
 
 def missing(lines: list[str], python: str, machine: str, directory: pathlib.Path) -> list[str]:
-    """Those of *lines* for which *directory* has no wheel that the host can use, with one of the hashes."""
+    """Those of *lines* for which *directory* has no wheel with one of the hashes that the host can use."""
     version = tuple(map(int, python.split(".")))
     platforms = [f"{platform}_{machine}" for platform in PLATFORMS]
     usable = {*cpython_tags(version, platforms=platforms), *compatible_tags(version, platforms=platforms)}
@@ -56,13 +56,13 @@ def missing(lines: list[str], python: str, machine: str, directory: pathlib.Path
         try:
             if usable & parse_wheel_filename(wheel.name)[3]:
                 present.add(f"--hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}")
-        except InvalidWheelFilename:  # somebody else's
+        except InvalidWheelFilename:  # not a wheel of ours
             continue
     return [line for line in lines if present.isdisjoint(line.split()[1:])]
 
 
 def main(requirements: str, python: str, machine: str, directory: str) -> int:
-    """Fetch them; pip's exit status."""
+    """Download the wheels; return pip's exit status."""
     lines = needed(pathlib.Path(requirements).read_text(encoding="utf-8"), python, machine)
     lines = missing(lines, python, machine, pathlib.Path(directory))
     if not lines:

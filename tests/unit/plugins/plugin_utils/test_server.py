@@ -117,9 +117,9 @@ def test_the_major_version_is_taken_from_a_version(text: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "found", "text"),
     [
-        ({"version": "fifteen"}, {}, "is no version of PostgreSQL"),
+        ({"version": "fifteen"}, {}, "is not a version of PostgreSQL"),
         ({"version": "9.6"}, {}, "9 is too old"),
-        ({"version": "17"}, {}, "PostgreSQL 17 isn't in the archives of debian 12, which has 15"),
+        ({"version": "17"}, {}, "PostgreSQL 17 is not in the archives of debian 12, which has 15"),
         ({}, {"os": {"id": "plan9", "version": "4", "codename": ""}}, "this distribution is unknown"),
         ({}, {"clusters": ["13"]}, "the host has a cluster of PostgreSQL 13, and none of 15"),
         ({}, {"local": {"13": directory("13")}}, "has a data directory of PostgreSQL 13, and none of 15"),
@@ -167,9 +167,9 @@ def test_what_the_inventory_says_is_written_down() -> None:
 
 def test_what_is_not_wrong_but_should_be_known() -> None:
     (everywhere,) = server.plan(wish(private_cidr="192.168.0.0/16"), facts()).warnings
-    assert "no address of this host is inside PRIVATE_CIDR 192.168.0.0/16" in everywhere
+    assert "no address of this host is in PRIVATE_CIDR 192.168.0.0/16" in everywhere
     (no_loopback,) = server.plan(wish(listen_address="10.0.3.4"), facts()).warnings
-    assert "leaves out localhost" in no_loopback
+    assert "does not include localhost" in no_loopback
 
 
 def test_every_fault_is_told_at_once_and_no_secret() -> None:
@@ -188,14 +188,14 @@ def test_every_fault_is_told_at_once_and_no_secret() -> None:
     for part in (
         "network.env: network.env, line 1",
         "db.env: db.env, line 1",
-        "server_settings: port is decided by server_port",
-        "server_settings: 'a b' is no name",
-        "server_settings: the value of x is no single line",
-        "server_settings: ssl is decided by server_tls",
-        "server_settings: the value of y is no single line",
-        "WG_CIDR: 'x' is no network",
-        "PRIVATE_CIDR: 'y' is no network",
-        "server_client_cidrs: 'z' is no network",
+        "server_settings: port is set by server_port",
+        "server_settings: 'a b' is not the name of a setting",
+        "server_settings: the value of x is not a single line",
+        "server_settings: ssl is set by server_tls",
+        "server_settings: the value of y is not a single line",
+        "WG_CIDR: 'x' is not a network",
+        "PRIVATE_CIDR: 'y' is not a network",
+        "server_client_cidrs: 'z' is not a network",
         "server_certbot_domains: is empty",
         "server_certbot_email: is empty",
         "server_certbot_cloudflare_token: is empty",
@@ -272,18 +272,18 @@ def test_a_run_that_was_cut_short_between_the_mounts() -> None:
 @pytest.mark.parametrize(
     ("found", "text"),
     [
-        ({**BLANK, "exists": False}, f"{DEVICE} isn't there"),
-        ({**BLANK, "block": False}, "is no block device"),
-        ({**BLANK, "signature": {"TYPE": "ntfs", "UUID": "1"}}, "holds ntfs, not ext4"),
-        ({**BLANK, "signature": {"TYPE": "xfs", "UUID": "1"}}, "holds xfs, not ext4"),
-        ({**BLANK, "signature": {"TYPE": "swap", "UUID": "1"}}, "holds swap, not ext4"),
+        ({**BLANK, "exists": False}, f"{DEVICE} does not exist"),
+        ({**BLANK, "block": False}, "is not a block device"),
+        ({**BLANK, "signature": {"TYPE": "ntfs", "UUID": "1"}}, "contains ntfs, not ext4"),
+        ({**BLANK, "signature": {"TYPE": "xfs", "UUID": "1"}}, "contains xfs, not ext4"),
+        ({**BLANK, "signature": {"TYPE": "swap", "UUID": "1"}}, "contains swap, not ext4"),
         ({**BLANK, "signature": {"PTTYPE": "gpt"}}, "has a partition table (gpt)"),
         ({**BLANK, "ambivalent": True}, "signatures of several kinds"),
         ({**BLANK, "free": 1024}, "has 1024 bytes"),
-        ({**MADE, "fault": "Structure needs cleaning"}, "can't be read: Structure needs cleaning"),
+        ({**MADE, "fault": "Structure needs cleaning"}, "cannot be read: Structure needs cleaning"),
         ({**MADE, "mountpoints": ["/srv"], "busy": True}, "is mounted at /srv"),
         ({**BLANK, "busy": True}, "is in use"),
-        ({**MADE, "entries": ["home", "lost+found"]}, "holds something else: home"),
+        ({**MADE, "entries": ["home", "lost+found"]}, "contains other files: home"),
         ({**FILLED, "data": {"15": directory("13")}}, "is a data directory of PostgreSQL 13"),
         ({**FILLED, "data": {"13": directory("13")}}, "has a data directory of PostgreSQL 13, and none of 15"),
         ({**FILLED, "data": {"15": directory("")}}, "is not empty and has no PG_VERSION"),
@@ -302,13 +302,13 @@ def test_xfs_is_taken_where_it_was_asked_for() -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"mount": {"mounted": "/dev/sdc", "fstab": "", "entries": []}}, "/mnt/db is the place of /dev/sdc"),
+        ({"mount": {"mounted": "/dev/sdc", "fstab": "", "entries": []}}, "/dev/sdc is mounted at /mnt/db"),
         ({"mount": {"mounted": "", "fstab": "", "entries": ["x"]}}, "/mnt/db has files on the host's own disk"),
         ({"mount": {"mounted": "", "fstab": "UUID=other", "entries": []}}, "/etc/fstab has UUID=other at /mnt/db"),
-        ({"local": {"15": directory(mounted=True)}}, "is a mount of something else"),
+        ({"local": {"15": directory(mounted=True)}}, "another file system is mounted at"),
         ({"local": {"15": directory(user_databases=True)}}, "both the volume and /var/lib/postgresql/15/main"),
-        ({"local": {"15": directory(aside=True)}}, "main.before-volume is in the way"),
-        ({"volume": MADE, "local": {"15": directory(bytes=10 * GIB)}}, "and the volume has room for"),
+        ({"local": {"15": directory(aside=True)}}, "main.before-volume exists"),
+        ({"volume": MADE, "local": {"15": directory(bytes=10 * GIB)}}, "and the volume has 10737418240 free"),
     ],
 )
 def test_places_that_are_taken_are_refused(changes: dict[str, t.Any], text: str) -> None:

@@ -257,6 +257,6 @@ def test_what_a_run_reports() -> None:
     first, second, third = (trust.fingerprint(blob(number)) for number in (1, 2, 3))
     assert said == (
         f"db1 signs with the key {first}; "
-        f"its key {second} counts only for backups made before 2026-02-01 12:30:00 UTC; "
-        f"the key {third} still counts: its line is not of db1 alone, remove it by hand if it must not"
+        f"its key {second} counts only for backups from before 2026-02-01 12:30:00 UTC; "
+        f"the key {third} still counts, because its line is not only for db1: remove it by hand if necessary"
     )
