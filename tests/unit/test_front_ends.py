@@ -108,6 +108,7 @@ def variables_of(directory: str, given: t.Mapping[str, t.Any]) -> dict[str, t.An
     return {
         **yaml_of("roles/runtime/defaults/main.yml"),
         **yaml_of("roles/runtime/vars/main.yml"),
+        **yaml_of("roles/bootstrap/vars/main.yml"),
         "ansible_managed": "managed",
         "inventory_hostname": "db1.example.com",
         "infrazero_config_directory": directory,
