@@ -4,7 +4,7 @@
 
 # Note that this module util is PRIVATE to the collection.
 
-"""The one bridge between Ansible and the engine: options in, results out, errors to ``fail_json``."""
+"""The only bridge between Ansible and the engine: options in, results out, errors to ``fail_json``."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _UNSUPPORTED = re.compile(
 
 
 class _Module(AnsibleModule):
-    """A module that keeps its secrets where Ansible by itself doesn't.
+    """A module that hides secrets where Ansible alone would not.
 
-    - Where O(databases) is no list of dictionaries, as when it is given as JSON text, Ansible doesn't know any secret,
-      not even those of other options, and would repeat all of them as what the module was invoked with.
-    - In the system's log it writes lists as Python does, and looks for secrets in that: one with a quote or a backslash
-      in it stands there in clear.
+    - If O(databases) is not a list of dictionaries, for example JSON text, Ansible recognizes no secret, not even those
+      of other options, and would return all of them as the invocation.
+    - Ansible writes lists to the system's log as Python prints them, and searches that text for secrets: one that
+      contains a quote or a backslash would appear in clear.
     """
 
     _options_read = False
@@ -50,10 +50,10 @@ class _Module(AnsibleModule):
         self._options_read = True
 
     def fail_json(self, msg: str, **kwargs: t.Any) -> t.NoReturn:
-        """Fail; options that couldn't be read are not repeated."""
+        """Fail without repeating options that could not be read."""
         if not self._options_read:
             kwargs["invocation"] = {}
-            # Ansible has taken out what it couldn't read, and quotes it.
+            # Ansible removes what it cannot read, and quotes it in its message.
             given = self.params.get("databases")
             readable = given and all(isinstance(entry, t.Mapping) for entry in given)
             # Messages about options that are missing or unknown quote no value.
@@ -64,11 +64,11 @@ class _Module(AnsibleModule):
         super().fail_json(msg=msg, **kwargs)
 
     def warn(self, warning: str, *args: t.Any, **kwargs: t.Any) -> None:
-        """Warn; the text may repeat what others wrote."""
+        """Warn; the text may quote what others wrote."""
         super().warn(printable(warning), *args, **kwargs)  # type: ignore[no-untyped-call]
 
     def log(self, msg: str, log_args: t.Mapping[str, t.Any] | None = None) -> None:
-        """Tell the system's log; that the module was invoked, but not with what."""
+        """Write to the system's log: that the module was invoked, but not its arguments."""
         super().log("Invoked" if log_args else msg)  # type: ignore[no-untyped-call]
 
 
@@ -86,7 +86,7 @@ def _suggesting(msg: str) -> str:
 class ArgumentSpec:
     """Options of a module, the rules between them, and the libraries that they need.
 
-    :param parts: specifications whose options, rules and libraries are taken over.
+    :param parts: specifications whose options, rules and libraries are included.
     :param libraries: names of the Python libraries that the options need.
     :param options: the module's own, as :class:`AnsibleModule` takes them.
     """
@@ -122,7 +122,7 @@ class ArgumentSpec:
         self.required_by.update(required_by or {})
 
     def module(self, *, supports_check_mode: bool) -> AnsibleModule:
-        """The module with its options read; it has failed where they, or the host's libraries, aren't as needed."""
+        """The module with its options; it fails if they are invalid, or if a library is missing on the host."""
         module = _Module(
             argument_spec=self.options,
             mutually_exclusive=self.mutually_exclusive,
@@ -210,7 +210,7 @@ def require_libraries(module: AnsibleModule, names: t.Iterable[str]) -> None:
 
 
 def _can_import(name: str) -> bool:
-    # Only when asked: a module that needs no boto3 must not wait for it, it takes longer to import than all the others.
+    # On demand: boto3 takes longer to import than all other libraries, and some modules do not need it.
     try:
         __import__(name)
     except ImportError:
@@ -227,7 +227,7 @@ def profile(module: AnsibleModule, name: str) -> Profile:
     :param name: of the module.
     :raises ConfigurationError: naming the option.
     """
-    # Here for the sake of the modules that have no settings: all of the engine comes with it.
+    # Not at the top: modules without settings do not need the rest of the engine.
     from ._engine.profile import Profile
 
     directory = module.params["config"]
@@ -265,9 +265,9 @@ def databases(module: AnsibleModule, host: Profile, *, private: bool) -> Databas
 
 
 def summed_up(summary: outcome.Summary, *statuses: str) -> dict[str, t.Any]:
-    """The result of work on many databases; it is a failure where one of them failed.
+    """The result of work on many databases, which fails if one of them failed.
 
-    :param statuses: the use case's words for success; one of them in the first place counts as a change.
+    :param statuses: the use case's words for success; the first of them counts as a change.
     """
     result: dict[str, t.Any] = {
         "changed": any(one.status == statuses[0] for one in summary.outcomes),
@@ -286,8 +286,8 @@ def summed_up(summary: outcome.Summary, *statuses: str) -> dict[str, t.Any]:
 def run(module: AnsibleModule, work: t.Callable[[AnsibleModule], dict[str, t.Any]]) -> t.NoReturn:
     """Do the *work* and end the module with its result, or with its error.
 
-    An error is told in the engine's words.  Ansible never sees the exception: its text, or that of one beneath it,
-    may hold what must not be shown.
+    The error is reported in the engine's words.  Ansible never sees the exception: its text, or that of its cause, may
+    contain what must not be shown.
     """
     error: EngineError
     succeed: t.Callable[..., t.NoReturn] = module.exit_json
@@ -302,5 +302,5 @@ def run(module: AnsibleModule, work: t.Callable[[AnsibleModule], dict[str, t.Any
         if result.pop("failed", False):
             fail(**result)
         succeed(**result)
-    # Not in the except clause: there Ansible would add the traceback of what it finds pending.
+    # Not in the except clause: Ansible would add the traceback of the exception that is being handled.
     fail(msg=str(error), error=error.as_dict())

@@ -4,7 +4,7 @@
 
 """The host's settings files, ``/etc/infrazero/*.env``: lines of ``KEY='value'`` that a shell can source as well.
 
-Only what the contract writes is read: assignments of literal texts.  Nothing is expanded and nothing is run.
+Only what docs/formats/db-env.md allows is read: assignments of literal text.  Nothing is expanded and nothing is run.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ _BLANK = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\n|\Z))")
 def render(values: t.Mapping[str, str]) -> str:
     """*values* as the lines of a settings file, in their order; single quotes are escaped as ``'\\''``.
 
-    :raises ConfigurationError: for a NUL, which no shell can hold.
+    :raises ConfigurationError: for a NUL, which a shell cannot store.
     """
     for key, value in values.items():
         if "\0" in value:
-            raise ConfigurationError(f"{key} holds a NUL character", hint="no settings file can hold it: leave it out")
+            raise ConfigurationError(
+                f"{key} contains a NUL character", hint="a settings file cannot contain one: remove it"
+            )
     quoted = {key: value.replace("'", "'\\''") for key, value in values.items()}
     return "".join(f"{key}='{value}'\n" for key, value in quoted.items())
 
@@ -35,11 +37,11 @@ def render(values: t.Mapping[str, str]) -> str:
 def parse(text: str, *, name: str) -> dict[str, str]:
     """Read a settings file.
 
-    :param name: how errors call the file.
+    :param name: how errors name the file.
     :raises ConfigurationError: with the line, never with its contents.
     """
     if "\0" in text:
-        raise _bad(text, text.index("\0"), name, "holds a NUL character")
+        raise _bad(text, text.index("\0"), name, "contains a NUL character")
     values: dict[str, str] = {}
     position = 0
     while position < len(text):
@@ -49,13 +51,13 @@ def parse(text: str, *, name: str) -> dict[str, str]:
             continue
         key = _KEY.match(text, position)
         if key is None:
-            raise _bad(text, position, name, "is no KEY='value'")
+            raise _bad(text, position, name, "is not KEY='value'")
         position = key.end()
         pieces: list[str] = []
         while position < len(text) and text[position] not in " \t\n":
             piece = _PIECE.match(text, position)
             if piece is None:
-                raise _bad(text, position, name, "holds an open quote, an expansion or a special character")
+                raise _bad(text, position, name, "contains an unclosed quote, an expansion or a special character")
             single, double, escaped, plain = piece.groups()
             if double is not None:
                 double = re.sub(r"\\(?:([\\\"$`])|\n)", r"\1", double)
@@ -65,7 +67,7 @@ def parse(text: str, *, name: str) -> dict[str, str]:
             position = piece.end()
         end = _BLANK.match(text, position)
         if end is None:
-            raise _bad(text, position, name, "goes on after its value")
+            raise _bad(text, position, name, "continues after its value")
         values[key[1]] = "".join(pieces)
         position = end.end()
     return values
