@@ -309,7 +309,7 @@ def test_a_list_with_faults_changes_nothing_and_is_scrubbed(host: Host) -> None:
     before = sorted((host.prefix).rglob("*"))
     said = failed(host.controller().play("bootstrap", "-vvvv", environment=environment))
     for fault in (
-        "entry 1 (a b), name: holds whitespace",
+        "entry 1 (a b), name: contains whitespace",
         "entry 1 (a b), user: is empty",
         "entry 2 (shop), password: is missing",
     ):

@@ -2,9 +2,9 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The host's settings files, ``/etc/infrazero/*.env``: lines of ``KEY='value'`` that a shell can source as well.
+"""The host's settings files, ``/etc/infrazero/*.env``: lines of ``KEY='value'`` that a shell can also source.
 
-Only what the contract writes is read: assignments of literal texts.  Nothing is expanded and nothing is run.
+Reads only what docs/formats/db-env.md allows: assignments of literal text.  Nothing is expanded and nothing is run.
 """
 
 from __future__ import annotations
@@ -21,25 +21,27 @@ _BLANK = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\n|\Z))")
 
 
 def render(values: t.Mapping[str, str]) -> str:
-    """*values* as the lines of a settings file, in their order; single quotes are escaped as ``'\\''``.
+    """Render *values* as the lines of a settings file, in order; a single quote becomes ``'\\''``.
 
-    :raises ConfigurationError: for a NUL, which no shell can hold.
+    :raises ConfigurationError: if a value contains NUL, which a shell variable can't contain.
     """
     for key, value in values.items():
         if "\0" in value:
-            raise ConfigurationError(f"{key} holds a NUL character", hint="no settings file can hold it: leave it out")
+            raise ConfigurationError(
+                f"{key} contains a NUL character", hint="remove it: a settings file cannot contain it"
+            )
     quoted = {key: value.replace("'", "'\\''") for key, value in values.items()}
     return "".join(f"{key}='{value}'\n" for key, value in quoted.items())
 
 
 def parse(text: str, *, name: str) -> dict[str, str]:
-    """Read a settings file.
+    """Parse a settings file.
 
-    :param name: how errors call the file.
-    :raises ConfigurationError: with the line, never with its contents.
+    :param name: name of the file in errors.
+    :raises ConfigurationError: if a line is invalid; the message has its number, never its contents.
     """
     if "\0" in text:
-        raise _bad(text, text.index("\0"), name, "holds a NUL character")
+        raise _bad(text, text.index("\0"), name, "contains a NUL character")
     values: dict[str, str] = {}
     position = 0
     while position < len(text):
@@ -49,23 +51,23 @@ def parse(text: str, *, name: str) -> dict[str, str]:
             continue
         key = _KEY.match(text, position)
         if key is None:
-            raise _bad(text, position, name, "is no KEY='value'")
+            raise _bad(text, position, name, "is not of the form KEY='value'")
         position = key.end()
         pieces: list[str] = []
         while position < len(text) and text[position] not in " \t\n":
             piece = _PIECE.match(text, position)
             if piece is None:
-                raise _bad(text, position, name, "holds an open quote, an expansion or a special character")
+                raise _bad(text, position, name, "contains an unclosed quote, an expansion or a special character")
             single, double, escaped, plain = piece.groups()
             if double is not None:
                 double = re.sub(r"\\(?:([\\\"$`])|\n)", r"\1", double)
             elif escaped == "\n":
-                escaped = ""  # to a shell, a backslash at the end of a line joins it to the next
+                escaped = ""  # in a shell, a backslash at the end of a line joins it to the next one
             pieces.append(next(part for part in (single, double, escaped, plain) if part is not None))
             position = piece.end()
         end = _BLANK.match(text, position)
         if end is None:
-            raise _bad(text, position, name, "goes on after its value")
+            raise _bad(text, position, name, "has text after its value")
         values[key[1]] = "".join(pieces)
         position = end.end()
     return values
@@ -73,4 +75,6 @@ def parse(text: str, *, name: str) -> dict[str, str]:
 
 def _bad(text: str, position: int, name: str, reason: str) -> ConfigurationError:
     line = text.count("\n", 0, position) + 1
-    return ConfigurationError(f"{name}, line {line}: {reason}", hint="write KEY='value', with ' in it as '\\''")
+    return ConfigurationError(
+        f"{name}, line {line}: {reason}", hint="write KEY='value', and replace ' in the value with '\\''"
+    )

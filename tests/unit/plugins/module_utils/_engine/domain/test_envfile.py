@@ -158,7 +158,7 @@ def test_any_text_is_read_or_refused_clearly(text: str) -> None:
 
 
 def test_a_nul_is_not_written_because_a_shell_would_drop_it() -> None:
-    with pytest.raises(errors.ConfigurationError, match="A holds a NUL character"):
+    with pytest.raises(errors.ConfigurationError, match="A contains a NUL character"):
         envfile.render({"A": "a\0b"})
 
 
