@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""gzip (by ISA-L) and zstd, both ways, as readers that pull from a source."""
+"""Readers that compress and decompress a source with gzip (ISA-L) or zstd."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ except ImportError:
 
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-#: Bytes to look at for :func:`method_of`.
+#: Number of bytes that :func:`method_of` needs.
 METHOD_SIZE = len(ZSTD_MAGIC)
 
 #: Levels a method takes (lowest, highest, the one used where none is asked for).  ISA-L has four levels; its 1 is as
@@ -32,8 +32,8 @@ LEVELS: dict[str, tuple[int, int, int]] = {"none": (0, 0, 0), "gzip": (0, 3, 1),
 
 # zlib's number for "gzip header and trailer, largest window".
 _GZIP_WINDOW = 31
-# One zstd block of 4 bytes may stand for 128 KiB.  Fed in slices of this size, a bomb unpacks at most 64 MiB between
-# two looks at the limit.
+# A zstd block of 4 bytes may decompress to 128 KiB.  With slices of this size, a decompression bomb produces at most
+# 64 MiB between two checks of the limit.
 _ZSTD_SLICE = 2048
 
 
@@ -42,8 +42,8 @@ class Compression:
     """How a stream is compressed.
 
     :param method: ``gzip``, ``zstd`` or ``none``.
-    :param level: see :data:`LEVELS`; ``None`` is the method's own.
-    :raises ConfigurationError: an unknown method, or a level it hasn't.
+    :param level: see :data:`LEVELS`; ``None`` for the method's default.
+    :raises ConfigurationError: if the method is unknown or does not support the level.
     """
 
     method: str = "gzip"
@@ -52,14 +52,15 @@ class Compression:
     def __post_init__(self) -> None:
         if self.method not in LEVELS:
             raise ConfigurationError(
-                f"unknown compression method {self.method!r}", hint="one of " + ", ".join(sorted(LEVELS))
+                f"unknown compression method {self.method!r}", hint="use one of " + ", ".join(sorted(LEVELS))
             )
         lowest, highest, default = LEVELS[self.method]
         if self.level is None:
             object.__setattr__(self, "level", default)
         elif not lowest <= self.level <= highest:
             raise ConfigurationError(
-                f"compression level {self.level} is not one of {self.method}", hint=f"{lowest} to {highest}"
+                f"{self.method} does not support the compression level {self.level}",
+                hint=f"use a level from {lowest} to {highest}",
             )
 
 
@@ -81,7 +82,7 @@ class _Compressing(ChunkReader):
             if chunk:
                 out = self._compressor.compress(chunk)
             else:
-                # Only here, after the source has proven its end, is the trailer written.
+                # The trailer is written only now, after the source has proven its end.
                 out = self._compressor.flush()
                 self._compressor = None
             if out:
@@ -95,7 +96,7 @@ class _Compressing(ChunkReader):
 def compressing_reader(source: Readable, compression: Compression) -> ChunkReader:
     """*source*, compressed.
 
-    :raises LibraryMissing: the method's library is not installed; nothing slower is put in its place in silence.
+    :raises LibraryMissing: if the method's library is not installed; no slower one silently replaces it.
     """
     if compression.method == "none":
         return Peekable(source)
@@ -107,14 +108,14 @@ def compressing_reader(source: Readable, compression: Compression) -> ChunkReade
 
 
 class _Decompressing(ChunkReader):
-    """Frames (gzip members, zstd frames) one after the other until the source's proven end, nothing else between."""
+    """Reads frames (gzip members, zstd frames) until the source's proven end; nothing else may be between them."""
 
     method = ""
 
     def __init__(self, source: Readable) -> None:
         super().__init__()
         self._source = source
-        # Compressed bytes that the decompressor has not been given yet.
+        # Compressed bytes that have not been passed to the decompressor yet.
         self._input = b""
 
     def _damaged(self, what: str, cause: str = "") -> DamagedObject:
@@ -122,11 +123,11 @@ class _Decompressing(ChunkReader):
             f"the {self.method} data {what}",
             phase="decompress",
             cause=cause,
-            hint="the object is incomplete or altered: take another backup",
+            hint="the object is incomplete or altered: choose another backup",
         )
 
     def _another_frame(self, magic: bytes) -> bool:
-        """Whether the source goes on with *magic*; its proven end here is the stream's own."""
+        """Whether the source continues with *magic*; its proven end here is also the end of the stream."""
         while len(self._input) < len(magic):
             chunk = self._source.read(CHUNK)
             if not chunk:
@@ -135,7 +136,7 @@ class _Decompressing(ChunkReader):
         if not self._input:
             return False
         if not self._input.startswith(magic):
-            raise self._damaged("is followed by something else")
+            raise self._damaged("is followed by unexpected data")
         return True
 
     def close(self) -> None:
@@ -215,9 +216,9 @@ class _Limited(ChunkReader):
         self._size += len(chunk)
         if self._size > self._limit:
             raise DamagedObject(
-                f"the data is larger than the {self._limit} bytes it may have",
+                f"the data is larger than the limit of {self._limit} bytes",
                 phase="decompress",
-                hint="the object is not what it is said to be, or the limit is too small",
+                hint="the object is not the expected backup, or the limit is too low",
             )
         return chunk
 
@@ -226,11 +227,11 @@ class _Limited(ChunkReader):
 
 
 def decompressing_reader(source: Readable, *, limit: int | None = None) -> ChunkReader:
-    """*source*, decompressed by what its first bytes say: gzip, zstd, or as it is.
+    """*source*, decompressed according to its first bytes: gzip, zstd or unchanged.
 
-    :param limit: most bytes that may come out; more is an error as soon as it is met.
-    :raises LibraryMissing: at the first read, where the library for what was found is not installed.
-    :raises DamagedObject: at a read: truncated, altered, or followed by something else.
+    :param limit: maximum size of the decompressed data, in bytes; exceeding it is an error.
+    :raises LibraryMissing: on the first read, if the library for the detected method is not installed.
+    :raises DamagedObject: on read, if the data is truncated, altered or followed by other data.
     """
     reader = _Detecting(source)
     return reader if limit is None else _Limited(reader, limit)
@@ -263,11 +264,11 @@ def method_of(head: bytes) -> str:
 
 
 def _require(method: str) -> None:
-    """Refuse a method whose library is missing."""
+    """Raise LibraryMissing if the library of *method* is missing."""
     libraries = {"gzip": ("isal", isal_zlib), "zstd": ("zstandard", zstandard)}
     name, library = libraries.get(method, ("", method))
     if library is None:
         raise LibraryMissing(
-            f"the Python library {name} is needed for {method} and is not installed",
-            hint=f"install the Python package {name} for the interpreter in use",
+            f"the Python library {name}, which {method} needs, is not installed",
+            hint=f"install the Python package {name} for this Python interpreter",
         )
