@@ -134,13 +134,13 @@ class Scrubber:
         if not unpacker.eof:
             if scrubbed == plain:
                 return None  # only the magic bytes, or truncated gzip data
-            raise CantScrub("there is a secret in gzip data that is truncated or too large")
+            raise CantScrub("a secret is in gzip data that is truncated or too large")
         old = len(data) - len(rest)
         if scrubbed == plain:
             return data[:old], rest
         packed = gzip.compress(scrubbed, mtime=0)
         if keep_length and len(packed) > old:
-            raise CantScrub("there is a secret in gzip data within a file whose length must not change")
+            raise CantScrub("a secret is in gzip data within a file whose length must not change")
         # Readers of gzip ignore zeros at the end.
         return (packed.ljust(old, b"\0") if keep_length else packed), rest
 

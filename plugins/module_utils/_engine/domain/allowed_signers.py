@@ -148,16 +148,16 @@ def _blob_at(text: str, start: int) -> bytes | None:
 
 
 def _options(text: str) -> dict[str, str] | None:
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     position = 0
     while position < len(text):
         match = _OPTION.match(text, position)
         # OpenSSH rejects a line that has an option twice.
-        if match is None or match[1].lower() in found:
+        if match is None or match[1].lower() in options:
             return None
-        found[match[1].lower()] = (match[2] or "").replace('\\"', '"')
+        options[match[1].lower()] = (match[2] or "").replace('\\"', '"')
         position = match.end()
-    return found
+    return options
 
 
 def _matches(name: str, patterns: str) -> bool:

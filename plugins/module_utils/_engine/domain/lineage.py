@@ -148,8 +148,8 @@ def decide(latest: Latest | None, newer: t.Sequence[Link], known: Known, *, take
         warnings.append(f"taken over: {refusal}; {_next_number(previous)}")
     elif latest is None and previous is not None:
         warnings.append(
-            f"there is no latest manifest, but there was a backup {previous}: latest was deleted, or a backup was "
-            f"interrupted before it updated latest; {_next_number(previous)}"
+            f"the latest manifest is missing, although there was {previous}: latest was deleted, or a backup was "
+            f"interrupted before it created latest; {_next_number(previous)}"
         )
     elif latest is not None and latest.standing != BELIEVED:
         warnings.append(_ignored(latest, previous, known, chosen=chosen))

@@ -169,9 +169,9 @@ def evaluate(access: Access, roles: t.Collection[str]) -> list[Finding]:
         if action in needed:
             fits, why = answer == ALLOWED, f"{who} can't work without it"
         elif answer == UNKNOWN:
-            # Without versions, there is none to lose.
+            # Without versions, none can be lost.
             fits = action == DELETE_VERSION
-            why = "there is no object to test it on"
+            why = "no object to test it on"
         elif action == OVERWRITE and HOST in roles and answer == ALLOWED:
             fits = bool(access.versions)
             why = (

@@ -238,7 +238,7 @@ def fingerprint(key: str) -> str:
 def unsigned(url: str, *, what: str) -> TrustError:
     """The error for an unsigned backup.
 
-    :param what: why there is no signature.
+    :param what: the reason for the missing signature.
     """
     return Unsigned(
         f"{url} is not signed, so anyone with write access to the store may have created it",
@@ -320,7 +320,7 @@ def foreign(manifest: Manifest, *, key: str, url: str, database: Database, accep
     own = f"backups of {database.name!r} are accepted from {', '.join(accepted)}" if accepted else ""
     return ForeignSigner(
         f"{url} was signed by {host}, whose backups of {database.name!r} are not accepted here",
-        cause=f"key {key}; {own or 'no host is accepted, because this host has no valid name either'}",
+        cause=f"key {key}; {own or 'no other host is accepted, and this host has no valid name'}",
         hint=f"if this backup is wanted, accept {host} for this database: set backup_signers: [{host}] in its entry of "
         f"the list, or infrazero_signers: {json.dumps({database.name: [host]}, ensure_ascii=False)} in the inventory; "
         f"for a single restore, use --signer {host}, or DB_RESTORE_SIGNER={host} with restore.sh",

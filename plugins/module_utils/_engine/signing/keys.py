@@ -43,7 +43,7 @@ class Signer:
 
     @classmethod
     def at(cls, path: str, *, host: str) -> Signer | None:
-        """The key in *path*, tested to be usable; ``None`` if there is no such file.
+        """The key in *path*, tested to be usable; ``None`` if the file does not exist.
 
         :param host: name of this host.
         """

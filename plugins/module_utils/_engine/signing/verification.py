@@ -196,14 +196,14 @@ def standing(store: Store, *, trust: Trust, database: Database) -> lineage.Lates
 def _standing_of(error: TrustError) -> str:
     if isinstance(error, Unsigned):
         return lineage.UNSIGNED
-    # The signature is valid, or there is no trusted key to verify it with.
+    # The signature is valid, or this host has no trusted key to verify it with.
     return lineage.FOREIGN if isinstance(error, (ForeignSigner, UnknownSigner, SignersMissing)) else lineage.FORGED
 
 
 def _behind(latest: catalogue.Found, *, signed: Signed | None, trust: Trust, database: Database) -> t.Iterator[str]:
     """Warnings about manifests that are newer than the latest one; they need a signature if it has one."""
     try:
-        found = survey(
+        newer = survey(
             latest.store,
             latest.key[: -len(layout.LATEST)],
             than=latest.manifest.created_at,
@@ -214,11 +214,11 @@ def _behind(latest: catalogue.Found, *, signed: Signed | None, trust: Trust, dat
         yield "can't check whether latest is the newest backup, because the store denies listing the backups"
         return
     own = lineage.link(latest.manifest, latest.sha256, signed)
-    highest = max(found.links, key=lambda one: one.sequence, default=own)
+    highest = max(newer.links, key=lambda one: one.sequence, default=own)
     if highest.sequence > own.sequence:
         # An unsigned backup is not suggested.
         word = shell_word(highest.key) if highest.signed_by else None
         advice = "" if word is None else f"; to restore the newer one, name {word}"
         yield lineage.behind(own, highest) + advice
-    if found.warning is not None:
-        yield found.warning
+    if newer.warning is not None:
+        yield newer.warning

@@ -339,13 +339,13 @@ class S3Store:
         try:
             with self._translated(f"{self.url(key)!a} can't be checked after its upload", "upload"):
                 answer = self._head(key)
-            info, found = info_of(key, answer), answer.get("Metadata", {}).get(_TOKEN, token)
+            info, owner = info_of(key, answer), answer.get("Metadata", {}).get(_TOKEN, token)
         except AccessDenied:
-            listed, found = self._listed(key), token
+            listed, owner = self._listed(key), token
             if listed is None:
                 raise
             info = listed
-        if found != token:
+        if owner != token:
             raise StoreError(
                 f"{self.url(key)!a} was replaced by another writer right after its upload",
                 phase="upload",

@@ -126,7 +126,7 @@ def etag_of(text: str | None) -> str | None:
 def _extent(answer: GetObjectOutputTypeDef) -> tuple[int, int]:
     """The offset of an answer's body in its object, and the object's size.
 
-    The status is no help: some servers answer 200 to a range request, whether they honour the range or not.
+    The status does not help: some servers answer 200 to a range request, whether they honour the range or not.
     """
     match = re.match(r"bytes (\d+)-\d+/(\d+)\Z", answer.get("ContentRange", ""))
     return (int(match[1]), int(match[2])) if match else (0, answer["ContentLength"])

@@ -197,7 +197,7 @@ def pair_fault(recipients: t.Sequence[str], secret: Secret) -> str | None:
 def public_of(secret: Secret) -> str | None:
     """The recipient of the first age identity in *secret*; ``None`` for an SSH key, from which it can't be derived.
 
-    :raises ConfigurationError: if there is no usable identity.
+    :raises ConfigurationError: if no identity is usable.
     """
     for identity in parse_identities([secret]):
         if isinstance(identity, pyrage.x25519.Identity):

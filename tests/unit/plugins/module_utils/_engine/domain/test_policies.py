@@ -136,7 +136,7 @@ def test_judgements() -> None:
     assert wrong(access(**{**GOOD, "create": DENIED}), HOST) == {"create": "host can't work without it"}
     assert wrong(access(**GOOD, delete=ALLOWED), HOST) == {"delete": "host must not"}
     assert wrong(access(**GOOD, read_a_dump=ALLOWED), HOST, RESTORE) == {}
-    assert wrong(access(**GOOD, read_a_dump=UNKNOWN), HOST) == {"read a dump": "there is no object to test it on"}
+    assert wrong(access(**GOOD, read_a_dump=UNKNOWN), HOST) == {"read a dump": "no object to test it on"}
     assert wrong(access(**GOOD, delete_a_version_for_ever=UNKNOWN), HOST) == {}
 
 
