@@ -2,10 +2,10 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Takes private keys out of files that brought them to a host: scripts, and cloud-init's copies of user-data.
+"""Removes private keys from the files that brought them to a host: scripts, and cloud-init's copies of user-data.
 
-The keys may be in there as they are, or in base64 and gzip layers around each other, as cloud-init's ``write_files``,
-MIME messages and Azure's ``ovf-env.xml`` have them.  Everything else in a file stays as it is.
+The keys may be in plain text or in nested layers of base64 and gzip, as in cloud-init's ``write_files``, MIME messages
+and Azure's ``ovf-env.xml``.  The rest of a file stays unchanged.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import re
 import typing as t
 import zlib
 
-#: An age identity, as age itself writes it; bech32 may also be in small letters.
+#: An age identity as age writes it; Bech32 may also be in lower case.
 _AGE_IDENTITY = rb"(?i:AGE-SECRET-KEY-(?:PQ-)?1[0-9A-Z]{40,})"
-#: base64 in one line or wrapped into several; the last may be short, but isn't the first word of ``word: ...``.
+#: base64 in one line or in several; the last line may be short, but is not the first word of ``word: ...``.
 _BASE64 = re.compile(
     rb"(?:[A-Za-z0-9+/]{40,}[ \t]*\r?\n[ \t]*)*[A-Za-z0-9+/]{40,}(?:\s+[A-Za-z0-9+/]+(?![A-Za-z0-9+/:._-]))?={0,2}"
 )
-#: base64 as the whole text of an XML element: broken anywhere, and any character may be a reference.
+#: base64 as the whole text of an XML element: with line breaks anywhere and characters as references.
 _XML_TEXT = re.compile(rb"(?<=>)(?:[A-Za-z0-9+/=\s]|&#(?:[0-9]{1,7}|x[0-9A-Fa-f]{1,6});){40,}(?=<)")
 _XML_REFERENCE = re.compile(rb"&#(?:([0-9]+)|x([0-9A-Fa-f]+));")
 _GZIP = b"\x1f\x8b\x08"
@@ -33,36 +33,36 @@ _MAX_PLAIN_BYTES = 64 * 1024 * 1024
 
 
 class CantScrub(Exception):
-    """A secret was found in a place that can't be rewritten; the text says where, and nothing of the secret."""
+    """A secret is in a place that can't be rewritten; the message has the place and no part of the secret."""
 
 
 class Scrubber:
     """Rewrites the contents of files.
 
     :param variables: names of shell variables whose assignments become empty, ``NAME=""``.
-    :param secrets: texts that are taken out wherever they stand, besides age identities.
+    :param secrets: texts that are removed everywhere, in addition to age identities.
     """
 
     def __init__(self, variables: t.Iterable[str], secrets: t.Iterable[str]) -> None:
         names = b"|".join(re.escape(name.encode()) for name in variables)
-        # The value as a shell reads it, pieces in quotes, which may go over several lines, and plain ones; and, as the
-        # contract has it, what else stands in its last line.
+        # The value as a shell reads it: quoted pieces, which may span several lines, and plain ones; and the rest of
+        # its last line, which is removed too (docs/formats/databases-list.md).
         self._assignment = re.compile(
             rb"^([ \t]*(?:- +)?(?:export[ \t]+)?(?:" + names + rb")=)"
             rb"((?:\"(?:[^\"\\]|\\.|\\\n)*\"|'[^']*'|\\\n|\\.|[^\s\"'\\])*[^\r\n]*)",
             re.MULTILINE,
         )
         forms = {form for secret in secrets for form in (secret, json.dumps(secret)[1:-1]) if form.strip()}
-        # The longest first: a short one may be a part of it.
+        # The longest first, because a short one may be part of a longer one.
         literals = [re.escape(form.encode()) for form in sorted(forms, key=len, reverse=True)]
         self._secret = re.compile(b"|".join([*literals, _AGE_IDENTITY]))
 
     def scrub(self, data: bytes) -> bytes:
-        """*data* without the secrets; the very same bytes where there are none.
+        """Return *data* without the secrets, or unchanged if it has none.
 
-        Data with NUL bytes are taken for a format that counts bytes, such as a pickle, and keep their length.
+        Data with NUL bytes keeps its length, because its format may contain byte counts, such as a pickle.
 
-        :raises CantScrub: where that isn't possible.
+        :raises CantScrub: if that is impossible.
         """
         return self._layer(data, keep_length=False, depth=0)
 
@@ -110,7 +110,7 @@ class Scrubber:
         return packed.ljust(len(text)) if keep_length else packed
 
     def _base64(self, text: bytes, *, keep_length: bool, depth: int) -> bytes:
-        # The last of several lines may be a word that only looks as if it belonged to it.
+        # The last of several lines may be a word that only looks like base64.
         for run in (text, text.rpartition(text.split()[-1])[0].rstrip()):
             try:
                 inner = base64.b64decode(b"".join(run.split()), validate=True)
@@ -123,7 +123,7 @@ class Scrubber:
         return text
 
     def _gzip(self, data: bytes, *, keep_length: bool, depth: int) -> tuple[bytes, bytes] | None:
-        """The gzip that *data* may begin with, scrubbed, and what stands behind it; ``None`` where it is none."""
+        """The gzip data at the beginning of *data*, scrubbed, and the rest; ``None`` if it is not gzip."""
         unpacker = zlib.decompressobj(wbits=31)
         try:
             plain = unpacker.decompress(data, _MAX_PLAIN_BYTES)
@@ -133,26 +133,26 @@ class Scrubber:
         rest = unpacker.unused_data
         if not unpacker.eof:
             if scrubbed == plain:
-                return None  # three bytes that look like it, or one that is cut
-            raise CantScrub("a secret in gzip data that are cut or too large")
+                return None  # only the magic bytes, or truncated gzip data
+            raise CantScrub("a secret is in gzip data that is truncated or too large")
         old = len(data) - len(rest)
         if scrubbed == plain:
             return data[:old], rest
         packed = gzip.compress(scrubbed, mtime=0)
         if keep_length and len(packed) > old:
-            raise CantScrub("a secret in gzip data inside a file whose length must not change")
-        # Readers of gzip pass over zeros at the end.
+            raise CantScrub("a secret is in gzip data within a file whose length must not change")
+        # Readers of gzip ignore zeros at the end.
         return (packed.ljust(old, b"\0") if keep_length else packed), rest
 
 
 def _referred_to(match: re.Match[bytes]) -> bytes:
-    """The character that an XML reference means; one that base64 doesn't have stays a reference, and ends it."""
+    """The character of an XML reference; a non-ASCII one stays a reference, which ends the base64."""
     number = int(match[1]) if match[1] else int(match[2], 16)
     return bytes([number]) if number < 128 else match[0]
 
 
 def _laid_out(text: bytes, *, like: bytes) -> bytes:
-    """*text* broken into lines as *like* is."""
+    """*text* with line breaks at the same places as in *like*."""
     pieces: list[bytes] = []
     for piece in re.split(rb"(\s+)", like):
         if text and piece.isspace():

@@ -11,9 +11,10 @@ short_description: List the backups of databases
 version_added: 0.1.0
 description:
   - Lists every backup of the databases in an S3 bucket or a directory, with its age, size and state.
-  - Reads one listing and the latest manifest of each database.  Needs no connection to a server and no private key.
-  - A key of a backup can be shown on a terminal as it is. Objects whose keys hold control characters, or others that a
-    terminal obeys or hides, were not written by a backup. They are left out, and a warning says how many there are.
+  - Reads one listing and the latest manifest of each database. Needs neither a connection to a server nor a private
+    key.
+  - The returned keys are safe to show on a terminal. Objects whose keys contain control characters, or characters that
+    a terminal interprets or hides, were not written by a backup. They are omitted, and a warning reports their number.
 author:
   - The infrazero.database contributors (@infrazero)
 extends_documentation_fragment:
@@ -41,7 +42,7 @@ EXAMPLES = r"""
     endpoint: s3.example.com
   register: catalogue
 
-- name: Fail where the latest backup is more than a day old
+- name: Fail if the latest backup is more than a day old
   ansible.builtin.assert:
     that: catalogue.databases[item].latest.age_seconds < 86400
     fail_msg: "The latest backup of {{ item }} is older than a day"
@@ -50,14 +51,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 databases:
-  description: The backups by the name of the database.
+  description: The backups, by name of the database.
   returned: success
   type: dict
   contains:
     latest:
       description:
         - The backup that V(latest-dump.json) names, with the fields of RV(databases.backups[]).
-        - Null where there is none.
+        - Null if there is none.
       type: dict
     backups:
       description: Every backup, newest first.
@@ -69,11 +70,11 @@ databases:
           type: str
           sample: shop
         key:
-          description: Key of the dump, exactly as the store has it.
+          description: Key of the dump, exactly as in the store.
           type: str
           sample: db/shop/20260131T032000Z.sql.gz.age
         created_at:
-          description: When the run began, UTC.
+          description: When the backup began, UTC.
           type: str
           sample: "2026-01-31T03:20:00Z"
         age_seconds:
@@ -81,18 +82,18 @@ databases:
           type: int
           sample: 3600
         size:
-          description: Bytes of the encrypted object, null where it is missing.
+          description: Size of the encrypted object in bytes; null if it is missing.
           type: int
           sample: 104857600
         state:
           description:
-            - V(complete) where the dump and its manifest are there.
-            - V(unproven) for a dump without a manifest, of a run that was cut off or of another tool.
-            - V(missing) for a manifest whose dump is gone.
+            - V(complete) if the dump and its manifest exist.
+            - V(unproven) for a dump without a manifest, from an interrupted run or another tool.
+            - V(missing) for a manifest whose dump is missing.
           type: str
           sample: complete
         latest:
-          description: Whether V(latest-dump.json) names it.
+          description: Whether V(latest-dump.json) names this backup.
           type: bool
           sample: true
   sample:
@@ -129,26 +130,26 @@ NAME = "backup_info"
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
-    """Read the catalogue; what exit_json takes comes back."""
+    """Read the catalogue; return the arguments of exit_json."""
     store = registry.open_store(_ansible.profile(module, NAME).store())
     now = datetime.datetime.now(datetime.timezone.utc)
     databases = {}
     for name in module.params["names"]:
-        found = catalogue.catalogue(store, name)
-        # The name is the operator's own. What follows it in the keys of backups is ASCII.
-        ours = [backup for backup in found if is_printable(backup.key, prefix=layout.prefix(name))]
-        if len(ours) < len(found):
+        listed = catalogue.catalogue(store, name)
+        # The operator chose the name. The rest of the keys of backups is ASCII.
+        shown = [backup for backup in listed if is_printable(backup.key, prefix=layout.prefix(name))]
+        if len(shown) < len(listed):
             module.warn(
-                f"{len(found) - len(ours)} objects under {printable_name(layout.prefix(name))} are left out: their "
-                "keys hold characters that no backup writes and that a terminal obeys or hides"
+                f"{len(listed) - len(shown)} objects under {printable_name(layout.prefix(name))} are omitted: their "
+                "keys contain characters that no backup writes and that a terminal interprets or hides"
             )
-        backups = [backup.as_dict(now) for backup in ours]
+        backups = [backup.as_dict(now) for backup in shown]
         databases[name] = {"latest": next((b for b in backups if b["latest"]), None), "backups": backups}
     return {"changed": False, "databases": databases}
 
 
 def is_printable(key: str, *, prefix: str) -> bool:
-    """Whether *key*, but for *prefix*, can be shown as it is."""
+    """Whether *key* without *prefix* can be shown unchanged."""
     rest = key[len(prefix) :] if key.startswith(prefix) else key
     return printable(rest) == rest
 

@@ -10,10 +10,10 @@ module: infisical_admin_token
 short_description: Keep Infisical's admin token, encrypted, beside its backups
 version_added: 0.2.0
 description:
-  - Stores the token, encrypted with age, as C(infisical/bootstrap/<timestamp>/admin.token.age), and what names it as
+  - Stores the token, encrypted with age, as C(infisical/bootstrap/<timestamp>/admin.token.age), and a pointer to it as
     C(infisical/bootstrap/latest-tokens.json).
-  - A token that is there already is left alone, and so is what names it, unless the token's object is missing or is not
-    what was stored.
+  - An existing token and its pointer are not changed, unless the token's object is missing or is not the one that was
+    stored.
 author:
   - The infrazero.database contributors (@infrazero)
 extends_documentation_fragment:
@@ -27,11 +27,11 @@ attributes:
   diff_mode:
     support: none
     details:
-      - The difference is a secret.
+      - The difference would contain the secret.
   idempotent:
     support: partial
     details:
-      - With O(rotate=true) every run stores the token.
+      - With O(rotate=true), every run stores the token.
 options:
   token:
     description:
@@ -40,23 +40,23 @@ options:
     required: true
   site_url:
     description:
-      - URL of the site that the token is for. A token of another site is not replaced without O(rotate=true).
+      - URL of the site that the token belongs to. A token of another site is replaced only with O(rotate=true).
     type: str
     required: true
   recipients:
     description:
-      - The age recipients that the token is encrypted to.
+      - Age recipients that the token is encrypted to.
     type: list
     elements: str
     required: true
   prefix:
     description:
-      - Under which everything of Infisical lies. Ends with V(/).
+      - Prefix of the keys of all of Infisical's objects. It ends with V(/).
     type: str
     default: infisical/
   rotate:
     description:
-      - Store the token though there is one. The one before stays under its own key.
+      - Store the token even if there is one already. The previous token stays under its own key.
     type: bool
     default: false
 requirements:
@@ -83,30 +83,30 @@ key:
   type: str
   sample: infisical/bootstrap/20260131T021500Z/admin.token.age
 pointer:
-  description: Key of what names it.
+  description: Key of the pointer to the token.
   returned: success
   type: str
   sample: infisical/bootstrap/latest-tokens.json
 sha256:
-  description: SHA-256 of the encrypted token; null where another tool left it out.
+  description: SHA-256 of the encrypted token; null if another tool stored the token without it.
   returned: success
   type: str
   sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 created_at:
-  description: When it was stored.
+  description: When the token was stored, UTC.
   returned: success
   type: str
   sample: "2026-01-31T02:15:00Z"
 error:
-  description: Why it failed, with type, phase, message, cause and hint.
+  description: Why the module failed, with type, phase, message, cause and hint.
   returned: failure
   type: dict
   sample:
     type: ConfigurationError
     phase: configuration
-    message: s3://db-backups/infisical/bootstrap/latest-tokens.json is of another site
-    cause: it says 'https://old.example.com', this is 'https://infisical.example.com'
-    hint: correct the site's URL, or, if its token is to be replaced, ask for a rotation
+    message: s3://db-backups/infisical/bootstrap/latest-tokens.json belongs to another site
+    cause: it names the site 'https://old.example.com', not 'https://infisical.example.com'
+    hint: "correct site_url, or, to replace the other site's token, rotate it (rotate: true)"
 """
 
 import typing as t
@@ -122,7 +122,7 @@ NAME = "infisical_admin_token"
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
-    """Keep the token; what exit_json takes comes back."""
+    """Keep the token; return the arguments of exit_json."""
     params = module.params
     kept = admintoken.keep(
         Secret(params["token"]),

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_cluster_info
-short_description: Say what a PostgreSQL cluster is, and what is recorded of its databases
+short_description: Gather facts about a PostgreSQL cluster and its databases
 version_added: 0.1.0
 description:
-  - Says whether a cluster is fresh, how far its bootstrap has come, which restores are outstanding, and what each
+  - Reports whether a cluster is fresh, the state of its bootstrap, which restores are outstanding, and what each
     database was restored from.
-  - Reads the system catalogs and the schema C(infrazero) of O(maintenance_db). Works where nothing was ever recorded.
+  - Reads the system catalogs and the schema C(infrazero) of O(maintenance_db). Also works on a cluster without any
+    records.
 author:
   - The infrazero.database contributors (@infrazero)
 extends_documentation_fragment:
@@ -27,13 +28,13 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at the cluster of this host
+- name: Gather facts about the cluster of this host
   infrazero.database.pg_cluster_info:
   become: true
   become_user: postgres
   register: cluster
 
-- name: Stop where databases still wait for their restore
+- name: Fail if a restore is outstanding
   ansible.builtin.assert:
     that: cluster.outstanding | length == 0
     fail_msg: "To be restored: {{ cluster.outstanding | join(', ') }}"
@@ -41,7 +42,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 system_identifier:
-  description: What initdb named the cluster; only its physical copies have the same.
+  description: The identifier that initdb gave the cluster; only its physical copies have the same one.
   returned: success
   type: str
   sample: "7445213980523423411"
@@ -56,45 +57,45 @@ server_version_num:
   type: int
   sample: 150018
 in_recovery:
-  description: Whether the server is a standby, or still recovers.
+  description: Whether the server is a standby or is still recovering.
   returned: success
   type: bool
   sample: false
 fresh:
-  description: Whether there is no database but the system's own, and no bootstrap was ever begun.
+  description: Whether the cluster has only the system databases and no bootstrap has ever begun.
   returned: success
   type: bool
   sample: false
 bootstrap:
-  description: The bootstrap that began last.
+  description: The most recent bootstrap.
   returned: success
   type: dict
   contains:
     state:
-      description: V(none), V(unfinished) (to be resumed) or V(finished).
+      description: V(none), V(unfinished) (the next run resumes it) or V(finished).
       type: str
       sample: finished
     host:
-      description: Where it ran; null where there was none.
+      description: Host where it ran; null if there was none.
       type: str
       sample: db1
     started_at:
-      description: When it began, UTC; null where there was none.
+      description: When it began, UTC; null if there was none.
       type: str
       sample: "2026-01-31T03:20:00Z"
     finished_at:
-      description: When it ended, UTC; null where it has not.
+      description: When it ended, UTC; null if it has not ended.
       type: str
       sample: "2026-01-31T03:24:10Z"
 outstanding:
-  description: Names of the databases that wait for their restore.
+  description: Names of the databases whose restore is outstanding.
   returned: success
   type: list
   elements: str
   sample: []
 databases:
-  description: Every database but the system's own and those of RV(replaced) and RV(restores), by name; also one that is
-    recorded and not there.
+  description: All databases, by name, except the system databases and those in RV(replaced) and RV(restores). Includes
+    databases that are recorded but do not exist.
   returned: success
   type: list
   elements: dict
@@ -104,26 +105,26 @@ databases:
       type: str
       sample: shop
     exists:
-      description: Whether it is there.
+      description: Whether it exists.
       type: bool
       sample: true
     restore:
       description:
-        - What became of its restore - V(outstanding), V(restored), V(empty) (there was no backup) or V(skipped)
-          (none was wanted).
-        - Null where nothing is recorded of it.
+        - State of its restore - V(outstanding), V(restored), V(empty) (there was no backup) or V(skipped)
+          (no restore was requested).
+        - Null if nothing is recorded.
       type: str
       sample: restored
     recorded_at:
-      description: Since when that is so, UTC; null where nothing is recorded.
+      description: When this state was recorded, UTC; null if nothing is recorded.
       type: str
       sample: "2026-01-31T03:23:55Z"
     restored_from:
-      description: What it was restored from; null where it was not.
+      description: What it was restored from; null if it was not restored.
       type: dict
       contains:
         url:
-          description: The dump.
+          description: URL of the dump.
           type: str
           sample: s3://db-backups/db/shop/20260130T032000Z.sql.gz.age
         key:
@@ -135,15 +136,15 @@ databases:
           type: str
           sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
         created_at:
-          description: When the backup was made; null where nothing tells.
+          description: When the backup was created; null if unknown.
           type: str
           sample: "2026-01-30T03:20:00Z"
         manifest_sha256:
-          description: SHA-256 of the backup's manifest; null where there was none.
+          description: SHA-256 of the backup's manifest; null if there was none.
           type: str
           sample: 60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752
         system_identifier:
-          description: The cluster that the backup was made of; null where nothing tells.
+          description: System identifier of the cluster of the backup; null if unknown.
           type: str
           sample: "7445213980523423000"
       sample:
@@ -154,17 +155,17 @@ databases:
         manifest_sha256: 60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752
         system_identifier: "7445213980523423000"
 replaced:
-  description: Databases that a restore has replaced, and that are kept for a while.
+  description: Databases that a restore has replaced and that are kept for some time.
   returned: success
   type: list
   elements: dict
   contains:
     name:
-      description: What the replaced database is called now.
+      description: Current name of the replaced database.
       type: str
       sample: shop__replaced_5f2c9a01
     database:
-      description: What it was called.
+      description: Its former name.
       type: str
       sample: shop
     replaced_at:
@@ -176,25 +177,25 @@ replaced:
       type: str
       sample: "2026-02-01T03:23:55Z"
 restores:
-  description: Restores that have begun and not ended. One that nobody works on any more was killed.
+  description: Restores that have begun and not ended. They are running or were killed.
   returned: success
   type: list
   elements: dict
   contains:
     id:
-      description: Names the restore.
+      description: ID of the restore.
       type: str
       sample: 5f2c9a01
     database:
-      description: The database to be restored.
+      description: The database to restore.
       type: str
       sample: shop
     stage:
-      description: The database that is filled.
+      description: The staging database.
       type: str
       sample: shop__restore_5f2c9a01
     role:
-      description: The throwaway role that it is filled as.
+      description: The temporary role that loads the dump.
       type: str
       sample: infrazero_restore_5f2c9a01
     started_at:
@@ -230,15 +231,15 @@ NAME = "pg_cluster_info"
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
-    """Look at the cluster; what exit_json takes comes back."""
+    """Gather the facts; return the arguments of exit_json."""
     settings = _ansible.profile(module, NAME).connection()
     with contextlib.closing(connect(settings)) as conn:
         cluster = facts.cluster_facts(conn)
         replaced = state.replaced(conn)
         restores = state.restores(conn)
     system = SYSTEM_DATABASES | {settings.maintenance_database}
-    apart = {record.name for record in replaced} | {record.stage for record in restores}
-    names = (set(cluster.databases) | set(cluster.records)) - system - apart
+    excluded = {record.name for record in replaced} | {record.stage for record in restores}
+    names = (set(cluster.databases) | set(cluster.records)) - system - excluded
     return {
         "changed": False,
         "system_identifier": cluster.system_identifier,
@@ -257,24 +258,24 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     }
 
 
-def _bootstrap(found: state.Bootstrap | None) -> dict[str, t.Any]:
-    if found is None:
+def _bootstrap(last: state.Bootstrap | None) -> dict[str, t.Any]:
+    if last is None:
         return {"state": "none", "host": None, "started_at": None, "finished_at": None}
     return {
-        "state": "unfinished" if found.finished_at is None else "finished",
-        "host": found.host,
-        "started_at": _moment(found.started_at),
-        "finished_at": None if found.finished_at is None else _moment(found.finished_at),
+        "state": "unfinished" if last.finished_at is None else "finished",
+        "host": last.host,
+        "started_at": _moment(last.started_at),
+        "finished_at": None if last.finished_at is None else _moment(last.finished_at),
     }
 
 
-def _record(found: records.DatabaseRecord | None) -> dict[str, t.Any]:
-    if found is None:
+def _record(record: records.DatabaseRecord | None) -> dict[str, t.Any]:
+    if record is None:
         return {"restore": None, "recorded_at": None, "restored_from": None}
-    source = found.restored_from
+    source = record.restored_from
     return {
-        "restore": found.restore,
-        "recorded_at": _moment(found.since),
+        "restore": record.restore,
+        "recorded_at": _moment(record.since),
         "restored_from": None if source is None else dataclasses.asdict(source),
     }
 

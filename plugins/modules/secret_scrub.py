@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: secret_scrub
-short_description: Take private keys out of the files that brought them to a host
+short_description: Remove private keys from the files that brought them to a host
 version_added: 0.1.0
 description:
-  - Rewrites scripts and cloud-init's copies of user-data so that they hold no private key any more. Everything else in
-    them, their owner and their mode stay as they are.
-  - Finds the keys also in base64 and gzip layers, as C(write_files) and MIME messages of cloud-init and C(ovf-env.xml)
-    of Azure have them.
-  - Takes out age identities wherever they stand, what is assigned to O(variables), and O(secrets).
-  - A file is replaced as a whole, so a script that is running is not disturbed. The blocks of the disk that held the
-    old file are not overwritten.
+  - Removes private keys from scripts and from cloud-init's copies of user-data. The rest of each file, its owner and
+    its mode stay unchanged.
+  - Also finds keys in layers of base64 and gzip, as in cloud-init's C(write_files), MIME messages and Azure's
+    C(ovf-env.xml).
+  - Removes all age identities, the values assigned to O(variables), and O(secrets).
+  - Replaces a file as a whole, so a running script is not disturbed. Does not overwrite the disk blocks of the old
+    file.
 author:
   - The infrazero.database contributors (@infrazero)
 extends_documentation_fragment:
@@ -27,27 +27,27 @@ attributes:
   diff_mode:
     support: none
     details:
-      - The difference is the secret.
+      - The difference would contain the secret.
   idempotent:
     support: full
 options:
   paths:
     description:
-      - Files, or patterns of them with V(*), V(?) and V([]). One that matches nothing is no error.
-      - A symbolic link means the file it leads to. Directories are passed over.
+      - Files, or patterns with V(*), V(?) and V([]). A pattern that matches nothing is not an error.
+      - Symbolic links are followed. Directories are ignored.
     type: list
     elements: str
     required: true
   variables:
     description:
-      - Shell variables whose assignments are emptied, with what else stands in that line.
+      - Shell variables whose values are removed, together with the rest of the line.
       - V(export NAME=anything) becomes V(export NAME="").
     type: list
     elements: str
     default: [DATABASES_JSON_PRIVATE_B64]
   secrets:
     description:
-      - Texts that are taken out wherever they stand.
+      - Texts to remove everywhere.
     type: list
     elements: str
     default: []
@@ -56,7 +56,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Forget the private keys
+- name: Remove the private keys
   infrazero.database.secret_scrub:
     paths:
       - /opt/infrazero/bootstrap/run.sh
@@ -65,7 +65,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: Files that held a secret.
+  description: Files that contained a secret.
   returned: success
   type: list
   elements: str
@@ -86,14 +86,14 @@ from ..module_utils._scrub import CantScrub, Scrubber
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
-    """Rewrite the files; what exit_json takes comes back."""
+    """Rewrite the files; return the arguments of exit_json."""
     scrubber = Scrubber(module.params["variables"], module.params["secrets"])
-    # Not pathlib's, whose patterns can't be absolute.
+    # Not pathlib's glob, which does not support absolute patterns.
     matches = (match for pattern in module.params["paths"] for match in glob.glob(pattern))  # noqa: PTH207
-    found = {pathlib.Path(match).resolve() for match in matches}
+    files = {pathlib.Path(match).resolve() for match in matches}
     changed: list[str] = []
-    faults: list[str] = []
-    for path in sorted(found):
+    errors: list[str] = []
+    for path in sorted(files):
         try:
             if not path.is_file():
                 continue
@@ -104,15 +104,15 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
                     replace(module, path, scrubbed)
                 changed.append(str(path))
         except (CantScrub, OSError) as exc:
-            faults.append(printable(f"{path}: {exc}"))
+            errors.append(printable(f"{path}: {exc}"))
     result: dict[str, t.Any] = {"changed": bool(changed), "files": changed}
-    if faults:
-        module.fail_json(msg="private keys may be left in files: " + "; ".join(faults), **result)
+    if errors:
+        module.fail_json(msg="private keys may remain in these files: " + "; ".join(errors), **result)
     return result
 
 
 def replace(module: AnsibleModule, path: pathlib.Path, data: bytes) -> None:
-    """Put a file with *data* in place of the one at *path*, with its owner, mode and context."""
+    """Replace the file at *path* with one that contains *data*; keep owner, mode and context."""
     number, name = tempfile.mkstemp(dir=module.tmpdir)
     with os.fdopen(number, "wb") as stream:
         stream.write(data)

@@ -132,5 +132,5 @@ def test_a_list_with_secrets_in_wrong_fields() -> None:
             )
             watch.output("output of bootstrap", run.output)
             found = watch.leaks(flock, None, host.root / "controller", host.root / "opt")
-        assert run.status != 0 and "entry 1 (app), backup_age_public_key: holds a private key" in run.output
+        assert run.status != 0 and "entry 1 (app), backup_age_public_key: contains a private key" in run.output
         assert not found, json.dumps([str(hit) for hit in found], indent=1)

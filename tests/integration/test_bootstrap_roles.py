@@ -265,7 +265,7 @@ def test_names_that_differ_in_case_only(admin):
         (
             ["CREATE DATABASE app", "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'app'"],
             WISH,
-            "database 'app' was left half dropped",
+            "database 'app' is invalid",
         ),
     ],
 )

@@ -171,7 +171,7 @@ def test_over_the_limit_nothing_is_written(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"infrazero_databases": [{"name": "a b"}]}, "holds whitespace"),
+        ({"infrazero_databases": [{"name": "a b"}]}, "contains whitespace"),
         ({"infrazero_databases": [], "infrazero_databases_host": []}, "There is no list of databases for db1"),
         ({"infrazero_s3_buckets": "x"}, "infrazero_s3_buckets is not a variable of this collection; did you mean"),
         ({"cloud_init_settings": {"infrazero_restore_trsut": "signed"}}, "did you mean infrazero_restore_trust?"),

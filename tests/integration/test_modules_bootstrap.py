@@ -252,7 +252,7 @@ BROKEN: list[tuple[list[dict[str, t.Any]], dict[str, t.Any], list[str]]] = [
     (
         [entry("a b", password=""), {"user": "x"}],
         {},
-        ["has 6 errors", "entry 1 (a b), name: holds whitespace", "entry 2, password: is missing"],
+        ["has 6 errors", "entry 1 (a b), name: contains whitespace", "entry 2, password: is missing"],
     ),
     (
         [entry("app", backup_age_private_key=str(pyrage.x25519.Identity.generate()))],

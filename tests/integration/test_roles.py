@@ -219,7 +219,7 @@ def test_backup_playbook(host: Host) -> None:
         (["app", "db/app/"], {"NON_INTERACTIVE": "true"}, "no age private key was given"),
         (["app", "db/app/"], {"AGE_PRIVATE_KEY": "x" * 40000}, "too long"),
         (["app", "db/app/"], {"AGE_PRIVATE_KEY": "not a key"}, "no age identity"),
-        (["app", "db/app/"], {"AGE_PRIVATE_KEY": OTHER_KEY}, "none of the given age identities opens the object"),
+        (["app", "db/app/"], {"AGE_PRIVATE_KEY": OTHER_KEY}, "none of the given age identities can decrypt the object"),
         (["app", "db/app/"], {"ROLE_MAP": "old"}, "DB_RESTORE_ROLE_MAP"),
         (["app", "db/app/none.sql.gz.age"], {"AGE_PRIVATE_KEY": OTHER_KEY}, "db/app/none.sql.gz.age"),
     ],
@@ -377,7 +377,7 @@ def test_a_list_with_faults_changes_nothing_and_is_scrubbed(host: Host) -> None:
     before = sorted((host.prefix).rglob("*"))
     said = failed(host.controller().play("bootstrap", "-vvvv", environment=environment))
     for fault in (
-        "entry 1 (a b), name: holds whitespace",
+        "entry 1 (a b), name: contains whitespace",
         "entry 1 (a b), user: is empty",
         "entry 2 (shop), password: is missing",
     ):

@@ -318,7 +318,9 @@ def test_another_hosts_backup_is_refused_unless_it_is_named(
     assert done.error is None
     assert done.details["signed_by"] == {"name": "db2", "key": trusting.fingerprint(db2.public_key.split()[1])}
     unsigned = restored(cluster, store, app, dataclasses.replace(fleet, mode=trusting.UNSIGNED), plan_only=True)
-    assert any("restored on trust" in warning and "db2" in warning for warning in unsigned.details["warnings"])
+    assert any(
+        "restored without verification" in warning and "db2" in warning for warning in unsigned.details["warnings"]
+    )
     assert unsigned.details["signed_by"] is None
 
 
@@ -446,7 +448,7 @@ def test_junk_does_not_hide_a_roll_back(
     assert "latest is number 1 of" in text and "there is number 2 of" in text
     assert f"to restore the newer one name {second['key']}" in text
     assert ("this cluster has made number 2" in text) is recorded
-    assert "10 newer manifests are unreadable, or not signed" in text
+    assert "10 newer manifests are unreadable or not signed" in text
     third = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=2))
     assert (third["sequence"], third["previous"], third["previous_signed_by"]["name"]) == (3, second["key"], "db1")
     assert read(store)["previous_sha256"] == manifest.digest(newest)
@@ -514,7 +516,7 @@ def test_an_unsigned_latest_neither_stops_nor_numbers_the_next_backup(
         forget(cluster)
     second = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=1))
     assert second["sequence"] == 2 and read(store)["previous_sha256"] == manifest.digest(newest)
-    assert any("passed over" in warning for warning in second["warnings"])
+    assert any("is ignored" in warning for warning in second["warnings"])
     assert back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=2))["sequence"] == 3
 
 
@@ -524,7 +526,7 @@ def test_an_older_tools_latest_is_passed_over(cluster: Cluster, store: Store, ap
     )
     made = back_up(cluster, store, app, by=db1)
     assert (made["sequence"], made["previous"]) == (1, None) and "previous_sha256" not in read(store)
-    assert any("passed over" in warning for warning in made["warnings"])
+    assert any("is ignored" in warning for warning in made["warnings"])
 
 
 @pytest.mark.parametrize("plant", ["unsigned", "stranger", "other host", "other database", "junk", "huge"])
@@ -565,11 +567,11 @@ def test_a_latest_of_somebody_else_is_followed_by_nobody(
 
     with pytest.raises(BackupRefused, match="must not be backed up to") as raised:
         run(1)
-    assert "not that of a backup which this host accepts" in raised.value.cause and "--take-over" in raised.value.hint
+    assert "not that of a backup that this host accepts" in raised.value.cause and "--take-over" in raised.value.hint
     taken = run(1, take_over=True)
     assert taken["sequence"] == 1
     (warning,) = (warning for warning in taken["warnings"] if warning.startswith("taken over: "))
-    assert "a new count begins with number 1" in warning
+    assert "numbering starts again with 1" in warning
     # From now on the cluster knows that it was here.
     somebody_overwrites()
     if plant in ("stranger", "other host"):

@@ -2,10 +2,10 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The use case "keep Infisical's admin token": encrypted in the store, with a pointer to the newest.
+"""The use case "keep Infisical's admin token": store it encrypted, with a pointer to the newest one.
 
-A token that is there stays: what is already stored is neither written again nor replaced, unless that is asked for or
-what the pointer names is gone.
+An existing token stays: it is neither written again nor replaced, unless the caller asks for a rotation or the object
+that the pointer names is missing or altered.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if t.TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """What is in the store now, or would be.
+    """What the store contains after the run, or would contain.
 
-    :param changed: whether the token was stored by this run.
-    :param pointer: what the pointer says.
+    :param changed: whether this run stored the token.
+    :param pointer: contents of the pointer.
     """
 
     changed: bool
@@ -50,46 +50,46 @@ def keep(
     rotate: bool = False,
     plan_only: bool = False,
 ) -> Kept:
-    """See to it that the admin token is in the store.
+    """Ensure that the admin token is in the store.
 
-    :param token: stored as it is, without a line end.
-    :param recipients: age recipients that it is encrypted to.
-    :param prefix: under which everything of Infisical lies; ends with ``/``.
-    :param rotate: store *token* though there is one.
-    :param plan_only: say what would be done, change nothing.
-    :raises ConfigurationError: where the token there is of another site.
+    :param token: the token, without a newline; it is stored unchanged.
+    :param recipients: age recipients that the token is encrypted to.
+    :param prefix: prefix of all of Infisical's objects; ends with ``/``.
+    :param rotate: store *token* even if the store already has one.
+    :param plan_only: report what would be done without changing anything.
+    :raises ConfigurationError: if the stored token belongs to another site.
     """
     parsed = age.parse_recipients(recipients)
     text = token.reveal()
     if not text or text != text.strip():
-        raise ConfigurationError("the admin token is empty, or has whitespace around it", hint="give the token alone")
+        raise ConfigurationError("the admin token is empty or has whitespace around it", hint="give only the token")
     pointer_key = admintoken.pointer_key(prefix)
     warnings: tuple[str, ...] = ()
-    found = None if rotate else _read(store, pointer_key)
-    if found is not None:
-        if found.site_url not in ("", site_url):
+    existing = None if rotate else _read(store, pointer_key)
+    if existing is not None:
+        if existing.site_url not in ("", site_url):
             raise ConfigurationError(
-                f"{store.url(pointer_key)} is of another site",
-                cause=f"it says {found.site_url!r}, this is {site_url!r}",
-                hint="correct the site's URL, or, if its token is to be replaced, ask for a rotation",
+                f"{store.url(pointer_key)} belongs to another site",
+                cause=f"it names the site {existing.site_url!r}, not {site_url!r}",
+                hint="correct site_url, or, to replace the other site's token, rotate it (rotate: true)",
             )
-        loss, warnings = _look(store, found)
+        loss, warnings = _check(store, existing)
         if loss is None:
-            return Kept(False, found, pointer_key, warnings)
-        warnings += (f"{loss}: the token is stored anew",)
+            return Kept(False, existing, pointer_key, warnings)
+        warnings += (f"{loss}: the token is stored again",)
     moment = datetime.datetime.now(datetime.timezone.utc)
     sealed = _seal(text, parsed)
-    made = admintoken.Pointer(
+    pointer = admintoken.Pointer(
         key=admintoken.token_key(prefix, moment),
         site_url=site_url,
         sha256=hashlib.sha256(sealed).hexdigest(),
         created_at=admintoken.moment_text(moment),
     )
     if not plan_only:
-        store.put_if_absent(made.key, sealed)
-        # Last: what it names is there.
-        store.put(pointer_key, made.render())
-    return Kept(True, made, pointer_key, warnings)
+        store.put_if_absent(pointer.key, sealed)
+        # The pointer is written last, so that the object it names exists.
+        store.put(pointer_key, pointer.render())
+    return Kept(True, pointer, pointer_key, warnings)
 
 
 def _read(store: Store, key: str) -> admintoken.Pointer | None:
@@ -99,16 +99,16 @@ def _read(store: Store, key: str) -> admintoken.Pointer | None:
         return None
 
 
-def _look(store: Store, pointer: admintoken.Pointer) -> tuple[str | None, tuple[str, ...]]:
-    """Whether the token that *pointer* names is lost, and what else is to be said."""
+def _check(store: Store, pointer: admintoken.Pointer) -> tuple[str | None, tuple[str, ...]]:
+    """Return why the token that *pointer* names is lost (``None`` if it is not), and warnings."""
     try:
         sealed = store.get(pointer.key, limit=admintoken.MAX_BYTES)
     except NotFound:
         return f"{store.url(pointer.key)} is missing", ()
     except AccessDenied:
-        return None, (f"{store.url(pointer.key)} can't be checked: the store doesn't let us read it",)
+        return None, (f"{store.url(pointer.key)} can't be checked: the store denies reading it",)
     if pointer.sha256 is not None and hashlib.sha256(sealed).hexdigest() != pointer.sha256:
-        return f"{store.url(pointer.key)} is not what was stored", ()
+        return f"{store.url(pointer.key)} is not the object that was stored", ()
     return None, ()
 
 

@@ -2,13 +2,13 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The engine's one tree of errors.
+"""The hierarchy of the engine's errors.
 
-Every error says in which phase it happened, what the cause was and what the operator can do about it.  None of the
-three texts may hold a secret: they go to logs, to return values and to terminals.
+Every error names the phase in which it happened, its cause and what the operator can do about it.  None of its texts
+may contain a secret: they go to logs, return values and terminals.
 
-They may hold what others wrote, such as an object's key or a server's message.  Whoever builds a message shows that by
-:mod:`.printing`; what an error gives out went through it in any case.
+They may contain text that others wrote, such as an object's key or a server's message.  Code that builds a message
+passes such text through :mod:`.printing`; every text that an error returns has passed through it in any case.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import typing as t
 
 from .printing import printable
 
-#: Characters of each text that are shown: the faults of a list of 10,000 databases fit.
+#: Maximum number of characters shown of each text: the errors of a list of 10,000 databases fit.
 _MAX_SHOWN = 1024 * 1024
 
 
 class EngineError(Exception):
-    """Base of everything the engine raises on purpose.
+    """Base class of all errors that the engine raises deliberately.
 
-    :param message: what failed, one line, no secret.
+    :param message: what failed, in one line and without a secret.
     :param phase: where it failed: ``configuration``, ``dump``, ``encrypt``, ``upload``, ``load`` and so on.
-    :param cause: why, as far as it is known: a server's message, an exit status.
+    :param cause: why it failed, if known: a server's message, an exit status.
     :param hint: what the operator can do.
     """
 
@@ -49,7 +49,7 @@ class EngineError(Exception):
         return "; ".join(_shown(part).rstrip(".; ") for part in parts)
 
     def as_dict(self) -> dict[str, t.Any]:
-        """The error as plain data, for ``--json`` and for a module's return value."""
+        """Return the error as plain data, for ``--json`` and for a module's return value."""
         return {
             "type": type(self).__name__,
             "phase": self.phase,
@@ -67,26 +67,26 @@ def _shown(text: str) -> str:
 
 
 class ConfigurationError(EngineError):
-    """A setting is missing or wrong; nothing has been changed."""
+    """A setting is missing or invalid; nothing has been changed."""
 
     phase = "configuration"
 
 
 class LibraryMissing(ConfigurationError):
-    """A Python library or a program that the work needs is not installed."""
+    """A required Python library or program is not installed."""
 
 
 # Streams ------------------------------------------------------------------------------------------------------------
 
 
 class StreamError(EngineError):
-    """The bytes on their way could not be produced, transformed or checked."""
+    """A stream could not be produced, transformed or checked."""
 
     phase = "stream"
 
 
 class ProcessFailed(StreamError):
-    """A child process ended with a status other than 0, or by a signal."""
+    """A child process exited with a status other than 0 or was terminated by a signal."""
 
 
 class IdentityMissing(StreamError):
@@ -96,29 +96,29 @@ class IdentityMissing(StreamError):
 
 
 class WrongIdentity(StreamError):
-    """None of the given identities opens the object."""
+    """None of the given identities can decrypt the object."""
 
     phase = "decrypt"
 
 
 class DamagedObject(StreamError):
-    """Truncated, altered or malformed bytes: an age file, a compressed stream or an archive."""
+    """An age file, a compressed stream or an archive is truncated, altered or malformed."""
 
 
 class ChecksumMismatch(DamagedObject):
-    """The bytes read are not those that the manifest, or the caller, names."""
+    """The bytes read are not the ones that the manifest or the caller specifies."""
 
     phase = "checksum"
 
 
 class DumpIncomplete(DamagedObject):
-    """The text of a dump ends before pg_dump's own end."""
+    """The text of a dump ends before pg_dump's end marker."""
 
     phase = "dump"
 
 
 class DumpSyntax(DamagedObject):
-    """The text of a dump holds something that is no SQL of pg_dump: a psql meta-command, for one."""
+    """The text of a dump contains something other than SQL written by pg_dump, such as a psql meta-command."""
 
     phase = "dump"
 
@@ -127,37 +127,37 @@ class DumpSyntax(DamagedObject):
 
 
 class StoreError(EngineError):
-    """The object store answered with an error, or did something it must not do."""
+    """The object store returned an error or did something that it must not do."""
 
     phase = "store"
 
 
 class NotFound(StoreError):
-    """The store said that there is no such object.  Only its own clear "no such key" becomes this."""
+    """The store reported that the object does not exist.  Only an explicit "no such key" is translated to this."""
 
 
 class Deleted(NotFound):
-    """There was such an object: a delete marker stands in its place.  Never to be read as "there never was one"."""
+    """The object was deleted: the store has a delete marker for it.  This does not mean that it never existed."""
 
 
 class AccessDenied(StoreError):
-    """The store refused the credentials, or what they may do.  Never to be read as absence."""
+    """The store rejected the credentials, or they lack a permission.  This does not mean that the object is absent."""
 
 
 class Unreachable(StoreError):
-    """No answer: name resolution, connection, TLS or time-out.  Never to be read as absence."""
+    """The store could not be reached: name resolution, connection, TLS or timeout.  Does not mean absence."""
 
 
 class TooLarge(StoreError):
-    """The object has more bytes than one of its kind may have."""
+    """The object is larger than its kind may be."""
 
 
 class AlreadyExists(StoreError):
-    """A create-only write found something under its key."""
+    """A create-only write found an existing object under its key."""
 
 
 class ManifestError(EngineError):
-    """A manifest that can't be read, or that says something it must not say."""
+    """A manifest cannot be read or has an invalid field."""
 
     phase = "manifest"
 
@@ -166,54 +166,54 @@ class ManifestError(EngineError):
 
 
 class TrustError(EngineError):
-    """A backup is not proven to be one that a trusted host made; nothing of it has been read."""
+    """A backup is not proven to come from a trusted host; none of its contents have been read."""
 
     phase = "trust"
 
 
 class SignersMissing(TrustError):
-    """Nothing says whose backups are trusted."""
+    """No trusted signers are configured."""
 
 
 class Unsigned(TrustError):
-    """There is no signature, or no manifest that could carry one."""
+    """The backup has no signature, or no manifest that could contain one."""
 
 
 class UnknownSigner(TrustError):
-    """The signature is sound, but the key is not trusted, or not for that host and time."""
+    """The signature is valid, but its key is not trusted, or not for that host and time."""
 
 
 class ForeignSigner(TrustError):
-    """The signature is that of a known host, but its backups of this database are not accepted here."""
+    """The signature is that of a known host whose backups of this database are not accepted here."""
 
 
 class RevokedSigner(TrustError):
-    """The key that signed is revoked."""
+    """The signing key is revoked."""
 
 
 class ForgedManifest(TrustError):
-    """The manifest's fields are not those that were signed."""
+    """The manifest's fields are not the ones that were signed."""
 
 
 class WrongDatabase(TrustError):
-    """The manifest is that of another database than the one whose backups lie there."""
+    """The manifest belongs to a different database than the one whose backups are stored there."""
 
 
 class Replayed(TrustError):
-    """The manifest is that of another backup than the one whose name it has."""
+    """The manifest belongs to a different backup than its key says."""
 
 
 # PostgreSQL ---------------------------------------------------------------------------------------------------------
 
 
 class PostgresError(EngineError):
-    """The server refused or failed a command."""
+    """The server rejected a command, or the command failed."""
 
     phase = "postgresql"
 
 
 class ConnectionFailed(PostgresError):
-    """No connection to the server."""
+    """The connection to the server failed."""
 
     phase = "connect"
 
@@ -225,18 +225,18 @@ class LockHeld(PostgresError):
 
 
 class RestoreRefused(EngineError):
-    """The plan of a restore holds something that must not be done; nothing has been changed."""
+    """The plan of a restore contains a step that must not be performed; nothing has been changed."""
 
     phase = "plan"
 
 
 class BackupRefused(EngineError):
-    """A backup now would put a good one out of sight; nothing has been changed."""
+    """The new backup would replace a good one; nothing has been changed."""
 
     phase = "plan"
 
 
 class LoadError(PostgresError):
-    """The server refused a statement, or rows, of a dump."""
+    """The server rejected a statement or rows of a dump."""
 
     phase = "load"

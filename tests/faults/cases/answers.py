@@ -317,13 +317,13 @@ def _lists() -> t.Iterator[Case]:
     cut = "<IsTruncated>true</IsTruncated>"
     many = contents(*(f"db/small/other-{number}" for number in range(1000)))
     yield listing(
-        "cut", "a list is cut at 1,000 keys, and doesn't say where it goes on", page(many + cut), says="is cut"
+        "cut", "a list is cut at 1,000 keys, and doesn't say where it goes on", page(many + cut), says="is incomplete"
     )
     yield listing(
         "same-page",
         "a list goes on with the same page, again and again",
         page(many + cut + "<NextContinuationToken>same</NextContinuationToken>"),
-        says="is cut",
+        says="is incomplete",
     )
     yield listing(
         "extra",

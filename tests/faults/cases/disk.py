@@ -41,14 +41,18 @@ def cases() -> t.Iterator[Case]:
     yield Case("backup/disk/read-only", BACKUP, "the store's disk is read-only", _read_only, says="read-only")
     yield Case("restore/disk/read-only", RESTORE, "the store's disk is read-only", _read_only, SUCCEEDS)
     yield Case(
-        "backup/disk/gone", BACKUP, "the store's disk is not mounted, its mount point gone", _gone, says="no directory"
+        "backup/disk/gone",
+        BACKUP,
+        "the store's disk is not mounted, its mount point gone",
+        _gone,
+        says="does not exist",
     )
     yield Case(
         "restore/disk/gone",
         RESTORE,
         "the store's disk is not mounted, its mount point gone",
         _gone,
-        says="no directory",
+        says="does not exist",
     )
     yield Case("backup/disk/file", BACKUP, "a file stands where the prefix should be", _file)
     for name, code, number, words in (

@@ -96,7 +96,7 @@ def probe(options: common.Options, _reporter: Reporter) -> int:
     roles = list(dict.fromkeys(options.role or [policies.HOST]))
     prefix = options.prefix or _own_prefixes(options)[0]
     access = try_out(S3Store(_bucket(options)), prefix)
-    findings = policies.judge(access, roles)
+    findings = policies.evaluate(access, roles)
     if options.json:
         sys.stdout.write(json.dumps(_as_dict(roles, access, findings), indent=2) + "\n")
     else:

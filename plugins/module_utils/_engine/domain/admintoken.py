@@ -2,9 +2,10 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The pointer to Infisical's admin token in the store: where the encrypted token lies, and of which site it is.
+"""The pointer to Infisical's admin token in the store: the key of the encrypted token and the site it belongs to.
 
-The format is the contract's (``infisical/bootstrap/latest-tokens.json``): other tools read and write it.
+The format is that of docs/formats/infisical.md (``infisical/bootstrap/latest-tokens.json``); other tools read and write
+it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..errors import ConfigurationError, ManifestError
 from .layout import locate, timestamp
 from .text import NotJson, strict_json
 
-#: A pointer has a few hundred bytes.
+#: Size limit of a pointer, which usually has a few hundred bytes.
 MAX_BYTES = 64 * 1024
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -26,21 +27,21 @@ _MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def pointer_key(prefix: str) -> str:
-    """Key of the pointer, where everything of Infisical lies under *prefix*."""
+    """Key of the pointer; *prefix* is the prefix of all of Infisical's objects."""
     return f"{prefix}bootstrap/latest-tokens.json"
 
 
 def token_key(prefix: str, moment: datetime.datetime) -> str:
-    """Key of the encrypted admin token that is stored at *moment*."""
+    """Key of the encrypted admin token stored at *moment*."""
     return f"{prefix}bootstrap/{timestamp(moment)}/admin.token.age"
 
 
 @dataclasses.dataclass(frozen=True)
 class Pointer:
-    """The pointer's fields.
+    """The fields of the pointer.
 
-    :param key: of the encrypted token.
-    :param sha256: of the encrypted token; ``None`` where its writer left it out.
+    :param key: key of the encrypted token.
+    :param sha256: SHA-256 of the encrypted token; ``None`` if another tool wrote the pointer without it.
     """
 
     key: str
@@ -49,7 +50,7 @@ class Pointer:
     created_at: str
 
     def render(self) -> bytes:
-        """As it is stored."""
+        """The pointer as it is stored."""
         fields = {
             "created_at": self.created_at,
             "infisical_site_url": self.site_url,
@@ -60,37 +61,37 @@ class Pointer:
 
 
 def moment_text(moment: datetime.datetime) -> str:
-    """*moment* as it stands in a pointer."""
+    """*moment* in the form used in a pointer."""
     return moment.strftime(_MOMENT)
 
 
 def parse(data: bytes) -> Pointer:
-    """Read a pointer.
+    """Parse a pointer.
 
-    :raises ManifestError: where it is none.
+    :raises ManifestError: if *data* is not a valid pointer.
     """
     try:
         fields = strict_json(data)
     except NotJson as exc:
-        raise _bad(f"is no JSON: {exc}") from None
+        raise _bad(f"is not valid JSON: {exc}") from None
     if not isinstance(fields, dict):
-        raise _bad("is no JSON object")
+        raise _bad("is not a JSON object")
 
     def text(name: str) -> str:
         value = fields.get(name)
         if value is not None and not isinstance(value, str):
-            raise _bad(f"has a {name} that is no text")
+            raise _bad(f"has an invalid {name}", cause="it is not a string")
         return value or ""
 
     key, sha256 = text("admin_token_key"), text("admin_token_sha256") or None
     try:
         location = locate(key)
     except ConfigurationError as exc:
-        raise _bad("names no token in admin_token_key", cause=exc.cause) from None
+        raise _bad("has an invalid admin_token_key", cause=exc.cause) from None
     if location.bucket is not None or key.endswith("/"):
-        raise _bad("names a token outside of this bucket, or none", cause="admin_token_key is no key")
+        raise _bad("has an invalid admin_token_key", cause="it is not the key of an object in this bucket")
     if sha256 is not None and not _SHA256.match(sha256):
-        raise _bad("has an admin_token_sha256 that is none")
+        raise _bad("has an invalid admin_token_sha256", cause="it is not a SHA-256 digest in lower-case hex")
     return Pointer(key=key, site_url=text("infisical_site_url"), sha256=sha256, created_at=text("created_at"))
 
 
@@ -98,5 +99,5 @@ def _bad(reason: str, *, cause: str = "") -> ManifestError:
     return ManifestError(
         f"the pointer to the admin token {reason}",
         cause=cause,
-        hint="look at it; to have a new one written in its place, ask for a rotation of the token",
+        hint="inspect the pointer; to replace it, rotate the token (rotate: true)",
     )

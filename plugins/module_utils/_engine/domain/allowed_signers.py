@@ -2,9 +2,9 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Lines of an ``allowed_signers`` file, read as OpenSSH reads them.
+"""Parser for the lines of an ``allowed_signers`` file, which reads them as OpenSSH does.
 
-The form is that of ssh-keygen(1); the reading follows ``parse_principals_key_and_options`` in OpenSSH's sshsig.c.
+ssh-keygen(1) documents the format; the parser follows ``parse_principals_key_and_options`` in OpenSSH's sshsig.c.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _AFTER, _BEFORE = "valid-after", "valid-before"
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A line that OpenSSH can read.
+    """A line that OpenSSH can parse.
 
-    :param text: all of it.
-    :param names: the patterns in front, without the quotes.
-    :param start: where the options begin, or the key where there are none.
-    :param options: by their names in lower case; an option without a value has an empty one.
-    :param key_start: where the key begins.
-    :param blob: the key itself.
+    :param text: the whole line.
+    :param names: the patterns at its beginning, without quotes.
+    :param start: offset of the options, or of the key if there are none.
+    :param options: values of the options by lower-case name; an option without a value has the value ``""``.
+    :param key_start: offset of the key.
+    :param blob: the decoded key.
     """
 
     text: str
@@ -45,36 +45,36 @@ class Entry:
 
     @property
     def authority(self) -> bool:
-        """Whether the key signs certificates, and nothing else."""
+        """Whether the key is a certificate authority, which signs only certificates."""
         return "cert-authority" in self.options
 
     @property
     def end(self) -> datetime.datetime | None:
-        """The time in ``valid-before``, UTC; ``None``: there is none that could be read."""
+        """The time in ``valid-before``, UTC; ``None`` if it is absent or unreadable."""
         return _time(self.options.get(_BEFORE, ""))
 
     def counts_for(self, namespace: str) -> bool:
-        """Whether the line counts for signatures in *namespace*."""
+        """Whether the line applies to signatures in *namespace*."""
         namespaces = self.options.get("namespaces")
         return namespaces is None or _matches(namespace, namespaces)
 
     def matches(self, name: str) -> bool:
-        """Whether the line is about *name*, by itself or by a pattern."""
+        """Whether a name or pattern of the line matches *name*."""
         return _matches(name, self.names)
 
     def until(self, moment: datetime.datetime) -> str:
-        """The line with an end of its validity; one that has an end keeps it."""
+        """The line with *moment* as the end of its validity; a line that already has an end keeps it."""
         if _BEFORE in self.options:
             return self.text
         end = f'{_BEFORE}="{moment.astimezone(datetime.timezone.utc):%Y%m%d%H%M%S}"'
         return f"{self.text[: self.start]}{end}{',' if self.options else ' '}{self.text[self.start :]}"
 
     def also_as(self, name: str) -> str:
-        """The line with *name* in front of its names."""
+        """The line with *name* added before its names."""
         return f"{name},{self.names} {self.text[self.start :]}"
 
     def without_times(self, moment: datetime.datetime) -> str:
-        """The line without its times, where it is valid at *moment*; otherwise as it is."""
+        """The line without its times if it is valid at *moment*; otherwise the line unchanged."""
         after, before = (_time(self.options[name]) if name in self.options else moment for name in (_AFTER, _BEFORE))
         if after is None or before is None or not after <= moment <= before:
             return self.text
@@ -84,7 +84,7 @@ class Entry:
 
 
 def read(text: str) -> Entry | None:
-    """One line; ``None`` for a comment, an empty line, and what OpenSSH can't read."""
+    """Parse one line; return ``None`` for a comment, an empty line or a line that OpenSSH can't parse."""
     begin = _skip(text, 0, " \t")
     plain = t.cast("re.Match[str]", _UNQUOTED.match(text, begin))
     names, start = plain[0], plain.end()
@@ -109,10 +109,10 @@ def read(text: str) -> Entry | None:
 
 
 def valid_at(text: str, moment: datetime.datetime) -> str:
-    """The text of a file in which the times of those lines are left out that are valid at *moment*.
+    """The text of a file with the times removed from each line that is valid at *moment*.
 
-    An older OpenSSH, such as Debian 11's, counts no line that has times.  Lines that are not valid then, or whose times
-    can't be read, stay as they are, for OpenSSH to refuse.
+    An older OpenSSH, such as Debian 11's, ignores every line that has times.  Lines that are not valid at *moment*, or
+    whose times are unreadable, stay unchanged, and OpenSSH rejects them.
     """
     entries = ((line, read(line)) for line in text.split("\n"))
     return "\n".join(line if entry is None else entry.without_times(moment) for line, entry in entries)
@@ -148,20 +148,20 @@ def _blob_at(text: str, start: int) -> bytes | None:
 
 
 def _options(text: str) -> dict[str, str] | None:
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     position = 0
     while position < len(text):
         match = _OPTION.match(text, position)
-        # OpenSSH refuses a line that says the same twice.
-        if match is None or match[1].lower() in found:
+        # OpenSSH rejects a line that has an option twice.
+        if match is None or match[1].lower() in options:
             return None
-        found[match[1].lower()] = (match[2] or "").replace('\\"', '"')
+        options[match[1].lower()] = (match[2] or "").replace('\\"', '"')
         position = match.end()
-    return found
+    return options
 
 
 def _matches(name: str, patterns: str) -> bool:
-    """OpenSSH's ``match_pattern_list``: ``*`` and ``?``, and ``!`` for what is never matched."""
+    """OpenSSH's ``match_pattern_list``: ``*`` and ``?`` are wildcards, ``!`` excludes what the pattern matches."""
     positive = False
     for pattern in patterns.split(","):
         wanted = pattern[1:] if pattern.startswith("!") else pattern

@@ -2,10 +2,10 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The schema of ``databases_json``: the wish that everything starts from.
+"""The schema of ``databases_json``, the list of declared databases.
 
-The whole list is validated before anything is done with any of it, and every fault is reported at once, by entry and
-field.  The rules are those of the contract (field table of ``databases_json``).
+The whole list is validated before any entry is used, and every error is reported at once, by entry and field.
+docs/formats/databases-list.md has the rules.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from . import layout, names, suggestions
 from .secret import Secret
 from .text import NotJson, strict_json, utf8_size
 
-#: ``datname`` and ``rolname`` are of PostgreSQL's type ``name``: 63 bytes and the closing NUL.
+#: ``datname`` and ``rolname`` are of PostgreSQL's type ``name``: 63 bytes and a terminating NUL.
 MAX_NAME_BYTES = 63
-#: Databases that every cluster has and that belong to nobody's list.
+#: Databases that every cluster has; the list must not contain them.
 SYSTEM_DATABASES = frozenset({"postgres", "template0", "template1"})
-#: Words that PostgreSQL does not take as the name of a role.
+#: Words that PostgreSQL rejects as the name of a role.
 RESERVED_ROLES = frozenset({"public", "none"})
-#: The fields of an entry, in the order of the contract, and ours behind them.
+#: The fields of an entry in the order of docs/formats/databases-list.md; the last two are additions of this collection.
 FIELDS = (
     "name",
     "user",
@@ -38,21 +38,21 @@ FIELDS = (
     "backup_prefix",
     "backup_signers",
 )
-#: What the list is called where the user knows it under no other name.
+#: Name of the list in errors, unless the user knows it by another name.
 DEFAULT_NAME = "databases_json"
 _PRIVATE_FIELD = "backup_age_private_key"
-_PRIVATE_KEY_FAULT = (
-    "holds a private key",
-    "give the public key that belongs to it; whoever could read this list may have the private key: make a new pair",
+_PRIVATE_KEY_ERROR = (
+    "contains a private key",
+    "give the public key of a new pair; anyone who could read this list may have this private key",
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with the list.
+    """One error in the list.
 
-    :param entry: ``entry 3 (app)``, or ``list`` for the list as a whole; counted from 1.
-    :param field: the field's name, empty for the entry as a whole.
+    :param entry: ``entry 3 (app)``, counted from 1, or ``list`` for the list as a whole.
+    :param field: name of the field; empty for the entry as a whole.
     """
 
     entry: str
@@ -66,7 +66,7 @@ class Fault:
 
 
 class InvalidDatabases(ConfigurationError):
-    """The list breaks a rule; :attr:`faults` holds every fault found.
+    """The list is invalid; :attr:`faults` has every error in it.
 
     :param name: what the user calls the list, such as the variable that it came from.
     """
@@ -80,7 +80,7 @@ class InvalidDatabases(ConfigurationError):
         )
 
     def as_dict(self) -> dict[str, t.Any]:
-        """As the base class, with the faults as a list."""
+        """Return the data of the base class, and the errors as a list."""
         return {**super().as_dict(), "faults": [dataclasses.asdict(fault) for fault in self.faults]}
 
 
@@ -88,10 +88,10 @@ class InvalidDatabases(ConfigurationError):
 class Database:
     """One valid entry.
 
-    :param recipients: age recipients, one or more; every one of them can open this database's backups.
-    :param identity: the age private key, present only where a restore is to be made.
-    :param backup_prefix: where backups lie instead of ``db/<name>/``; ends with ``/``.
-    :param backup_signers: names of hosts whose backups of this database are accepted besides this host's own.
+    :param recipients: age recipients, one or more; each of them can decrypt this database's backups.
+    :param identity: the age private key; present only when a restore needs it.
+    :param backup_prefix: prefix of the backups instead of ``db/<name>/``; ends with ``/``.
+    :param backup_signers: names of hosts whose backups of this database are accepted in addition to this host's own.
     """
 
     name: str
@@ -106,30 +106,33 @@ class Database:
 
     @property
     def prefix(self) -> str:
-        """The prefix under which the backups of this database lie; it ends with ``/``."""
+        """The prefix of the backups of this database; it ends with ``/``."""
         return self.backup_prefix or layout.prefix(self.name)
 
 
 @dataclasses.dataclass(frozen=True)
 class Databases:
-    """A valid list, with what should be said about it though it is not wrong."""
+    """A valid list, with warnings about it."""
 
     entries: tuple[Database, ...]
     warnings: tuple[str, ...] = ()
 
     def named(self, name: str) -> Database:
-        """The entry of database *name*; a clear error where the list has none."""
+        """The entry of the database *name*.
+
+        :raises ConfigurationError: if the list has no such entry.
+        """
         for entry in self.entries:
             if entry.name == name:
                 return entry
         raise ConfigurationError(
             f"database {name!r} is not in databases_json",
             cause="the list has " + ", ".join(repr(entry.name) for entry in self.entries),
-            hint="name one of these, or add an entry",
+            hint="name one of these databases, or add an entry",
         )
 
     def selected(self, names: t.Sequence[str] | None) -> tuple[Database, ...]:
-        """The entries of the databases *names*, each once; all of them for ``None``.
+        """The entries of the databases *names*, each once; ``None`` selects all entries.
 
         :raises ConfigurationError: for a name that is not in the list.
         """
@@ -138,27 +141,30 @@ class Databases:
         return tuple(self.named(name) for name in dict.fromkeys(names))
 
     def passwords(self) -> dict[str, Secret]:
-        """Password by user; where a user stands in several entries the last one wins (rule of the contract)."""
+        """Password by user; if several entries name the same user, the last one wins.
+
+        docs/formats/databases-list.md has this rule.
+        """
         return {entry.user: entry.password for entry in self.entries}
 
 
 class KeyRules(t.Protocol):
-    """Judges of age keys, given by the caller so that this room needs no cryptography.
+    """Validators of age keys, passed in by the caller so that this package needs no cryptography.
 
-    Each answers ``None`` for "fine", else the reason in words that hold no key material.
+    Each returns ``None`` if the key is valid, otherwise the reason, without any key material.
     """
 
     def recipient_fault(self, text: str) -> str | None:
-        """Is *text* a recipient that something can be encrypted to?"""
+        """Validate *text* as a recipient."""
 
     def mix_fault(self, recipients: t.Sequence[str]) -> str | None:
-        """Can something be encrypted to all of *recipients*, each of them free of faults, at once?"""
+        """Check that all of *recipients*, each of them valid, can be used together."""
 
     def identity_fault(self, secret: Secret) -> str | None:
-        """Is *secret* an identity that something can be decrypted with?"""
+        """Validate *secret* as an identity."""
 
     def pair_fault(self, recipients: t.Sequence[str], secret: Secret) -> str | None:
-        """Does the identity open what is encrypted to the recipients?"""
+        """Check that the identity can decrypt what is encrypted to the recipients."""
 
 
 def parse(
@@ -171,12 +177,12 @@ def parse(
 ) -> Databases:
     """Validate a whole list.
 
-    :param source: JSON text, or what JSON text decodes to.
-    :param rules: judges of the age keys.
-    :param private: whether private keys may be present.  A host's own list is read with ``False``: a private key in it
-        is a fault, because a host keeps public keys only.
-    :param name: what the user calls the list, for the error.
-    :raises InvalidDatabases: with every fault of the list.
+    :param source: JSON text, or what JSON decodes to.
+    :param rules: validators of the age keys.
+    :param private: whether private keys may be present.  A host's own list is parsed with ``False``: a private key in
+        it is an error, because a host keeps only public keys.
+    :param name: name of the list in errors.
+    :raises InvalidDatabases: if the list is invalid; it has every error.
     """
     items = _items(source, name)
     faults: list[Fault] = []
@@ -188,7 +194,7 @@ def parse(
     for number, item in enumerate(items, start=1):
         reader = _Entry(number, item, faults)
         if not isinstance(item, t.Mapping):
-            reader.no_object()
+            reader.not_an_object()
             continue
         ignored = reader.unknown_fields()
         if ignored:
@@ -201,7 +207,7 @@ def parse(
                 reader.fault(
                     "name",
                     f"{database!r} is already the name of entry {first_with[database]}",
-                    "each database stands once",
+                    "list each database once",
                 )
             first_with.setdefault(database, number)
         user = reader.identifier("user")
@@ -242,15 +248,15 @@ def parse(
 
 
 def decoded(source: object, *, name: str = DEFAULT_NAME) -> object:
-    """The list without its base64, if it has one (as in ``DATABASES_JSON_PRIVATE_B64``).
+    """The list, decoded from base64 if it is encoded (as in ``DATABASES_JSON_PRIVATE_B64``).
 
-    :param name: what the user calls the list, for the error.
+    :param name: name of the list in errors.
     :raises InvalidDatabases: if *source* is text that is neither JSON nor base64.
     """
     if not isinstance(source, str) or not source.strip() or source.lstrip()[0] in "[{":
         return source
     try:
-        # Tools wrap base64 into lines.
+        # Tools break base64 into lines.
         return base64.b64decode("".join(source.split()), validate=True)
     except ValueError:
         fault = Fault("list", "", "is neither JSON nor base64", "give a JSON array, or the base64 of one")
@@ -258,32 +264,32 @@ def decoded(source: object, *, name: str = DEFAULT_NAME) -> object:
 
 
 def private_view(source: object, *, name: str = DEFAULT_NAME) -> list[dict[str, t.Any]]:
-    """The list with everything that the contract knows, private keys included, as it came.
+    """The list with all known fields (docs/formats/databases-list.md), private keys included, values unchanged.
 
-    :param source: JSON text, the base64 of it (the contract's ``DATABASES_JSON_PRIVATE_B64``), or what JSON decodes to.
-    :param name: what the user calls the list, for the error.
-    :raises InvalidDatabases: where it is no list of objects; the fields are not judged here.
+    :param source: JSON text, its base64 (as in ``DATABASES_JSON_PRIVATE_B64``), or what JSON decodes to.
+    :param name: name of the list in errors.
+    :raises InvalidDatabases: if it is not a list of objects; the fields are not validated here.
     """
     return _view(decoded(source, name=name), FIELDS, name)
 
 
 def public_view(source: object, *, name: str = DEFAULT_NAME) -> list[dict[str, t.Any]]:
-    """The list as it may stay on a host: the contract's fields but for the private key, as they came.
+    """The list as it may stay on a host: the known fields without the private key, values unchanged.
 
-    Fields that the contract does not know are left out: one may be a private key under a misspelt name.
+    Unknown fields are left out: one of them may be a private key under a misspelt name.
 
     :param source: JSON text, or what JSON decodes to.
-    :param name: what the user calls the list, for the error.
-    :raises InvalidDatabases: where it is no list of objects, or a private key stands where the public one belongs; the
-        fields are not judged otherwise.
+    :param name: name of the list in errors.
+    :raises InvalidDatabases: if it is not a list of objects, or if a field for a public key contains a private key; the
+        fields are not validated otherwise.
     """
     view = _view(source, tuple(field for field in FIELDS if field != _PRIVATE_FIELD), name)
     faults: list[Fault] = []
     for number, item in enumerate(view, start=1):
         value = item.get("backup_age_public_key")
         for text in value if isinstance(value, t.Sequence) and not isinstance(value, str) else (value,):
-            if isinstance(text, str) and _holds_private_key(text):
-                _Entry(number, item, faults).fault("backup_age_public_key", *_PRIVATE_KEY_FAULT)
+            if isinstance(text, str) and _contains_private_key(text):
+                _Entry(number, item, faults).fault("backup_age_public_key", *_PRIVATE_KEY_ERROR)
     if faults:
         raise InvalidDatabases(faults, name=name)
     return view
@@ -296,13 +302,13 @@ def _view(source: object, fields: t.Sequence[str], name: str) -> list[dict[str, 
         if isinstance(item, t.Mapping):
             view.append({field: item[field] for field in fields if field in item})
         else:
-            _Entry(number, item, faults).no_object()
+            _Entry(number, item, faults).not_an_object()
     if faults:
         raise InvalidDatabases(faults, name=name)
     return view
 
 
-def _holds_private_key(text: str) -> bool:
+def _contains_private_key(text: str) -> bool:
     return "AGE-SECRET-KEY-" in text.upper() or "PRIVATE KEY-----" in text
 
 
@@ -326,22 +332,25 @@ def _kind(value: object) -> str:
         (type(None), "null"),
         (bool, "true or false"),  # before int, whose subclass it is
         ((int, float), "a number"),
-        (str, "a text"),
+        (str, "a string"),
         (t.Mapping, "an object"),
         (t.Sequence, "a list"),
     )
-    return next((name for kind, name in kinds if isinstance(value, kind)), "no JSON")
+    return next((name for kind, name in kinds if isinstance(value, kind)), "not JSON")
 
 
 def _nested(places: t.Mapping[str, str]) -> list[Fault]:
-    """Backups that lie among those of another database would be taken for them.
+    """Errors for prefixes within another one, because their backups would be mistaken for the other database's.
 
-    :param places: label of the entry by prefix.
+    :param places: label of the entry, by prefix.
     """
     ordered = sorted(places)
     return [
         Fault(
-            places[inner], "backup_prefix", f"{inner!r} lies within {outer!r} of {places[outer]}", "choose another one"
+            places[inner],
+            "backup_prefix",
+            f"{inner!r} is within {outer!r}, the prefix of {places[outer]}",
+            "choose another prefix",
         )
         for outer, inner in zip(ordered, ordered[1:])
         if inner.startswith(outer)
@@ -349,22 +358,22 @@ def _nested(places: t.Mapping[str, str]) -> list[Fault]:
 
 
 class _Entry:
-    """Reads the fields of one entry and notes what is wrong with them."""
+    """Reads the fields of one entry and records the errors in them."""
 
     def __init__(self, number: int, item: object, faults: list[Fault]) -> None:
         name = item.get("name") if isinstance(item, t.Mapping) else None
-        # A name that can't be one may be anything, also a key in the wrong field: it is not repeated.
+        # An invalid name may be anything, even a key in the wrong field, so it is not repeated.
         named = isinstance(name, str) and name.isprintable() and 0 < (utf8_size(name) or 0) <= MAX_NAME_BYTES
         self.label = f"entry {number} ({name})" if named else f"entry {number}"
         self._source = item
         self.item: t.Mapping[str, t.Any] = item if isinstance(item, t.Mapping) else {}
         self.faults = faults
         self.faulty = False
-        #: Fields of which there is only a misspelt form: that they are missing is not a second error.
+        #: Fields that are present only under a misspelt name: their absence is not a second error.
         self._meant: set[str] = set()
 
     def unknown_fields(self) -> list[str]:
-        """Note the misspelt fields, and return the others that are unknown: those are ignored."""
+        """Record an error for each misspelt field; return the other unknown fields, which are ignored."""
         ignored = []
         for key in self.item:
             meant = suggestions.nearest(key, FIELDS) if isinstance(key, str) and key not in FIELDS else None
@@ -380,7 +389,7 @@ class _Entry:
         self.faulty = True
         self.faults.append(Fault(self.label, field, reason, remedy))
 
-    def no_object(self) -> None:
+    def not_an_object(self) -> None:
         self.fault("", f"is {_kind(self._source)}", "each entry is an object")
 
     def _text(self, field: str, remedy: str) -> str | None:
@@ -398,20 +407,20 @@ class _Entry:
         return value
 
     def identifier(self, field: str) -> str | None:
-        value = self._text(field, f"give the {'database' if field == 'name' else 'role'}'s name")
+        value = self._text(field, f"give the name of the {'database' if field == 'name' else 'role'}")
         if value is None:
             return None
         size = utf8_size(value)
         if size is None:
-            self.fault(field, "is not valid Unicode", "use characters that UTF-8 can hold")
+            self.fault(field, "is not valid Unicode", "use only valid Unicode characters")
         elif size > MAX_NAME_BYTES:
-            self.fault(field, f"is {size} bytes long", f"at most {MAX_NAME_BYTES} bytes in UTF-8")
+            self.fault(field, f"is {size} bytes long", f"use at most {MAX_NAME_BYTES} bytes in UTF-8")
         elif re.search(r"\s", value):
-            self.fault(field, "holds whitespace", "leave it out")
+            self.fault(field, "contains whitespace", "remove it")
         elif "/" in value or "\0" in value:
-            self.fault(field, "holds '/' or NUL", "leave it out")
+            self.fault(field, "contains '/' or NUL", "remove it")
         elif value in (".", ".."):
-            self.fault(field, f"is {value!r}, which is no name in an object store", "choose another name")
+            self.fault(field, f"is {value!r}, which is not a valid name in an object store", "choose another name")
         else:
             return value
         return None
@@ -421,12 +430,16 @@ class _Entry:
         if value is None:
             return None
         if "\0" in value or utf8_size(value) is None:
-            self.fault("password", "holds NUL or is not valid Unicode", "PostgreSQL can't take it")
+            self.fault(
+                "password",
+                "contains NUL or is not valid Unicode",
+                "PostgreSQL cannot store it: choose another password",
+            )
             return None
         return Secret(value)
 
     def recipients(self, rules: KeyRules) -> tuple[str, ...]:
-        """All of them, or none where one has a fault: a pair can then not be judged."""
+        """All recipients, or none if one is invalid, because the pair can't be checked then."""
         field = "backup_age_public_key"
         remedy = "give an age recipient, or a list of them"
         value = self.item.get(field)
@@ -444,8 +457,8 @@ class _Entry:
             if not isinstance(text, str):
                 self.fault(field, f"{which}is {_kind(text)}", remedy)
                 continue
-            if _holds_private_key(text):
-                self.fault(field, *_PRIVATE_KEY_FAULT)
+            if _contains_private_key(text):
+                self.fault(field, *_PRIVATE_KEY_ERROR)
                 continue
             reason = rules.recipient_fault(text)
             if reason is not None:
@@ -456,7 +469,7 @@ class _Entry:
             return ()
         reason = rules.mix_fault(good) if len(good) > 1 else None
         if reason is not None:
-            self.fault(field, reason, "leave out those that do not go with the others")
+            self.fault(field, reason, "remove those that can't be combined with the others")
             return ()
         return tuple(good)
 
@@ -465,11 +478,11 @@ class _Entry:
         if value is None:
             return None
         if not private:
-            self.fault(_PRIVATE_FIELD, "must not be present here", "a host keeps public keys only: take it out")
+            self.fault(_PRIVATE_FIELD, "must not be present here", "remove it: a host keeps only public keys")
             return None
         if not isinstance(value, str) or not value:
             kind = "empty" if value == "" else _kind(value)
-            self.fault(_PRIVATE_FIELD, f"is {kind}", "give the age private key as text, or leave the field out")
+            self.fault(_PRIVATE_FIELD, f"is {kind}", "give the age private key as a string, or omit the field")
             return None
         secret = Secret(value)
         reason = rules.identity_fault(secret) or (rules.pair_fault(recipients, secret) if recipients else None)
@@ -483,7 +496,7 @@ class _Entry:
         if value is None:
             return default
         if not isinstance(value, bool):
-            self.fault(field, f"is {_kind(value)}", "true, false or null")
+            self.fault(field, f"is {_kind(value)}", "give true, false or null")
             return default
         return value
 
@@ -492,21 +505,21 @@ class _Entry:
         value = self.item.get(field)
         if value is None:
             return None
-        remedy = "a key of the bucket, or s3://bucket/key; a prefix ends with '/'"
+        remedy = "give a key in the bucket, a prefix that ends with '/', or s3://bucket/key"
         if not isinstance(value, str):
             self.fault(field, f"is {_kind(value)}", remedy)
         elif re.search(r"\s", value) or "\0" in value or utf8_size(value) is None:
-            self.fault(field, "holds whitespace, NUL or no valid Unicode", remedy)
+            self.fault(field, "contains whitespace or NUL, or is not valid Unicode", remedy)
         elif value.startswith("/"):
             self.fault(field, "begins with '/'", remedy)
         elif re.match(r"https?://", value, re.IGNORECASE):
-            self.fault(field, "is a web address", remedy)
+            self.fault(field, "is an HTTP URL", remedy)
         else:
             return value
         return None
 
     def location(self, path: str, field: str = "restore_dump_path") -> None:
-        """Note what a store would refuse only when it is used."""
+        """Record an error for a location that a store would reject later."""
         try:
             layout.locate(path)
         except ConfigurationError as exc:
@@ -517,13 +530,13 @@ class _Entry:
         value = self.item.get(field)
         if value is None:
             return None
-        remedy = "the beginning of keys, which ends with '/', such as team/shop/"
+        remedy = "give a prefix of keys that ends with '/', such as team/shop/"
         if not isinstance(value, str):
             self.fault(field, f"is {_kind(value)}", remedy)
         elif not value.endswith("/"):
             self.fault(field, "does not end with '/'", remedy)
         elif "//" in value or re.search(r"\s", value):
-            self.fault(field, "holds '//' or whitespace", remedy)
+            self.fault(field, "contains '//' or whitespace", remedy)
         else:
             self.location(value, field)
             return value
@@ -534,19 +547,19 @@ class _Entry:
         value = self.item.get(field)
         if value is None:
             return ()
-        remedy = "give names of hosts as allowed_signers has them, such as [db1]"
+        remedy = "give names of hosts as in allowed_signers, such as [db1]"
         if not isinstance(value, t.Sequence) or isinstance(value, (str, bytes)):
             self.fault(field, f"is {_kind(value)}", remedy)
             return ()
         for position, name in enumerate(value, start=1):
             if not names.is_signer(name):
-                self.fault(field, f"item {position} is not the name of a host that signs", remedy)
+                self.fault(field, f"item {position} is not a valid name of a signing host", remedy)
                 return ()
         return tuple(value)
 
     def place(self, prefix: str, places: dict[str, str]) -> None:
-        """Note where the backups lie; two entries of one name are a fault already."""
+        """Record the prefix of the backups; two entries with the same name have an error already."""
         if places.setdefault(prefix, self.label) != self.label and self.item.get("backup_prefix"):
             self.fault(
-                "backup_prefix", f"{prefix!r} is where the backups of {places[prefix]} lie", "choose another one"
+                "backup_prefix", f"{prefix!r} is already the prefix of {places[prefix]}", "choose another prefix"
             )

@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The host's settings files, ``/etc/infrazero/*.env``: lines of ``KEY='value'`` that a shell can source as well.
+"""The host's settings files, ``/etc/infrazero/*.env``: lines of ``KEY='value'`` that a shell can also source.
 
 Only what docs/formats/db-env.md allows is read: assignments of literal text.  Nothing is expanded and nothing is run.
 """
@@ -21,7 +21,7 @@ _BLANK = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\n|\Z))")
 
 
 def render(values: t.Mapping[str, str]) -> str:
-    """*values* as the lines of a settings file, in their order; single quotes are escaped as ``'\\''``.
+    """Render *values* as the lines of a settings file, in order; a single quote becomes ``'\\''``.
 
     :raises ConfigurationError: for a NUL, which a shell cannot store.
     """
@@ -35,7 +35,7 @@ def render(values: t.Mapping[str, str]) -> str:
 
 
 def parse(text: str, *, name: str) -> dict[str, str]:
-    """Read a settings file.
+    """Parse a settings file.
 
     :param name: how errors name the file.
     :raises ConfigurationError: with the line, never with its contents.
@@ -62,7 +62,7 @@ def parse(text: str, *, name: str) -> dict[str, str]:
             if double is not None:
                 double = re.sub(r"\\(?:([\\\"$`])|\n)", r"\1", double)
             elif escaped == "\n":
-                escaped = ""  # to a shell, a backslash at the end of a line joins it to the next
+                escaped = ""  # in a shell, a backslash at the end of a line joins it to the next one
             pieces.append(next(part for part in (single, double, escaped, plain) if part is not None))
             position = piece.end()
         end = _BLANK.match(text, position)
@@ -75,4 +75,6 @@ def parse(text: str, *, name: str) -> dict[str, str]:
 
 def _bad(text: str, position: int, name: str, reason: str) -> ConfigurationError:
     line = text.count("\n", 0, position) + 1
-    return ConfigurationError(f"{name}, line {line}: {reason}", hint="write KEY='value', with ' in it as '\\''")
+    return ConfigurationError(
+        f"{name}, line {line}: {reason}", hint="write KEY='value', and replace ' in the value with '\\''"
+    )

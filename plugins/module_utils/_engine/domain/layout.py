@@ -2,9 +2,9 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Where objects lie: keys of dumps and manifests, and what a text that names a backup means.
+"""The layout of the store: the keys of dumps and manifests, and the texts by which a backup can be named.
 
-The formats are the contract's: other tools read and write them.
+The formats are those of docs/formats/objects.md; other tools read and write them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import re
 from ..errors import ConfigurationError
 from .text import utf8_size
 
-#: Name of the manifest that points to a prefix's newest good backup.
+#: Name of the manifest that points to the newest good backup under a prefix.
 LATEST = "latest-dump.json"
-#: Ending of the immutable manifest that stands beside each dump of ours.
+#: Suffix of the immutable manifest of each dump that this collection writes.
 MANIFEST_SUFFIX = ".manifest.json"
-#: S3's limit for the length of a key.
+#: S3's limit for the length of a key, in bytes of UTF-8.
 MAX_KEY_BYTES = 1024
 
 _TIMESTAMP = "%Y%m%dT%H%M%SZ"
@@ -32,17 +32,17 @@ _DUMP_NAME = re.compile(
 
 
 def timestamp(moment: datetime.datetime) -> str:
-    """*moment* as it stands in keys: ``20261121T032000Z``, UTC, whole seconds."""
+    """*moment* in the form used in keys: ``20261121T032000Z``, UTC, whole seconds."""
     return moment.astimezone(datetime.timezone.utc).strftime(_TIMESTAMP)
 
 
 def prefix(database: str) -> str:
-    """The prefix under which everything of *database* lies where its entry of the list names no other."""
+    """The default prefix of the objects of *database*, used unless its entry in the list has a backup_prefix."""
     return f"db/{database}/"
 
 
 def home_of(key: str) -> str | None:
-    """The database under whose usual prefix *key* lies; ``None``: under none."""
+    """The database whose default prefix *key* is under; ``None`` if there is none."""
     match = re.match(r"db/([^/]+)/[^/]+\Z", key)
     return match[1] if match else None
 
@@ -61,13 +61,13 @@ def dump_key(under: str, moment: datetime.datetime, *, suffix: str = ".gz") -> s
 
 
 def manifest_key(dump: str) -> str:
-    """Key of the immutable manifest beside the dump with key *dump*."""
+    """Key of the immutable manifest of the dump with the key *dump*."""
     match = _DUMP_NAME.match(dump)
     return (match["prefix"] + match["stamp"] if match else dump) + MANIFEST_SUFFIX
 
 
 def moment_of(key: str) -> datetime.datetime | None:
-    """When the dump or immutable manifest with *key* was made, read from the key; ``None`` for any other key."""
+    """The time in the key of a dump or an immutable manifest; ``None`` for any other key."""
     match = _DUMP_NAME.match(key[: -len(MANIFEST_SUFFIX)] + ".sql" if key.endswith(MANIFEST_SUFFIX) else key)
     if match is None:
         return None
@@ -80,51 +80,51 @@ def moment_of(key: str) -> datetime.datetime | None:
 
 @dataclasses.dataclass(frozen=True)
 class Location:
-    """A key, and its bucket where that is not the configured one."""
+    """A key, and its bucket unless that is the configured one."""
 
     key: str
     bucket: str | None = None
 
     @property
     def is_manifest(self) -> bool:
-        """Whether a manifest lies here, by its name; anything else is a dump."""
+        """Whether the name is that of a manifest; anything else is a dump."""
         return self.key.endswith((LATEST, MANIFEST_SUFFIX))
 
 
 def locate(text: str, *, within: str | None = None) -> Location:
-    """Read a text that names a dump, a manifest, or a prefix that has one.
+    """Parse a text that names a dump, a manifest or a prefix that has a latest manifest.
 
-    ``s3://bucket/key`` names another bucket, anything else is a key; one that ends with ``/`` means that prefix's
-    latest manifest.
+    ``s3://bucket/key`` names another bucket, anything else is a key.  A key that ends with ``/`` is a prefix and means
+    its latest manifest.
 
-    :param within: the bucket that a relative key belongs to, ``None`` for the configured one (a relative key in a
+    :param within: the bucket that a relative key belongs to; ``None`` for the configured one (a relative key in a
         manifest of another bucket belongs to that bucket).
-    :raises ConfigurationError: where it is neither.
+    :raises ConfigurationError: if *text* is none of these.
     """
     bucket, key = within, text
     if text.startswith("s3://"):
         bucket, slash, key = text[len("s3://") :].partition("/")
         if not bucket or not slash or not key:
-            raise _no_location(text, "it names no bucket, or no key in it")
+            raise _invalid_location(text, "the bucket or the key is missing")
         if not _BUCKET.match(bucket):
-            raise _no_location(text, "it names no bucket that a store can have")
+            raise _invalid_location(text, "the name of the bucket is invalid")
     elif "://" in text:
-        raise _no_location(text, "only s3:// is read")
+        raise _invalid_location(text, "only s3:// URLs are supported")
     if not key or key.startswith("/"):
-        raise _no_location(text, "a key does not begin with '/'")
+        raise _invalid_location(text, "a key must not begin with '/'")
     if any(part in (".", "..") for part in key.split("/")):
-        raise _no_location(text, "a key has no '.' or '..' in it")
+        raise _invalid_location(text, "a key must not have '.' or '..' as a part")
     if re.search(r"[\x00-\x1f\x7f]", key):
-        raise _no_location(text, "a key has no control characters")
+        raise _invalid_location(text, "a key must not contain control characters")
     size = utf8_size(key)
     if size is None or size > MAX_KEY_BYTES:
-        raise _no_location(text, f"a key is at most {MAX_KEY_BYTES} bytes of UTF-8")
+        raise _invalid_location(text, f"a key must have at most {MAX_KEY_BYTES} bytes in UTF-8")
     return Location(key + LATEST if key.endswith("/") else key, bucket)
 
 
-def _no_location(text: str, cause: str) -> ConfigurationError:
+def _invalid_location(text: str, cause: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{text!r} names no backup",
+        f"{text!r} does not name a backup",
         cause=cause,
         hint="give a key such as db/app/20260101T000000Z.sql.gz.age, a prefix such as db/app/, or s3://bucket/key",
     )

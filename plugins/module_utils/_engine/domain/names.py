@@ -2,10 +2,10 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Names that a restore gives to what it makes in a cluster, and names of hosts that sign.
+"""Names of the objects that a restore creates in a cluster, and names of signing hosts.
 
-PostgreSQL cuts longer names in silence, so ours are cut here: the database's part loses its end, never the restore's
-id, and never in the middle of a character.
+PostgreSQL silently truncates longer names, so this module shortens them first: it cuts the end of the database's name,
+never the id of the restore, and never within a character.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from ..errors import ConfigurationError
 NAME_LIMIT = 63
 
 _RESTORE_ID = re.compile(r"[0-9a-z]{1,32}")
-#: A name in an allowed_signers file, where commas, wildcards and quotes mean something.
+#: A name in an allowed_signers file, where commas, wildcards and quotes have a special meaning.
 _SIGNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,254}\Z")
 _REPLACED = re.compile(r".+__replaced_[0-9a-z]{1,32}", re.DOTALL)
 
 
 def stage_name(database: str, restore_id: str) -> str:
-    """Name of the database that the restore *restore_id* fills before it takes *database*'s place."""
+    """Name of the staging database that the restore *restore_id* fills before it replaces *database*."""
     return _derived(database, "__restore_", restore_id)
 
 
 def replaced_name(database: str, restore_id: str) -> str:
-    """Name under which the restore *restore_id* keeps the database that it replaced."""
+    """Name under which the restore *restore_id* keeps the database that it has replaced."""
     return _derived(database, "__replaced_", restore_id)
 
 
 def is_replaced_name(name: str) -> bool:
-    """Whether *name* can be one of :func:`replaced_name`."""
+    """Whether *name* has the form of :func:`replaced_name`."""
     return _REPLACED.fullmatch(name) is not None
 
 
 def loader_role(restore_id: str) -> str:
-    """Name of the throwaway role that the restore *restore_id* loads its dump as."""
+    """Name of the temporary role that the restore *restore_id* uses to load its dump."""
     return f"infrazero_restore_{_checked(restore_id)}"
 
 
@@ -56,7 +56,5 @@ def _derived(database: str, infix: str, restore_id: str) -> str:
 
 def _checked(restore_id: str) -> str:
     if not _RESTORE_ID.fullmatch(restore_id):
-        raise ConfigurationError(
-            f"{restore_id!r} can't be the id of a restore", hint="use up to 32 lower-case letters and digits"
-        )
+        raise ConfigurationError(f"invalid restore id {restore_id!r}", hint="use 1 to 32 lower-case letters and digits")
     return restore_id

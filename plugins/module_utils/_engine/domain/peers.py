@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Who is at the other end of a connection, decided from what the kernel and the server report."""
+"""Identification of the other end of a connection, from what the kernel and the server report."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Directory(t.NamedTuple):
 
 
 def directory_owner(path: t.Sequence[Directory]) -> int | None:
-    """The owner of a directory, if nobody else can have created it; ``None``: somebody else can.
+    """The owner of a directory if only the owner can have created it; otherwise ``None``.
 
-    Its own mode does not matter: a group that may write there (Debian's 2775) can replace a socket, but cannot make
-    the process behind it run as the owner.
+    The mode of the directory itself does not matter: a group with write access (Debian's 2775) can replace a socket,
+    but can't make the process behind it run as the owner.
 
-    :param path: the directory itself, then each one above it.
+    :param path: the directory itself, then each of its parents.
     """
     owner = path[0].uid
     for above in path[1:]:
@@ -41,22 +41,22 @@ def directory_owner(path: t.Sequence[Directory]) -> int | None:
 
 
 def endpoint(address: str, port: int) -> Endpoint:
-    """An endpoint; an IPv4 address that is mapped into IPv6 is taken for what it is."""
-    # A scope, as in fe80::1%eth0, is the kernel's own addition.
+    """An endpoint; an IPv4-mapped IPv6 address becomes the IPv4 address."""
+    # A scope, as in fe80::1%eth0, is added by the kernel.
     parsed = ipaddress.ip_address(address.partition("%")[0])
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return mapped or parsed, port
 
 
 def socket_owner(table: str, *, local: Endpoint, remote: Endpoint) -> int | None:
-    """The user that holds one end of an established TCP connection; ``None``: this machine does not hold that end.
+    """The user that owns one end of an established TCP connection; ``None`` if that end is not on this machine.
 
-    :param table: ``/proc/net/tcp`` or ``/proc/net/tcp6``.
+    :param table: contents of ``/proc/net/tcp`` or ``/proc/net/tcp6``.
     :param local: address and port of that end.
     """
     for line in table.splitlines()[1:]:
         fields = line.split()
-        # A connection that no process has accepted yet has no inode, and its user is not set.
+        # A connection that no process has accepted yet has neither an inode nor a user.
         if len(fields) < 10 or fields[3] != _ESTABLISHED or fields[9] == "0":
             continue
         if _table_endpoint(fields[1]) == local and _table_endpoint(fields[2]) == remote:
@@ -68,7 +68,7 @@ def _table_endpoint(text: str) -> Endpoint:
     address, _colon, port = text.partition(":")
     raw = bytes.fromhex(address)
     if sys.byteorder == "little":
-        # The kernel prints words of 32 bits.
+        # The kernel prints the address as 32-bit words in host byte order.
         raw = b"".join(raw[start : start + 4][::-1] for start in range(0, len(raw), 4))
     return endpoint(str(ipaddress.ip_address(raw)), int(port, 16))
 
@@ -84,9 +84,9 @@ class Rule(t.NamedTuple):
 
 
 def socket_admits(rules: t.Iterable[Rule], *, database: str, role: str) -> bool:
-    """Whether ``pg_hba.conf`` lets *role* into *database* by password through the Unix socket.
+    """Whether ``pg_hba.conf`` lets *role* connect to *database* with a password through the Unix socket.
 
-    Only exact names and ``all`` are understood.  Where anything else might decide, the answer is no.
+    Only exact names and ``all`` are understood.  If anything else might match, the answer is no.
     """
     for rule in rules:
         if rule.error is not None or rule.databases is None or rule.users is None:
@@ -102,7 +102,7 @@ def socket_admits(rules: t.Iterable[Rule], *, database: str, role: str) -> bool:
 
 
 def _covers(names: t.Sequence[str], name: str) -> bool | None:
-    """Whether a rule's list covers *name*; ``None``: it has something that is not understood here."""
+    """Whether a rule's list covers *name*; ``None`` if the list has an entry that is not understood here."""
     if name in names or "all" in names:
         return True
     special = any(each.startswith(("+", "@", "/", "same")) for each in names)

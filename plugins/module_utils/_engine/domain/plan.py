@@ -2,10 +2,10 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The plan of a bootstrap's roles and databases: wish and facts in, steps out.
+"""The plan of a bootstrap: the steps from the existing roles and databases to the declared ones.
 
-The rule is the contract's: each user may log in with its password (SCRAM), each database belongs to its user, who has
-all privileges on it.  What is there besides (memberships, other grants, settings, limits) is nobody's wish and stays.
+Each user may log in with its password (SCRAM), each database belongs to its user, and the user has all privileges on it
+(docs/formats/databases-list.md).  Other memberships, grants, settings and limits are not declared, and stay.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ DATABASE_PRIVILEGES = frozenset({"CREATE", "CONNECT", "TEMPORARY"})
 
 
 class Password(enum.Enum):
-    """How the password that a role has compares with the one it shall have."""
+    """How the current password of a role compares with the declared one."""
 
     MATCHES = "matches"
     DIFFERS = "differs"
     MISSING = "missing"
-    #: An MD5 hash, of whatever password.
+    #: An MD5 hash, whatever its password.
     OUTDATED = "outdated"
 
 
 @dataclasses.dataclass(frozen=True)
 class RoleFacts:
-    """A role as it stands.
+    """An existing role.
 
-    :param expired: VALID UNTIL lies in the past.
+    :param expired: whether VALID UNTIL is in the past.
     """
 
     name: str
@@ -48,11 +48,11 @@ class RoleFacts:
 
 @dataclasses.dataclass(frozen=True)
 class DatabaseFacts:
-    """A database as it stands.
+    """An existing database.
 
-    :param privileges: what each role has been granted on it, defaults included; PUBLIC isn't listed.
-    :param valid: false for what an interrupted DROP DATABASE left.
-    :param unfinished: made by a bootstrap that was interrupted before it let the owner in.
+    :param privileges: the privileges of each role on it, defaults included; PUBLIC is not listed.
+    :param valid: false after an interrupted DROP DATABASE.
+    :param unfinished: created by a bootstrap that was interrupted before it granted access to the owner.
     """
 
     name: str
@@ -65,9 +65,9 @@ class DatabaseFacts:
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """Those roles and databases of the list that exist in the cluster, by name.
+    """The declared roles and databases that exist in the cluster, by name.
 
-    :param open_databases: those of them, and of the cluster's own, to which every role may connect.
+    :param open_databases: those of these databases, and of the cluster's own, to which every role may connect.
     """
 
     roles: t.Mapping[str, RoleFacts]
@@ -77,14 +77,14 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True)
 class Wish:
-    """Roles with their passwords, and databases with their owners."""
+    """The desired state: roles with their passwords, and databases with their owners."""
 
     passwords: t.Mapping[str, Secret]
     owners: t.Mapping[str, str]
 
     @classmethod
     def of(cls, databases: Databases) -> Wish:
-        """What a valid list wishes for; where a user stands twice its last password wins."""
+        """The state that a valid list declares; if it names a user twice, the last password wins."""
         return cls(
             passwords=databases.passwords(),
             owners={entry.name: entry.user for entry in databases.entries},
@@ -93,7 +93,7 @@ class Wish:
 
 @dataclasses.dataclass(frozen=True)
 class CreateRole:
-    """Make a role that may log in."""
+    """Create a role that may log in."""
 
     role: str
     password: Secret
@@ -104,9 +104,9 @@ class CreateRole:
 
 @dataclasses.dataclass(frozen=True)
 class AlterRole:
-    """Change what of a role isn't as wished; the rest of it stays.
+    """Change the attributes of a role that differ from the desired ones; the others stay.
 
-    :param password: the new one; ``None``: it has the right one.
+    :param password: the new password; ``None`` to keep the current one.
     """
 
     role: str
@@ -115,21 +115,21 @@ class AlterRole:
     password: Secret | None = None
 
     def __str__(self) -> str:
-        what = [
+        changes = [
             text
             for wanted, text in (
                 (self.login, "allow login"),
-                (self.unexpire, "end its expiry"),
+                (self.unexpire, "remove expiration"),
                 (self.password is not None, "set password"),
             )
             if wanted
         ]
-        return f"alter role {self.role!r}: {', '.join(what)}"
+        return f"alter role {self.role!r}: {', '.join(changes)}"
 
 
 @dataclasses.dataclass(frozen=True)
 class CreateDatabase:
-    """Make a database; its owner has all privileges on it from the start, and nobody else has any."""
+    """Create a database; its owner has all privileges on it from the start, and other roles have none."""
 
     database: str
     owner: str
@@ -140,17 +140,17 @@ class CreateDatabase:
 
 @dataclasses.dataclass(frozen=True)
 class FinishDatabase:
-    """Let the owner into a database whose making was interrupted."""
+    """Grant the owner access to a database whose creation was interrupted."""
 
     database: str
 
     def __str__(self) -> str:
-        return f"finish making database {self.database!r}"
+        return f"finish creating database {self.database!r}"
 
 
 @dataclasses.dataclass(frozen=True)
 class ChangeOwner:
-    """Give a database to its user."""
+    """Change the owner of a database to its user."""
 
     database: str
     owner: str
@@ -162,7 +162,7 @@ class ChangeOwner:
 
 @dataclasses.dataclass(frozen=True)
 class GrantDatabase:
-    """Give a database's user the privileges on it that it lacks."""
+    """Grant a database's user the missing privileges on it."""
 
     database: str
     role: str
@@ -177,11 +177,11 @@ Step = t.Union[CreateRole, AlterRole, CreateDatabase, FinishDatabase, ChangeOwne
 
 @dataclasses.dataclass(frozen=True)
 class BootstrapPlan:
-    """What is to be done, in this order; no steps: everything is as wished.
+    """The steps of a bootstrap, in order; empty if the cluster is in the desired state.
 
-    :param before: the wish's roles and databases as they are, one line each, without a secret.
-    :param after: the same as they will be.
-    :param warnings: what stays as it is and should not.
+    :param before: the current state of the declared roles and databases, one line each, without a secret.
+    :param after: their state afterwards.
+    :param warnings: problems that the plan does not fix.
     """
 
     steps: tuple[Step, ...]
@@ -191,57 +191,57 @@ class BootstrapPlan:
 
     @property
     def changed(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether the plan has any steps."""
         return bool(self.steps)
 
     def diff(self) -> dict[str, str]:
-        """As Ansible shows differences: two texts."""
+        """The plan as Ansible shows differences: the texts before and after."""
         return {
             "before": "".join(f"{line}\n" for line in self.before),
             "after": "".join(f"{line}\n" for line in self.after),
         }
 
 
-def plan_bootstrap(wish: Wish, facts: Facts) -> BootstrapPlan:
-    """The steps from *facts* to *wish*.
+def plan_bootstrap(desired: Wish, facts: Facts) -> BootstrapPlan:
+    """Plan the steps from *facts* to *desired*.
 
-    :raises ConfigurationError: with everything that must not be done; then nothing may be done.
+    :raises ConfigurationError: if the state cannot be reached; the error has every reason, and no step is performed.
     """
-    _refuse(wish, facts)
+    _refuse(desired, facts)
     roles: list[Step] = []
     creations: list[Step] = []
     changes: list[Step] = []
     before: list[str] = []
     after: list[str] = []
-    for role, password in wish.passwords.items():
-        found = facts.roles.get(role)
-        before.append(_role_line(role, found))
+    for role, password in desired.passwords.items():
+        current = facts.roles.get(role)
+        before.append(_role_line(role, current))
         after.append(f"role {role!r}: login yes, password set")
-        if found is None:
+        if current is None:
             roles.append(CreateRole(role, password))
             continue
         step = AlterRole(
             role,
-            login=not found.login,
-            unexpire=found.expired,
-            password=None if found.password is Password.MATCHES else password,
+            login=not current.login,
+            unexpire=current.expired,
+            password=None if current.password is Password.MATCHES else password,
         )
         if step != AlterRole(role):
             roles.append(step)
-    for database, owner in wish.owners.items():
-        there = facts.databases.get(database)
-        before.append(_database_line(database, there))
+    for database, owner in desired.owners.items():
+        existing = facts.databases.get(database)
+        before.append(_database_line(database, existing))
         after.append(f"database {database!r}: owner {owner!r}, owner's privileges all")
-        if there is None:
+        if existing is None:
             creations.append(CreateDatabase(database, owner))
             continue
-        if there.unfinished:
+        if existing.unfinished:
             creations.append(FinishDatabase(database))
-        privileges = there.privileges.get(owner, frozenset())
-        if there.owner != owner:
-            changes.append(ChangeOwner(database, owner, previous=there.owner))
-            # The server hands the old owner's privileges over to the new one.
-            privileges |= there.privileges.get(there.owner, frozenset())
+        privileges = existing.privileges.get(owner, frozenset())
+        if existing.owner != owner:
+            changes.append(ChangeOwner(database, owner, previous=existing.owner))
+            # The server transfers the old owner's privileges to the new one.
+            privileges |= existing.privileges.get(existing.owner, frozenset())
         missing = DATABASE_PRIVILEGES - privileges
         if missing:
             changes.append(GrantDatabase(database, owner, missing))
@@ -254,51 +254,53 @@ def _warnings(facts: Facts) -> tuple[str, ...]:
     quoted = ", ".join('"' + name.replace('"', '""') + '"' for name in facts.open_databases)
     warning = (
         f"every role of the cluster may connect to {', '.join(map(repr, facts.open_databases))}. Grant CONNECT to the"
-        f" roles that need it, and then take it from all the others: REVOKE CONNECT ON DATABASE {quoted} FROM PUBLIC"
+        f" roles that need it, then revoke it from all others: REVOKE CONNECT ON DATABASE {quoted} FROM PUBLIC"
     )
     return (warning,)
 
 
-def _refuse(wish: Wish, facts: Facts) -> None:
+def _refuse(desired: Wish, facts: Facts) -> None:
     reasons = [
-        f"role {role!r} is a superuser: an application's user must not be one"
-        for role in wish.passwords
+        f"role {role!r} is a superuser: the user of an application must not be one"
+        for role in desired.passwords
         if role in facts.roles and facts.roles[role].superuser
     ]
-    for database in wish.owners:
-        there = facts.databases.get(database)
-        if there is None:
+    for database in desired.owners:
+        existing = facts.databases.get(database)
+        if existing is None:
             continue
-        if there.template:
+        if existing.template:
             reasons.append(f"database {database!r} is a template")
-        if not there.valid:
-            reasons.append(f"database {database!r} was left half dropped: finish it with DROP DATABASE")
+        if not existing.valid:
+            reasons.append(
+                f"database {database!r} is invalid because its DROP DATABASE was interrupted: run DROP DATABASE again"
+            )
     if reasons:
         raise ConfigurationError(
-            "the list can't be brought about in this cluster",
+            "these databases cannot be created in this cluster",
             cause="; ".join(reasons),
-            hint="choose other names, or put that right in the cluster; nothing has been changed",
+            hint="choose other names, or fix this in the cluster; nothing has been changed",
         )
 
 
-def _role_line(name: str, found: RoleFacts | None) -> str:
-    if found is None:
+def _role_line(name: str, current: RoleFacts | None) -> str:
+    if current is None:
         return f"role {name!r}: absent"
     password = {
         Password.MATCHES: "set",
-        Password.DIFFERS: "another one",
+        Password.DIFFERS: "different",
         Password.MISSING: "none",
-        Password.OUTDATED: "an MD5 hash",
-    }[found.password]
-    expired = ", expired" if found.expired else ""
-    return f"role {name!r}: login {'yes' if found.login else 'no'}{expired}, password {password}"
+        Password.OUTDATED: "MD5 hash",
+    }[current.password]
+    expired = ", expired" if current.expired else ""
+    return f"role {name!r}: login {'yes' if current.login else 'no'}{expired}, password {password}"
 
 
-def _database_line(name: str, found: DatabaseFacts | None) -> str:
-    if found is None:
+def _database_line(name: str, current: DatabaseFacts | None) -> str:
+    if current is None:
         return f"database {name!r}: absent"
-    if found.unfinished:
+    if current.unfinished:
         return f"database {name!r}: unfinished"
-    held = found.privileges.get(found.owner, frozenset())
+    held = current.privileges.get(current.owner, frozenset())
     privileges = "all" if held >= DATABASE_PRIVILEGES else ", ".join(sorted(held)) or "none"
-    return f"database {name!r}: owner {found.owner!r}, owner's privileges {privileges}"
+    return f"database {name!r}: owner {current.owner!r}, owner's privileges {privileges}"

@@ -2,11 +2,11 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Who may do what with the objects of a bucket: policies in Amazon's form, and what a credential of each role shows.
+"""Permissions on the objects of a bucket: Amazon-style policies, and the evaluation of tested credentials.
 
-A host creates; it reads manifests only, and deletes nothing.  A restore reads.  Pruning deletes, but never what points
-to the latest backup.  What is allowed is what :mod:`..stores.s3` asks of a store, and no more.  What is not is denied
-besides: on some servers (Ceph) whoever wrote an object may read it, whatever is allowed.
+A host creates objects, reads only manifests and deletes nothing.  A restore reads.  Pruning deletes, but never a
+pointer to the latest backup.  A policy allows what :mod:`..stores.s3` needs, and no more.  It also denies everything
+else explicitly: on some servers (Ceph) the writer of an object may always read it, even if no policy allows that.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ RESTORE = "restore"
 PRUNE = "prune"
 ROLES = (HOST, RESTORE, PRUNE)
 
-# Policies have wildcards and variables of their own; a name with one of these would mean more than itself.
+# Characters with a special meaning in policies; a name with one of them would match other names.
 _PATTERN = re.compile(r"[*?$\"\\\x00-\x1f\x7f]")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}\Z")
 
-#: Names of what says where a backup is: small, in clear, and read by every backup.
+#: Names of the pointers to the latest backup: small, unencrypted, and read by every backup.
 _POINTERS = (f"*{layout.LATEST}", "*latest-tokens.json")
 _MANIFESTS = (*_POINTERS, f"*{layout.MANIFEST_SUFFIX}")
-#: Names of dumps as a host makes them.
+#: Names of the dumps that a host creates.
 _DUMPS = ("*.age",)
-#: Names of what is written once.
+#: Names of objects that are written once and never changed.
 _IMMUTABLE = (*_DUMPS, f"*{layout.MANIFEST_SUFFIX}")
 
 
 def probe_key(prefix: str) -> str:
-    """Key of the object on which rights are tried out: to a policy it is a dump like any other."""
+    """Key of the object used to test permissions; a policy treats it like any dump."""
     return f"{prefix}.infrazero/probe.age"
 
 
 def probe_latest_key(prefix: str) -> str:
-    """Key of what is to a policy a manifest of a latest backup; no object is ever made there."""
+    """Key that a policy treats like a latest manifest; no object is ever created there."""
     return f"{prefix}.infrazero/{layout.LATEST}"
 
 
@@ -54,25 +54,25 @@ def policy(
     principals: t.Sequence[str] = (),
     conditions: bool = True,
 ) -> dict[str, t.Any]:
-    """The policy of whoever has *roles*, as plain data, for JSON.
+    """The policy for *roles*, as plain data for JSON.
 
-    :param roles: of :data:`ROLES`; several where a host is to restore by itself.
-    :param prefixes: below which the backups are, each ending with ``/``: those of one host's databases, so that it
-        can write and read no other host's.
-    :param principals: ARNs of the users that it is about, for a bucket's policy; none: a policy of users.
-    :param conditions: forbid a host to write over what is there.  Amazon knows these conditions; a store that doesn't
-        passes over them or refuses the policy.
-    :raises ConfigurationError: for names that would be patterns, and without a prefix.
+    :param roles: some of :data:`ROLES`; several if a host also restores.
+    :param prefixes: prefixes of the backups, each ending with ``/``: those of one host's databases, so that it can
+        neither write nor read another host's.
+    :param principals: ARNs of the users for a bucket policy; empty for a user policy.
+    :param conditions: deny a host to overwrite existing objects.  Amazon supports these conditions; another store may
+        ignore them or reject the policy.
+    :raises ConfigurationError: if a name would be a pattern, or without a prefix.
     """
     if not _BUCKET.match(bucket):
-        raise ConfigurationError(f"{bucket!r} can't be the name of a bucket", hint="give its name alone")
+        raise ConfigurationError(f"invalid bucket name {bucket!r}", hint="give only the name of the bucket")
     if not prefixes:
-        raise ConfigurationError("a policy needs at least one prefix", hint="name those of the host's databases")
+        raise ConfigurationError("a policy needs at least one prefix", hint="give the prefixes of the host's databases")
     for prefix in prefixes:
         if not prefix.endswith("/") or prefix.startswith("/") or _PATTERN.search(prefix):
             raise ConfigurationError(
-                f"{prefix!r} cannot be the prefix of a policy",
-                hint="a prefix ends with '/', does not begin with it, and has none of * ? $ \" \\ in it",
+                f"invalid prefix {prefix!r} for a policy",
+                hint="a prefix ends with '/', does not begin with '/', and contains none of * ? $ \" \\",
             )
     arn = f"arn:aws:s3:::{bucket}"
     statements = []
@@ -84,8 +84,8 @@ def policy(
             {"Sid": sid, "Effect": effect, **whose, "Action": list(actions), "Resource": objects or [arn], **more}
         )
 
-    # Without a condition on the prefix: with one, a store answers "not allowed" for an object that isn't there, and
-    # nobody could tell an absent backup from a forbidden one.
+    # No condition on the prefix: with one, a store answers "not allowed" for an object that does not exist, and an
+    # absent backup could not be distinguished from a forbidden one.
     add("List", "Allow", ["s3:ListBucket"])
     if RESTORE in roles:
         add("Read", "Allow", ["s3:GetObject"], "*")
@@ -95,7 +95,7 @@ def policy(
     if HOST in roles:
         add("Create", "Allow", ["s3:PutObject", "s3:AbortMultipartUpload"], "*")
         if conditions:
-            # The parts of an upload carry no condition, and make no object.
+            # The parts of an upload have no condition, and do not create an object.
             unconditional = {"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}}
             add("WriteOverNothing", "Deny", ["s3:PutObject"], *_IMMUTABLE, Condition=unconditional)
     else:
@@ -109,7 +109,7 @@ def policy(
     return {"Version": "2012-10-17", "Statement": statements}
 
 
-# What a credential shows --------------------------------------------------------------------------------------------
+# Evaluation of credentials --------------------------------------------------------------------------------------------
 
 LIST = "list"
 READ_MANIFEST = "read a manifest"
@@ -134,12 +134,12 @@ UNKNOWN = "unknown"
 
 @dataclasses.dataclass(frozen=True)
 class Access:
-    """What a credential was seen to be able to do.
+    """The permissions that a test of a credential has shown.
 
     :param answers: :data:`ALLOWED`, :data:`DENIED` or :data:`UNKNOWN` for each of :data:`ACTIONS`.
-    :param versions: whether the bucket keeps what is written over; ``None``: nothing could be written.
-    :param create_only: whether the store honours create-only writes; ``None``: nothing could be written.
-    :param multipart_create_only: the same for objects that arrive in parts.
+    :param versions: whether the bucket keeps overwritten objects; ``None`` if nothing could be written.
+    :param create_only: whether the store honours create-only writes; ``None`` if nothing could be written.
+    :param multipart_create_only: the same for multipart uploads.
     """
 
     answers: t.Mapping[str, str]
@@ -150,7 +150,7 @@ class Access:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One action, whether the answer fits the roles, and what there is to say about it."""
+    """One action, whether the answer fits the roles, and an explanation."""
 
     action: str
     answer: str
@@ -158,8 +158,8 @@ class Finding:
     why: str = ""
 
 
-def judge(access: Access, roles: t.Collection[str]) -> list[Finding]:
-    """Compare what a credential can do with what whoever has *roles* must and must not."""
+def evaluate(access: Access, roles: t.Collection[str]) -> list[Finding]:
+    """Compare the permissions of a credential with what *roles* must and must not be able to do."""
     needed = {action for role in roles for action in _NEEDED[role]}
     who = " and ".join(roles)
     findings = []
@@ -169,12 +169,16 @@ def judge(access: Access, roles: t.Collection[str]) -> list[Finding]:
         if action in needed:
             fits, why = answer == ALLOWED, f"{who} can't work without it"
         elif answer == UNKNOWN:
-            # Where nothing is seen to have a version there is none to lose.
+            # Without versions, none can be lost.
             fits = action == DELETE_VERSION
-            why = "there is nothing to try it on"
+            why = "no object to test it on"
         elif action == OVERWRITE and HOST in roles and answer == ALLOWED:
             fits = bool(access.versions)
-            why = "the bucket keeps what was there before" if fits else "and nothing of what was there before is kept"
+            why = (
+                "the bucket keeps the overwritten object"
+                if fits
+                else "and the bucket does not keep the overwritten object"
+            )
         needless = fits and (answer == DENIED or action in needed)
         findings.append(Finding(action, answer, fits, "" if needless else why))
     return findings

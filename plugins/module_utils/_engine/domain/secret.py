@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""A text that must not be shown."""
+"""A string that must not be shown."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import typing as t
 
 
 class Secret:
-    """Holds a secret so that neither ``repr``, ``str``, formatting, pickling nor JSON shows it by accident.
+    """Wraps a secret so that ``repr``, ``str``, formatting, pickling and JSON never show it by accident.
 
-    Equality compares the contents; :meth:`reveal` is the one way to them, so that every use can be found.
+    Comparison uses the contents.  :meth:`reveal` is the only way to read them, so every use can be found.
     """
 
     __slots__ = ("_text",)
@@ -21,7 +21,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The secret itself."""
+        """Return the secret in plain text."""
         return self._text
 
     def __bool__(self) -> bool:
@@ -40,4 +40,4 @@ class Secret:
         return "***"
 
     def __reduce__(self) -> t.NoReturn:
-        raise TypeError("a Secret is not pickled")
+        raise TypeError("a Secret cannot be pickled")

@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Texts that come from outside: JSON read strictly, and what UTF-8 can hold."""
+"""Handling of text from outside: strict JSON, and sizes in UTF-8."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import typing as t
 
 
 class NotJson(ValueError):
-    """The text is no JSON; its own text says why and where, and quotes nothing of the contents but a field's name."""
+    """The text is not valid JSON; the message has the reason and position, but of the contents at most a field name."""
 
 
 def strict_json(text: str | bytes) -> t.Any:
-    """What JSON *text* decodes to.
+    """Decode the JSON *text*.
 
-    Stricter than :func:`json.loads`: a field that stands twice in one object, and the constants ``NaN`` and
-    ``Infinity``, are errors, because readers differ in what they make of them.
+    Stricter than :func:`json.loads`: a field that occurs twice in one object and the constants ``NaN`` and ``Infinity``
+    are errors, because parsers differ in how they handle them.
 
-    :raises NotJson: for anything that is not JSON, also where it is nested too deeply or is not valid UTF-8.
+    :raises NotJson: if *text* is not valid JSON, is nested too deeply or is not valid UTF-8.
     """
     try:
         if isinstance(text, bytes):
@@ -35,12 +35,15 @@ def strict_json(text: str | bytes) -> t.Any:
     except RecursionError:
         raise NotJson("it is nested too deeply") from None
     except ValueError:
-        # What is left is Python's limit for the digits of a whole number.
+        # The only other ValueError is Python's limit for the digits of an integer.
         raise NotJson("a number has too many digits") from None
 
 
 def utf8_size(text: str) -> int | None:
-    """Bytes of *text* in UTF-8; ``None`` for what UTF-8 can't hold: half of a surrogate pair (JSON can name one)."""
+    """Size of *text* in UTF-8, in bytes; ``None`` if UTF-8 can't encode it.
+
+    That is text with an unpaired surrogate, which JSON can contain.
+    """
     try:
         return len(text.encode("utf-8"))
     except UnicodeEncodeError:
@@ -51,10 +54,10 @@ def _unique(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
     result: dict[str, t.Any] = {}
     for key, value in pairs:
         if key in result:
-            raise NotJson(f"the field {key[:100]!r} stands twice in one object")
+            raise NotJson(f"the field {key[:100]!r} occurs twice in one object")
         result[key] = value
     return result
 
 
 def _no_constant(name: str) -> t.NoReturn:
-    raise NotJson(f"{name} is no JSON number")
+    raise NotJson(f"{name} is not a JSON number")

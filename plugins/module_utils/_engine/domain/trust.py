@@ -2,14 +2,14 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Which backups are accepted: whose signature counts for which database, where a manifest belongs, how old it may be.
+"""The rules for accepting a backup: its signer, the place of its manifest, and its age.
 
-A manifest is signed with the key of the host that made the backup, as OpenSSH signs files; who may sign is said in
-OpenSSH's own form, the lines of an ``allowed_signers`` file (ssh-keygen(1)).  The signer's name in it is the manifest's
-``host``, so that no host can sign for another one.
+The host that creates a backup signs the manifest with its own key, as OpenSSH signs files.  The trusted keys are listed
+in OpenSSH's own format, the lines of an ``allowed_signers`` file (ssh-keygen(1)).  The signer's name there must be the
+manifest's ``host``, so no host can sign for another one.
 
-A sound signature of a known host is not enough: a database is bound to the hosts whose backups of it are accepted.
-They are this host itself and those that the list or the inventory names.
+A valid signature of a known host is not enough: each database has a set of hosts whose backups of it are accepted.
+These are this host itself and the ones that the list or the inventory names.
 """
 
 from __future__ import annotations
@@ -40,42 +40,44 @@ from .databases import Database
 from .manifest import Manifest
 from .text import NotJson, strict_json
 
-#: What our signatures are for: none made for anything else (a git commit, a file) counts here, nor the other way round.
+#: Namespace of the signatures: one for another purpose (a git commit, a file) is not valid here, and vice versa.
 NAMESPACE = "manifest@infrazero.database"
 
 SIGNED = "signed"
 UNSIGNED = "unsigned"
 MODES = (SIGNED, UNSIGNED)
 
-#: What a check of a signature can come to.
+#: Results of the verification of a signature.
 GOOD = "good"
 ALTERED = "altered"
 UNKNOWN = "unknown"
 REVOKED = "revoked"
 ELSEWHERE = "elsewhere"
 
-#: A signature with an Ed25519 key has 300 bytes, one with RSA 2,000.
+#: Size limit; a signature has about 300 bytes with an Ed25519 key and 2,000 with an RSA key.
 MAX_SIGNATURE = 16 * 1024
 _ARMOR = ("-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----")
 
-_TOUGH = (
-    "to restore it all the same, say trust: unsigned (--trust unsigned or DB_RESTORE_TRUST=unsigned with restore.sh, "
+_ANYWAY = (
+    "to restore it anyway, set trust: unsigned (--trust unsigned or DB_RESTORE_TRUST=unsigned with restore.sh, "
     "infrazero_restore_trust in the inventory)"
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Trust:
-    """Whose backups a restore takes.
+    """The settings that decide which backups a restore accepts.
 
-    :param mode: :data:`SIGNED`: only what a trusted host has signed; :data:`UNSIGNED`: anything, with a warning.
+    :param mode: :data:`SIGNED` accepts only backups that a trusted host has signed, :data:`UNSIGNED` accepts all
+        backups, with a warning.
     :param allowed_signers: contents of an ``allowed_signers`` file.
-    :param revoked_keys: public keys that are not trusted any more, one a line.
-    :param name: the name that this host signs under: backups of it are accepted; ``None``: it has none.
-    :param own_key: this host's current public key, type and base64: what it signed is accepted; ``""``: it has none.
+    :param revoked_keys: public keys that are no longer trusted, one per line.
+    :param name: the name that this host signs with; its backups are accepted.  ``None`` if it has none.
+    :param own_key: this host's current public key, type and base64; backups signed with it are accepted.  ``""`` if it
+        has none.
     :param signers: other hosts whose backups are accepted, by the name of a database or a prefix that ends with ``/``.
-    :param once: other hosts whose backups are accepted in this run.
-    :param max_age: a latest backup that is older is warned of; ``None``: none is.
+    :param once: other hosts whose backups are accepted in this run only.
+    :param max_age: maximum age of the latest backup without a warning; ``None`` for no limit.
     """
 
     mode: str = SIGNED
@@ -89,16 +91,16 @@ class Trust:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise ConfigurationError(f"trust is {self.mode!r}", hint=f"say {SIGNED} or {UNSIGNED}")
+            raise ConfigurationError(f"invalid trust mode {self.mode!r}", hint=f"use {SIGNED} or {UNSIGNED}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What a check of a signature came to.
+    """The result of the verification of a signature.
 
-    :param reason: :data:`GOOD`, or why not.
-    :param key: fingerprint of the key that signed, as ``ssh-keygen -l`` prints it; ``""``: there is none.
-    :param cause: OpenSSH's own words.
+    :param reason: :data:`GOOD`, or the reason why the signature is not accepted.
+    :param key: fingerprint of the signing key, as ``ssh-keygen -l`` prints it; ``""`` if there is none.
+    :param cause: the message of OpenSSH.
     """
 
     reason: str
@@ -108,9 +110,9 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class Signed:
-    """Who signed a manifest, as its signature proves.
+    """The proven signer of a manifest.
 
-    :param name: of the host that the manifest names.
+    :param name: name of the host in the manifest.
     :param key: fingerprint of the key, as ``ssh-keygen -l`` prints it.
     """
 
@@ -122,7 +124,7 @@ class Signed:
 
 
 def accepted_names(trust: Trust, *, database: Database, key: str) -> tuple[str, ...]:
-    """The hosts whose backups of *database* are accepted where the manifest's own key is *key*."""
+    """The hosts whose backups of *database* are accepted, for a manifest stored under *key*."""
     bound = [
         host
         for where, hosts in trust.signers.items()
@@ -134,28 +136,30 @@ def accepted_names(trust: Trust, *, database: Database, key: str) -> tuple[str, 
 
 
 def signer_names(value: t.Any, *, name: str) -> tuple[str, ...]:
-    """Names of hosts that were given as a list.
+    """Validate a list of host names.
 
-    :param name: how errors call the setting.
+    :param name: name of the setting in errors.
     """
     if not isinstance(value, (list, tuple)) or not all(names.is_signer(item) for item in value):
-        raise ConfigurationError(f"{name} is not a list of names of hosts", hint="write names such as db1, db2")
+        raise ConfigurationError(f"{name} is not a list of host names", hint="give names such as db1, db2")
     return tuple(value)
 
 
 def signers(value: t.Any, *, name: str) -> dict[str, tuple[str, ...]]:
-    """Hosts whose backups are accepted, by database or prefix, as a mapping or as JSON text.
+    """Validate the hosts whose backups are accepted, by database or prefix, given as a mapping or as JSON text.
 
-    :param name: how errors call the setting.
+    :param name: name of the setting in errors.
     """
-    example = 'write {"shop": ["db2"], "db/production/": ["db3"]}'
+    example = 'use the form {"shop": ["db2"], "db/production/": ["db3"]}'
     if isinstance(value, str):
         try:
             value = strict_json(value)
         except NotJson as exc:
             raise ConfigurationError(f"{name} is not valid JSON: {exc}", hint=example) from None
     if not isinstance(value, t.Mapping) or not all(isinstance(where, str) and where for where in value):
-        raise ConfigurationError(f"{name} is not a mapping of databases or prefixes to names of hosts", hint=example)
+        raise ConfigurationError(
+            f"{name} is not a mapping of databases or prefixes to lists of host names", hint=example
+        )
     for where in value:
         if "/" in where and not where.endswith("/"):
             raise ConfigurationError(f"{name}: the prefix {printable(where)!r} does not end with '/'", hint=example)
@@ -163,36 +167,38 @@ def signers(value: t.Any, *, name: str) -> dict[str, tuple[str, ...]]:
 
 
 def key_lines(value: t.Any, *, name: str) -> str:
-    """The text of a file of keys that was given as a text or as a list of lines.
+    """Contents of a key file, given as a string or as a list of lines.
 
-    :param name: how errors call the setting.
+    :param name: name of the setting in errors.
     """
     if value is None:
         return ""
     lines = [value] if isinstance(value, str) else value
     if not isinstance(lines, (list, tuple)) or not all(isinstance(line, str) for line in lines):
-        raise ConfigurationError(f"{name} is neither a text nor a list of lines", hint="give the lines of the file")
+        raise ConfigurationError(f"{name} is neither a string nor a list of lines", hint="give the lines of the file")
     return "".join(line.rstrip("\n") + "\n" for line in lines if line.strip())
 
 
 def max_age(hours: float, *, name: str) -> datetime.timedelta | None:
-    """How old the latest backup may be without a warning; 0 hours: as old as it likes.
+    """Maximum age of the latest backup without a warning; 0 hours means no limit.
 
-    :param name: how errors call the setting.
+    :param name: name of the setting in errors.
     """
     # A NaN fails every comparison.
     if not 0 <= hours <= 24 * 366 * 100:
-        raise ConfigurationError(f"{name}: {hours} is no number of hours", hint="give hours, or 0 for no limit")
+        raise ConfigurationError(
+            f"{name}: {hours} is not a valid number of hours", hint="give a number of hours, or 0 for no limit"
+        )
     return datetime.timedelta(hours=hours) if hours else None
 
 
 def holds_keys(text: str) -> bool:
-    """Whether a file of keys has any line that isn't empty or a comment."""
+    """Whether a key file has any line that is neither empty nor a comment."""
     return any(line.strip() and not line.lstrip().startswith("#") for line in text.splitlines())
 
 
 def can_sign(host: str | None) -> bool:
-    """Whether *host* can be a signer's name in an ``allowed_signers`` file."""
+    """Whether *host* is a valid name of a signer in an ``allowed_signers`` file."""
     return names.is_signer(host)
 
 
@@ -202,11 +208,11 @@ def signers_line(host: str, public_key: str) -> str:
 
 
 def key_of(signature: str) -> str | None:
-    """The public key that an armored SSHSIG says it was made with, in base64 as in a ``.pub`` file.
+    """The public key that an armored SSHSIG names as its signing key, in base64 as in a ``.pub`` file.
 
-    Of use for explanations only: it proves nothing.  The form is OpenSSH's PROTOCOL.sshsig.
+    Only for explanations: it proves nothing.  OpenSSH's PROTOCOL.sshsig has the format.
     """
-    # No pattern here: a text can be made so that it takes hours to match.
+    # No regular expression here: a crafted text could take hours to match.
     text, (begin, end) = signature.strip(), _ARMOR
     if len(signature) > MAX_SIGNATURE or not (text.startswith(begin) and text.endswith(end)):
         return None
@@ -222,7 +228,7 @@ def key_of(signature: str) -> str | None:
 
 
 def fingerprint(key: str) -> str:
-    """``SHA256:...`` of a public key in base64."""
+    """Fingerprint ``SHA256:...`` of a public key in base64."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(base64.b64decode(key)).digest()).decode().rstrip("=")
 
 
@@ -230,118 +236,122 @@ def fingerprint(key: str) -> str:
 
 
 def unsigned(url: str, *, what: str) -> TrustError:
-    """The error for a backup that nobody signed.
+    """The error for an unsigned backup.
 
-    :param what: why there is no signature.
+    :param what: the reason for the missing signature.
     """
     return Unsigned(
-        f"{url} is not signed, so anybody who can write to the store may have made it",
+        f"{url} is not signed, so anyone with write access to the store may have created it",
         cause=what,
-        hint=f"choose a backup that a host of yours has signed; backups of older tools have no signature: {_TOUGH}",
+        hint="choose a backup that one of your hosts has signed; a backup of an older tool has no signature: "
+        + _ANYWAY,
     )
 
 
-def incomplete(said: Manifest, *, url: str) -> TrustError | None:
-    """Why a manifest can't be checked, before its signature is; ``None``: it can be."""
-    if said.signature is None:
+def incomplete(manifest: Manifest, *, url: str) -> TrustError | None:
+    """The error for a manifest whose signature can't be verified at all; ``None`` if it can."""
+    if manifest.signature is None:
         return unsigned(url, what="its manifest has no signature")
-    missing = [name for name in ("database", "system_identifier", "sequence") if getattr(said, name) is None]
-    if not can_sign(said.host):
+    missing = [name for name in ("database", "system_identifier", "sequence") if getattr(manifest, name) is None]
+    if not can_sign(manifest.host):
         missing.append("host")
     if missing:
         return ForgedManifest(
-            f"the manifest {url} has a signature, but does not say what ours always say",
-            cause=f"no {', no '.join(missing)} that could be checked",
-            hint="it was not made by this collection: find out by whom, and choose another backup",
+            f"the manifest {url} is signed but lacks required fields",
+            cause=f"missing or invalid: {', '.join(missing)}",
+            hint="this collection did not write it: find out who did, and choose another backup",
         )
     return None
 
 
 def no_signers(url: str) -> TrustError:
-    """The error where nothing says whose backups are trusted."""
+    """The error if no trusted signers are configured."""
     return SignersMissing(
-        f"{url} can't be checked: this host does not know whose signatures to trust",
-        cause="there is no allowed_signers, or no line in it",
-        hint="set infrazero_allowed_signers (the role backup gathers the lines of a fleet in the controller's "
-        "infrazero_allowed_signers_file), or write them to allowed_signers beside db.env (/etc/infrazero); " + _TOUGH,
+        f"{url} can't be verified: this host has no trusted signers",
+        cause="allowed_signers does not exist or has no lines",
+        hint="set infrazero_allowed_signers (the role backup collects the lines of all hosts in the controller's "
+        "infrazero_allowed_signers_file), or write them to allowed_signers in the directory of db.env "
+        "(/etc/infrazero); " + _ANYWAY,
     )
 
 
-def refusal(verdict: Verdict, said: Manifest, *, url: str) -> TrustError | None:
-    """The error for a signature that does not count; ``None`` for a good one."""
+def refusal(verdict: Verdict, manifest: Manifest, *, url: str) -> TrustError | None:
+    """The error for a signature that is not accepted; ``None`` for a good one."""
     if verdict.reason == GOOD:
         return None
     if verdict.reason == REVOKED:
         return RevokedSigner(
-            f"{url} was signed with a key of {said.host} that is revoked",
-            cause=f"revoked_keys names the key {verdict.key}",
-            hint="choose a backup that another key has signed; if this one is known to be from before the key was "
-            f"lost, {_TOUGH}",
+            f"{url} was signed with a revoked key of {manifest.host}",
+            cause=f"revoked_keys contains the key {verdict.key}",
+            hint="choose a backup that was signed with another key; if this backup was certainly signed before the key "
+            f"was compromised, {_ANYWAY}",
         )
     if verdict.reason == UNKNOWN:
         return UnknownSigner(
             f"{url} was signed with a key that is not trusted",
-            cause=f"it says it is of {said.host}, allowed_signers has no line with the key {verdict.key}",
-            hint="if the backup is of a host of yours, compare that with ssh-keygen -lf "
-            "/etc/infrazero/signing/id_ed25519.pub there, and add that host's line to infrazero_allowed_signers (or "
-            "allowed_signers beside db.env) under its name in the inventory",
+            cause=f"its manifest names the host {manifest.host}, but allowed_signers has no line with the key "
+            f"{verdict.key}",
+            hint="if the backup is from one of your hosts, compare this key with the output of ssh-keygen -lf "
+            "/etc/infrazero/signing/id_ed25519.pub on that host, and add the host's line to infrazero_allowed_signers "
+            "(or to allowed_signers in the directory of db.env) under its inventory name",
         )
     if verdict.reason == ELSEWHERE:
         return UnknownSigner(
-            f"{url} was signed with a key that is trusted, but not as {said.host} at {said.created_at:%Y-%m-%d %H:%M}",
+            f"{url} was signed with a trusted key that is not valid for {manifest.host} at "
+            f"{manifest.created_at:%Y-%m-%d %H:%M}",
             cause=f"key {verdict.key}: {verdict.cause}" if verdict.cause else f"key {verdict.key}",
-            hint="look at the key's line in allowed_signers: the names in front must include the manifest's host, and "
-            "valid-after and valid-before the time of the backup (UTC)",
+            hint="check the key's line in allowed_signers: its names must include the host, and valid-after and "
+            "valid-before must include the time of the backup (UTC)",
         )
     return ForgedManifest(
-        f"the manifest {url} is not what was signed",
-        cause="its fields, or its signature, were changed afterwards",
-        hint="somebody writes to the store who should not: find out who, and choose another backup",
+        f"the manifest {url} does not match its signature",
+        cause="its fields or its signature were changed after signing",
+        hint="somebody writes to the store without permission: find out who, and choose another backup",
     )
 
 
-def foreign(said: Manifest, *, key: str, url: str, database: Database, accepted: t.Sequence[str]) -> TrustError:
-    """The error for a sound signature of a known host whose backups of *database* are not accepted.
+def foreign(manifest: Manifest, *, key: str, url: str, database: Database, accepted: t.Sequence[str]) -> TrustError:
+    """The error for a valid signature of a known host whose backups of *database* are not accepted.
 
-    :param key: fingerprint of the key that signed.
-    :param accepted: the hosts whose backups are.
+    :param key: fingerprint of the signing key.
+    :param accepted: the hosts whose backups are accepted.
     """
-    host = str(said.host)
+    host = str(manifest.host)
     own = f"backups of {database.name!r} are accepted from {', '.join(accepted)}" if accepted else ""
     return ForeignSigner(
         f"{url} was signed by {host}, whose backups of {database.name!r} are not accepted here",
-        cause=f"key {key}; {own or 'this host has no name that backups could be accepted from'}",
-        hint=f"if it is meant, name {host} for this database: backup_signers: [{host}] in its entry of the list, or "
-        f"infrazero_signers: {json.dumps({database.name: [host]}, ensure_ascii=False)} in the inventory; for one "
-        f"restore --signer {host} or DB_RESTORE_SIGNER={host} with restore.sh",
+        cause=f"key {key}; {own or 'no other host is accepted, and this host has no valid name'}",
+        hint=f"if this backup is wanted, accept {host} for this database: set backup_signers: [{host}] in its entry of "
+        f"the list, or infrazero_signers: {json.dumps({database.name: [host]}, ensure_ascii=False)} in the inventory; "
+        f"for a single restore, use --signer {host}, or DB_RESTORE_SIGNER={host} with restore.sh",
     )
 
 
-def misplaced(said: Manifest, *, key: str, url: str, database: Database) -> TrustError | None:
-    """Why a manifest must not lie where it does; ``None``: it may.
+def misplaced(manifest: Manifest, *, key: str, url: str, database: Database) -> TrustError | None:
+    """The error for a manifest that is in the wrong place; ``None`` if it is in the right one.
 
-    A manifest under the prefix of the database to be restored is that database's; elsewhere it may be that of the
-    database whose name the prefix has.  Restoring one database from another's backup is done by naming that other
-    one's prefix or dump.
+    A manifest under the prefix of the database to be restored must belong to that database; elsewhere it may belong to
+    the database that the prefix is named after.  To restore a database from the backup of another one, the operator
+    names the other one's prefix or dump.
 
-    :param key: the manifest's own.
-    :param database: the one to be restored.
+    :param key: key of the manifest itself.
+    :param database: the database to be restored.
     """
     pointer = key.endswith(layout.LATEST)
     own, home = key.startswith(database.prefix), layout.home_of(key)
     expected = {database.name} if own or home is None else {database.name, home}
-    if said.database is not None and said.database not in expected and (pointer or own or home is not None):
+    if manifest.database is not None and manifest.database not in expected and (pointer or own or home is not None):
         return WrongDatabase(
-            f"{url} is a backup of the database {said.database!r}, and lies where those of "
-            f"{(database.name if own or home is None else home)!r} do",
-            hint="find out who put it there; if a backup of that database is meant, name the dump itself as the source",
+            f"{url} is a backup of the database {manifest.database!r}, but is stored among the backups of "
+            f"{(database.name if own or home is None else home)!r}",
+            hint="find out who put it there; if this backup is wanted, name the dump itself as the source",
         )
-    name = layout.manifest_key(layout.locate(said.key).key).rpartition("/")[2]
+    name = layout.manifest_key(layout.locate(manifest.key).key).rpartition("/")[2]
     if not pointer and key.rpartition("/")[2] != name:
         return Replayed(
             f"{url} is the manifest of another backup",
-            cause=f"it names {printable(said.key)}",
-            hint="somebody has put it there under a wrong name: find out who, and name the dump itself as the source",
+            cause=f"it names {printable(manifest.key)}",
+            hint="somebody has stored it under the wrong key: find out who, and name the dump itself as the source",
         )
     return None
 
@@ -350,27 +360,27 @@ def misplaced(said: Manifest, *, key: str, url: str, database: Database) -> Trus
 
 
 def strange(keys: t.Sequence[str], *, unread: int) -> str:
-    """The warning about manifests beside the latest one that are not believed.
+    """The warning about newer manifests than the latest one that are not accepted.
 
-    :param keys: their own keys.
-    :param unread: how many more there are.
+    :param keys: keys of the manifests.
+    :param unread: number of further manifests that were not read.
     """
     parts = []
     if keys:
         parts.append(
-            f"{len(keys)} newer manifests are unreadable, or not signed by a host whose backups are accepted, the "
-            f"newest of them {printable(max(keys))}"
+            f"{len(keys)} newer manifests are unreadable or not signed by a host whose backups are accepted; the "
+            f"newest one is {printable(max(keys))}"
         )
     if unread:
         parts.append(f"{unread} more were not read, so a newer backup may be among them")
-    return "; ".join(parts) + ": anyone with write access to the store can leave these"
+    return "; ".join(parts) + ": anyone with write access to the store can create such manifests"
 
 
-def aged(said: Manifest, *, now: datetime.datetime, limit: datetime.timedelta | None) -> str | None:
-    """What is to be said of the age of a latest backup; ``None``: nothing."""
-    age = now - said.created_at
+def aged(manifest: Manifest, *, now: datetime.datetime, limit: datetime.timedelta | None) -> str | None:
+    """The warning about the age of the latest backup; ``None`` if there is none."""
+    age = now - manifest.created_at
     if age < -datetime.timedelta(minutes=5):
-        return f"the latest backup is of {said.created_at:%Y-%m-%dT%H:%M:%SZ}, which is yet to come: a clock is wrong"
+        return f"the latest backup is dated {manifest.created_at:%Y-%m-%dT%H:%M:%SZ}, in the future: a clock is wrong"
     if limit is None or age <= limit:
         return None
     return (

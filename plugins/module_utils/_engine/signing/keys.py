@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The keys of signatures: the host's own, which it signs with, and the files of those that it trusts or has revoked."""
+"""Signing keys: the key that the host signs with, and the files of trusted and revoked keys."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from ..errors import ConfigurationError
 from ..streams.process import child_environment, run
 from . import sshsig
 
-#: Where the role backup leaves the host's key, and the role restore who else is trusted.
+#: Paths where the role backup puts the host's key, and the role restore the trusted and revoked keys.
 SIGNING_KEY = "/etc/infrazero/signing/id_ed25519"
 ALLOWED_SIGNERS = "/etc/infrazero/allowed_signers"
 REVOKED_KEYS = "/etc/infrazero/revoked_keys"
 
 
 def ssh_keygen() -> sshsig.Run:
-    """How ssh-keygen is run."""
+    """Return the function that runs ssh-keygen."""
     return functools.partial(run, phase="trust", environment=child_environment({"TZ": "UTC0"}))
 
 
 @dataclasses.dataclass(frozen=True)
 class Signer:
-    """The host's own key.
+    """The host's signing key.
 
-    :param path: of the private key.
-    :param host: the name that it signs under.
-    :param public_key: type and base64.
+    :param path: path of the private key.
+    :param host: the name that the host signs with.
+    :param public_key: type and base64 of the public key.
     """
 
     path: str
@@ -43,7 +43,7 @@ class Signer:
 
     @classmethod
     def at(cls, path: str, *, host: str) -> Signer | None:
-        """The key in *path*, proven to be usable; ``None`` where there is no such file.
+        """The key in *path*, tested to be usable; ``None`` if the file does not exist.
 
         :param host: name of this host.
         """
@@ -55,43 +55,43 @@ class Signer:
             raise ConfigurationError(
                 f"the signing key {path} can't be used",
                 cause=exc.strerror or "",
-                hint="its directory must belong to the user that backups run as",
+                hint="the user that runs backups must own its directory",
             ) from None
         if not trusting.can_sign(host):
             raise ConfigurationError(
-                f"the host's name {host!r} can't stand in an allowed_signers file",
-                hint="give the host a name of letters, digits, '.', '_' and '-' (hostnamectl)",
+                f"the host name {host!r} is not valid in an allowed_signers file",
+                hint="use only letters, digits, '.', '_' and '-' in the host's name (hostnamectl)",
             )
         return cls(path, host, sshsig.public_key(path, run=ssh_keygen()))
 
     @property
     def signed(self) -> Signed:
-        """Who signs with it."""
+        """The signer of what this key signs."""
         return Signed(self.host, trusting.fingerprint(self.public_key.split()[1]))
 
     def accepting(self, trust: Trust) -> Trust:
-        """*trust* as this host has it: signatures are required, and those of its own key and name count."""
+        """*trust* for this host: signatures are required, and those of its own key and name are accepted."""
         return dataclasses.replace(trust, mode=trusting.SIGNED, name=self.host, own_key=self.public_key)
 
-    def sign(self, made: manifest.Manifest) -> manifest.Manifest:
-        """*made* with a signature."""
-        message = manifest.render(dataclasses.replace(made, signature=None))
-        return dataclasses.replace(made, signature=sshsig.sign(message, path=self.path, run=ssh_keygen()))
+    def sign(self, unsigned: manifest.Manifest) -> manifest.Manifest:
+        """Return *unsigned* with a signature."""
+        message = manifest.render(dataclasses.replace(unsigned, signature=None))
+        return dataclasses.replace(unsigned, signature=sshsig.sign(message, path=self.path, run=ssh_keygen()))
 
 
 def read_keys(path: str) -> str:
-    """The text of a file of keys on this host; one that isn't there has no lines."""
+    """Contents of a key file on this host; ``""`` if it does not exist."""
     try:
         return pathlib.Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as exc:
-        cause = (exc.strerror or "") if isinstance(exc, OSError) else "it is no UTF-8"
-        raise ConfigurationError(f"{path} can't be read", cause=cause, hint="its mode should be 0644") from None
+        cause = (exc.strerror or "") if isinstance(exc, OSError) else "it is not valid UTF-8"
+        raise ConfigurationError(f"{path} can't be read", cause=cause, hint="set its mode to 0644") from None
 
 
 def own_public_key(path: str) -> str:
-    """Type and base64 of the public key beside the private one in *path*; ``""`` where there is none for us to read."""
+    """Type and base64 of the public key in ``<path>.pub``; ``""`` if it can't be read."""
     try:
         words = pathlib.Path(f"{path}.pub").read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError):

@@ -2,10 +2,10 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Signatures as OpenSSH makes and checks them: ``ssh-keygen -Y``.
+"""OpenSSH signatures, created and verified with ``ssh-keygen -Y``.
 
-What it reads goes to it through its standard input and through files that exist in memory only.  The private key stays
-in its file, which nobody but ssh-keygen reads.
+ssh-keygen reads its input from standard input and from files that exist only in memory.  The private key stays in its
+file, which only ssh-keygen reads.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ _PROGRAM = "ssh-keygen"
 
 
 class Run(t.Protocol):
-    """How a short tool is run: :func:`.streams.process.run` with a phase and an environment.
+    """A function that runs a short tool: :func:`.streams.process.run` with a phase and an environment.
 
     The environment's time zone must be UTC: OpenSSH reads and compares local times.
     """
 
     def __call__(self, argv: t.Sequence[str], *, stdin: bytes | None = None, pass_fds: t.Sequence[int] = ()) -> bytes:
-        """Its standard output.  Raises ProcessFailed where it ends with another status than 0."""
+        """Return its standard output.  Raises ProcessFailed if the exit status is not 0."""
 
 
 def public_key(path: str, *, run: Run) -> str:
     """Type and base64 of the public key that belongs to the private one in *path*.
 
-    :raises ConfigurationError: where the private key can't be used: unreadable, or under a passphrase.
+    :raises ConfigurationError: if the private key can't be used: unreadable, or protected by a passphrase.
     """
     try:
-        # Nobody is asked for a passphrase: this one is tried.
+        # The empty passphrase is tried, so that ssh-keygen does not ask for one.
         printed = run([_PROGRAM, "-y", "-P", "", "-f", path])
     except ProcessFailed as exc:
         raise ConfigurationError(
             f"the signing key {path} can't be used",
             cause=exc.cause,
-            hint="it must belong to the user that backups run as, have the mode 0600 and no passphrase; the role "
-            "backup makes a new one where there is none",
+            hint="the user that runs backups must own it, and it must have the mode 0600 and no passphrase; the role "
+            "backup creates a new key if there is none",
         ) from None
     return " ".join(printed.decode("utf-8", "replace").split()[:2])
 
 
 def sign(message: bytes, *, path: str, run: Run) -> str:
-    """An armored signature over *message* with the private key in *path*."""
+    """Sign *message* with the private key in *path*; return the armored signature."""
     arguments = [_PROGRAM, "-Y", "sign", "-q", "-f", path, "-n", trust.NAMESPACE]
     return run(arguments, stdin=message).decode("ascii")
 
@@ -66,12 +66,12 @@ def verify(
     revoked_keys: str,
     run: Run,
 ) -> trust.Verdict:
-    """Whether *signature* over *message* is that of a key that *signer* was trusted with at *moment*.
+    """Verify that *signature* over *message* was created with a key that was trusted for *signer* at *moment*.
 
-    Only ssh-keygen's own exit status makes it good; why it isn't is found out afterwards.
+    Only ssh-keygen's exit status makes a signature good.  The reason for a failure is determined afterwards.
 
-    :param allowed_signers: contents of such a file; its times are UTC.
-    :param revoked_keys: public keys, one a line.
+    :param allowed_signers: contents of an ``allowed_signers`` file; its times are UTC.
+    :param revoked_keys: public keys, one per line.
     """
     key = trust.key_of(signature)
     if key is None:
@@ -104,7 +104,7 @@ def verify(
 
 @contextlib.contextmanager
 def _file(text: str) -> t.Iterator[tuple[str, int]]:
-    """A file in memory with *text*: its path for a child that inherits the descriptor, and that descriptor."""
+    """Create a file in memory with *text*: its path for a child that inherits the descriptor, and the descriptor."""
     descriptor = os.memfd_create("trust", os.MFD_CLOEXEC)
     try:
         with os.fdopen(os.dup(descriptor), "wb") as stream:

@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Verification of the manifests that a restore or a backup relies on: who signed them, and whether that counts."""
+"""Verification of the manifests that restores and backups use: who signed them, and whether the signer is accepted."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from ..stores import catalogue
 from ..stores.base import Store
 from . import keys, sshsig
 
-#: How many manifests beside the latest one are read.
+#: Maximum number of manifests read in addition to the latest one.
 _MOST_READ = 20
-#: How far clocks of hosts differ.
+#: How far the clocks of hosts may differ.
 _SKEW = datetime.timedelta(minutes=5)
 
 
 def prove(found: catalogue.Found, *, trust: Trust, database: Database) -> Signed:
-    """Who signed the manifest, a host whose backups of *database* are accepted.
+    """Prove that a host whose backups of *database* are accepted signed the manifest; return the signer.
 
-    :raises TrustError: where that is not proven.
+    :raises TrustError: if that can't be proven.
     """
-    said, url = found.manifest, found.store.url(found.key)
-    incomplete = trusting.incomplete(said, url=url)
+    parsed, url = found.manifest, found.store.url(found.key)
+    incomplete = trusting.incomplete(parsed, url=url)
     if incomplete is not None:
         raise incomplete
-    signature, host = said.signature or "", said.host or ""
+    signature, host = parsed.signature or "", parsed.host or ""
     own = trust.own_key and trusting.key_of(signature) == trust.own_key.split()[1]
-    # This host's own key needs no line, and counts whatever the host was called when it signed.
+    # This host's own key needs no line, and is accepted whatever name the host had when it signed.
     allowed = trusting.signers_line(host, trust.own_key) + "\n" if own else trust.allowed_signers
     if not trusting.holds_keys(allowed):
         raise trusting.no_signers(url)
@@ -58,69 +58,71 @@ def prove(found: catalogue.Found, *, trust: Trust, database: Database) -> Signed
             message,
             signature,
             signer=signer,
-            moment=said.created_at,
+            moment=parsed.created_at,
             allowed_signers=allowed,
             revoked_keys=trust.revoked_keys,
             run=keys.ssh_keygen(),
         )
 
     verdict = verify(host)
-    refusal = trusting.refusal(verdict, said, url=url)
+    refusal = trusting.refusal(verdict, parsed, url=url)
     if refusal is not None:
         raise refusal
     accepted = trusting.accepted_names(trust, database=database, key=found.key)
-    # The same key under an accepted name: a host that has another name today.
+    # The same key under an accepted name: a host that has been renamed since.
     if not (own or host in accepted or any(verify(name).reason == trusting.GOOD for name in accepted)):
-        raise trusting.foreign(said, key=verdict.key, url=url, database=database, accepted=accepted)
+        raise trusting.foreign(parsed, key=verdict.key, url=url, database=database, accepted=accepted)
     return Signed(host, verdict.key)
 
 
 def check(found: catalogue.Found, *, trust: Trust, database: Database) -> tuple[Signed | None, tuple[str, ...]]:
-    """Verify the manifest that a restore of *database* is to go by: who signed it, and warnings, come back.
+    """Verify the manifest that a restore of *database* uses.
 
-    :returns: no signer only where nothing has to be signed.
-    :raises TrustError: where it is not to be restored from.
+    :returns: the signer and warnings; the signer is ``None`` only if signatures are not required.
+    :raises TrustError: if the backup must not be restored.
     """
-    said = found.manifest
-    misplaced = trusting.misplaced(said, key=found.key, url=found.store.url(found.key), database=database)
+    parsed = found.manifest
+    misplaced = trusting.misplaced(parsed, key=found.key, url=found.store.url(found.key), database=database)
     if misplaced is not None:
         raise misplaced
     warnings: list[str] = []
     signed: Signed | None = None
     try:
         signed = prove(found, trust=trust, database=database)
-    except EngineError as exc:  # also where there is no ssh-keygen, for example
+    except EngineError as exc:  # for example, also if ssh-keygen is missing
         warnings.append(_tolerated(exc, trust=trust))
     if found.key.endswith(layout.LATEST):
         now = datetime.datetime.now(datetime.timezone.utc)
-        aged = trusting.aged(said, now=now, limit=trust.max_age)
+        aged = trusting.aged(parsed, now=now, limit=trust.max_age)
         warnings += [] if aged is None else [aged]
         warnings += _behind(found, signed=signed, trust=trust, database=database)
     return signed, tuple(warnings)
 
 
 def check_bare(url: str, *, trust: Trust) -> tuple[str, ...]:
-    """Warnings about a dump that has no manifest.
+    """Return the warnings about a dump that has no manifest.
 
-    :raises TrustError: unless nothing has to be signed.
+    :raises TrustError: if signatures are required.
     """
-    return (_tolerated(trusting.unsigned(url, what="there is no manifest of it"), trust=trust),)
+    return (_tolerated(trusting.unsigned(url, what="it has no manifest"), trust=trust),)
 
 
 def _tolerated(error: EngineError, *, trust: Trust) -> str:
-    """Raise *error*, or, where nothing has to be signed, make a warning of it."""
+    """Raise *error* if signatures are required; otherwise return it as a warning."""
     if trust.mode == trusting.SIGNED:
         raise error
-    return f"restored on trust, as was asked for: {error.message}" + (f" ({error.cause})" if error.cause else "")
+    return f"restored without verification, as requested: {error.message}" + (
+        f" ({error.cause})" if error.cause else ""
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What the immutable manifests under a prefix, those that are newer than its latest one, turn out to be.
+    """The immutable manifests under a prefix that are newer than its latest manifest.
 
-    :param believed: those that count, each with who signed it (``None``: nothing had to be signed).
-    :param strange: keys of those that do not count: unsigned, of a host that isn't accepted, forged, unreadable.
-    :param unread: how many were not read, because there are too many.
+    :param believed: the accepted manifests, each with its signer (``None`` if signatures are not required).
+    :param strange: keys of the others: unsigned, of a host that is not accepted, forged or unreadable.
+    :param unread: number of manifests that were not read because there are too many.
     """
 
     believed: tuple[tuple[catalogue.Found, Signed | None], ...]
@@ -129,26 +131,26 @@ class Survey:
 
     @property
     def links(self) -> tuple[lineage.Link, ...]:
-        """Those that count, as backups that others can follow."""
+        """The accepted manifests as backups that others can follow."""
         return tuple(lineage.link(found.manifest, found.sha256, signed) for found, signed in self.believed)
 
     @property
     def warning(self) -> str | None:
-        """The warning about those that don't count; ``None``: there are none."""
+        """The warning about manifests that are not accepted; ``None`` if there are none."""
         return trusting.strange(self.strange, unread=self.unread) if self.strange or self.unread else None
 
 
 def survey(
     store: Store, prefix: str, *, than: datetime.datetime | None, trust: Trust | None, database: Database
 ) -> Survey:
-    """Look through the immutable manifests under *prefix* that are newer by their keys.
+    """Read the immutable manifests under *prefix* whose keys are newer than *than*.
 
-    At most :data:`_MOST_READ` are read, the newest first, and those of times that are yet to come after all others:
-    a host whose clock is right leaves none.  So a backup that counts is overlooked only behind so many that don't, and
-    then :attr:`Survey.unread` says that not all were read.
+    At most :data:`_MOST_READ` are read, the newest first.  Those with a time in the future come last, because a host
+    with a correct clock creates none.  So an accepted backup is missed only behind that many others, and then
+    :attr:`Survey.unread` is not 0.
 
-    :param than: ``None``: all of them.
-    :param trust: who must have signed them; ``None``: nobody.
+    :param than: ``None`` for all manifests.
+    :param trust: the required signers; ``None`` if signatures are not required.
     """
     soon = datetime.datetime.now(datetime.timezone.utc) + _SKEW
     dated = catalogue.newer(store, prefix, than=than)
@@ -171,9 +173,9 @@ def survey(
 
 
 def standing(store: Store, *, trust: Trust, database: Database) -> lineage.Latest | None:
-    """The latest manifest of *database*, as far as a host that signs believes it; ``None``: there is none.
+    """The latest manifest of *database* and whether a host that signs accepts it; ``None`` if there is none.
 
-    :param trust: who must have signed it.
+    :param trust: the required signers.
     """
     try:
         found = catalogue.read_latest(store, database.prefix)
@@ -194,14 +196,14 @@ def standing(store: Store, *, trust: Trust, database: Database) -> lineage.Lates
 def _standing_of(error: TrustError) -> str:
     if isinstance(error, Unsigned):
         return lineage.UNSIGNED
-    # The signature is sound, or there is nobody to compare it with.
+    # The signature is valid, or this host has no trusted key to verify it with.
     return lineage.FOREIGN if isinstance(error, (ForeignSigner, UnknownSigner, SignersMissing)) else lineage.FORGED
 
 
 def _behind(latest: catalogue.Found, *, signed: Signed | None, trust: Trust, database: Database) -> t.Iterator[str]:
-    """Warnings about the manifests that are newer than the latest one; those count that are as good as it is."""
+    """Warnings about manifests that are newer than the latest one; they need a signature if it has one."""
     try:
-        found = survey(
+        newer = survey(
             latest.store,
             latest.key[: -len(layout.LATEST)],
             than=latest.manifest.created_at,
@@ -209,14 +211,14 @@ def _behind(latest: catalogue.Found, *, signed: Signed | None, trust: Trust, dat
             database=database,
         )
     except AccessDenied:
-        yield "the store doesn't let us list the backups, so whether latest is the newest can't be told"
+        yield "can't check whether latest is the newest backup, because the store denies listing the backups"
         return
     own = lineage.link(latest.manifest, latest.sha256, signed)
-    highest = max(found.links, key=lambda one: one.sequence, default=own)
+    highest = max(newer.links, key=lambda one: one.sequence, default=own)
     if highest.sequence > own.sequence:
-        # What nobody has signed is not suggested.
+        # An unsigned backup is not suggested.
         word = shell_word(highest.key) if highest.signed_by else None
-        advice = "" if word is None else f"; to restore the newer one name {word}"
+        advice = "" if word is None else f"; to restore the newer one, name {word}"
         yield lineage.behind(own, highest) + advice
-    if found.warning is not None:
-        yield found.warning
+    if newer.warning is not None:
+        yield newer.warning

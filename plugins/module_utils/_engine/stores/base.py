@@ -2,17 +2,17 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What every store of objects does, whatever it is made of.
+"""The interface of all object stores.
 
-The guarantees, the same for all stores and proven by one suite of tests:
+One test suite proves these guarantees for every store:
 
-- an object is seen whole or not at all, under its key and in listings;
-- create-only writes never replace what is there (on a store that doesn't honour conditions, a writer that comes at the
-  very same moment excepted);
-- a failing upload leaves nothing under its key;
-- a reader returns every byte of one object or raises, never an early end;
-- :class:`NotFound` means that the store itself said that there is no such object.  "Not allowed", "no answer" and "no
-  such bucket" are other errors.
+- an object is visible completely or not at all, both under its key and in listings;
+- a create-only write never replaces an existing object (except, on a store that does not honour conditions, one that
+  another writer creates at the same moment);
+- a failed upload leaves nothing under its key;
+- a reader returns every byte of one object or raises an error, and never ends early;
+- :class:`NotFound` means that the store itself reported that the object does not exist.  "Not allowed", "no answer" and
+  "no such bucket" are other errors.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ if t.TYPE_CHECKING:
     from ..domain.manifest import Destination
     from ..domain.secret import Secret
 
-#: What to do where an object is absent, or is there already.
-ABSENT = "see what is there with the command's list, and choose another backup; was it deleted?"
-TAKEN = "somebody else has written the same key: see that only one host writes to a prefix, and run again"
+#: Hints for an object that is absent, and for one that exists already.
+ABSENT = "list the existing backups and choose another one; the object may have been deleted"
+TAKEN = "another writer has used the same key: make sure that only one host writes to a prefix, and run again"
 
-#: S3's limit for the length of a key in bytes of UTF-8; the directory store keeps to it too.
+#: S3's limit for the length of a key in bytes of UTF-8; it also applies to the directory store.
 MAX_KEY_BYTES = 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class ObjectInfo:
-    """What a store knows about an object without reading it.
+    """Properties of an object that are known without reading it.
 
-    :param size: bytes.
-    :param modified: when it was written, UTC, by the store's clock.
-    :param etag: changes when the object does; ``None`` where the store has none.  Not a checksum.
+    :param size: size in bytes.
+    :param modified: when it was written, UTC, according to the store's clock.
+    :param etag: a tag that changes when the object changes; ``None`` if the store has none.  Not a checksum.
     """
 
     key: str
@@ -54,11 +54,11 @@ class ObjectInfo:
 
 @dataclasses.dataclass(frozen=True)
 class Capabilities:
-    """What a store was seen to do.
+    """Capabilities that a probe of a store has shown.
 
-    :param create_only: of two writers that create one key, exactly one wins.
-    :param multipart_create_only: the same for objects that arrive in parts.
-    :param checksums: takes the CRC that newer clients send along, and so checks each request's bytes.
+    :param create_only: of two writers that create the same key, exactly one succeeds.
+    :param multipart_create_only: the same for multipart uploads.
+    :param checksums: the store accepts the CRC that newer clients send, and so verifies the bytes of each request.
     """
 
     create_only: bool
@@ -67,31 +67,31 @@ class Capabilities:
 
 
 class Readable(t.Protocol):
-    """Where an upload comes from."""
+    """The source of an upload."""
 
     def read(self, n: int, /) -> bytes:
-        """At least one and at most *n* bytes; ``b""`` only at the proven end; anything wrong raises."""
+        """Return at least one and at most *n* bytes, or ``b""`` at the proven end; raise an error otherwise."""
 
     def close(self) -> None:
-        """Give up what is held, and end a read that another thread is waiting in; a second call does nothing."""
+        """Release all resources, and end a read that another thread waits in; a second call does nothing."""
 
 
 class ObjectReader(t.Protocol):
-    """One object being read."""
+    """A reader of one object."""
 
     @property
     def info(self) -> ObjectInfo:
-        """The object, as it was when it was opened."""
+        """Properties of the object when it was opened."""
 
     @property
     def size(self) -> int:
-        """Bytes of the whole object."""
+        """Size of the whole object in bytes."""
 
     def read(self, n: int, /) -> bytes:
-        """At least one and at most *n* bytes; ``b""`` only after the object's last byte; a short object raises."""
+        """Return at least one and at most *n* bytes, or ``b""`` after the last one; a short object is an error."""
 
     def close(self) -> None:
-        """Give up what is held; a second call does nothing."""
+        """Release all resources; a second call does nothing."""
 
     def __enter__(self) -> ObjectReader:
         """The reader itself."""
@@ -99,70 +99,71 @@ class ObjectReader(t.Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        """Close it."""
+        """Close the reader."""
 
 
 class Store(t.Protocol):
-    """A bucket, or what stands for one.  Every method raises :class:`StoreError` or one of its subclasses."""
+    """A bucket or its equivalent.  Every method raises :class:`StoreError` or one of its subclasses."""
 
     @property
     def location(self) -> str:
-        """The store in words for an operator; no secret."""
+        """Description of the store for an operator, without secrets."""
 
     @property
     def facts(self) -> Destination:
-        """What is known about the store so far; nothing is asked for it."""
+        """What is known about the store so far; sends no request."""
 
     def url(self, key: str) -> str:
-        """Where the object *key* is, in the store's own notation: ``s3://bucket/key``, the path of a file."""
+        """The location of the object *key* in the store's notation: ``s3://bucket/key`` or the path of a file."""
 
     def put_if_absent(self, key: str, data: bytes) -> None:
-        """Create the object *key*.  Raises AlreadyExists if it is there."""
+        """Create the object *key*.  Raises AlreadyExists if it exists."""
 
     def put(self, key: str, data: bytes) -> None:
         """Create or replace the object *key*."""
 
     def upload(self, key: str, source: Readable, *, size_hint: int | None = None) -> ObjectInfo:
-        """Create the object *key* from a stream, in flat memory; what *source* raises is raised again.
+        """Create the object *key* from a stream with constant memory; errors of *source* are raised unchanged.
 
-        The caller closes *source*; an upload that is interrupted by a signal may have done so before.
+        The caller closes *source*; an upload that is interrupted by a signal may have closed it already.
 
-        :param size_hint: an upper bound, as good as one is known, of the bytes to come.
+        :param size_hint: the best known upper bound of the size in bytes.
         """
 
     def get(self, key: str, *, limit: int) -> bytes:
-        """The whole object.  Raises TooLarge if it is larger than *limit* bytes."""
+        """Return the whole object.  Raises TooLarge if it is larger than *limit* bytes."""
 
     def open(self, key: str) -> ObjectReader:
-        """Begin to read the object."""
+        """Open the object for reading."""
 
     def head(self, key: str) -> ObjectInfo:
-        """The object's size and time."""
+        """Return the object's size and modification time."""
 
     def list(self, prefix: str) -> t.Iterator[ObjectInfo]:
-        """All objects whose keys begin with *prefix*, in no particular order."""
+        """Return all objects whose keys begin with *prefix*, in no particular order."""
 
     def delete(self, key: str) -> None:
-        """Remove the object; none there is no error."""
+        """Delete the object; it is not an error if it does not exist."""
 
     def sibling(self, bucket: str) -> Store:
-        """Another bucket of the same place, with the same credentials."""
+        """Return another bucket at the same place, with the same credentials."""
 
     def probe(self) -> Capabilities:
-        """Find out what the store honours; leaves at most one tiny object, always the same."""
+        """Test the capabilities of the store; leaves at most one tiny object, always the same one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class S3Settings:
     """An S3 bucket and how to reach it.
 
-    :param endpoint: URL, ``https://`` is put in front where no scheme is given; ``None`` is Amazon's own.
-    :param region: ``None`` takes the one of the environment or of the AWS configuration, else ``us-east-1``.
-    :param access_key_id: with *secret_access_key* the credentials; without them boto3's chain finds some.
-    :param ca_bundle: path of a PEM file with the CA of the endpoint's certificate.
-    :param addressing_style: ``path``, ``virtual``, or ``auto``: by path unless the endpoint is Amazon's.
-    :param checksums: ``when_supported`` sends a CRC with each write, ``when_required`` doesn't (older servers refuse
-        it), ``auto`` finds out.
+    :param endpoint: URL; without a scheme, ``https://`` is added.  ``None`` for Amazon's own endpoint.
+    :param region: ``None`` for the region of the environment or of the AWS configuration, else ``us-east-1``.
+    :param access_key_id: the credentials, together with *secret_access_key*; without them, boto3's credential chain is
+        used.
+    :param ca_bundle: path of a PEM file with the CA certificates for the endpoint.
+    :param addressing_style: ``path``, ``virtual``, or ``auto``, which is ``path`` unless the endpoint is Amazon's.
+    :param checksums: ``when_supported`` sends a CRC with each write, ``when_required`` does not (older servers reject
+        it), ``auto`` detects what the server supports.
     """
 
     bucket: str
@@ -178,17 +179,17 @@ class S3Settings:
 
 @dataclasses.dataclass(frozen=True)
 class DirectorySettings:
-    """A directory that exists.
+    """An existing directory.
 
-    :param path: of the directory; it is never made by the store, because a file system that isn't mounted would then
-        look like a store without backups.
+    :param path: path of the directory.  The store never creates it, because a file system that is not mounted would
+        then look like a store without backups.
     """
 
     path: str
 
 
 def check_key(key: str) -> None:
-    """Raise StoreError for a *key* that no S3 store takes: empty, not UTF-8, or longer than 1024 bytes."""
+    """Raise StoreError for a *key* that S3 does not allow: empty, not UTF-8, or longer than 1024 bytes."""
     try:
         size = len(key.encode("utf-8"))
     except UnicodeEncodeError:
@@ -196,18 +197,18 @@ def check_key(key: str) -> None:
     if not 0 < size <= MAX_KEY_BYTES:
         raise StoreError(
             f"the key {key[:80]!a} can't be stored",
-            cause="it isn't valid UTF-8" if size < 0 else f"it is {size} bytes long",
-            hint=f"keys are UTF-8 and 1 to {MAX_KEY_BYTES} bytes long",
+            cause="it is not valid UTF-8" if size < 0 else f"it is {size} bytes long",
+            hint=f"a key must be valid UTF-8 of 1 to {MAX_KEY_BYTES} bytes",
         )
 
 
 def read_all(reader: ObjectReader, *, limit: int) -> bytes:
-    """Everything that *reader* gives; raises TooLarge before reading if that is more than *limit* bytes."""
+    """Read the whole object; raises TooLarge before reading if it has more than *limit* bytes."""
     if reader.size > limit:
         raise TooLarge(
-            f"{reader.info.key!a} is {reader.size} bytes long, more than the {limit} bytes it may have",
+            f"{reader.info.key!a} is {reader.size} bytes long, more than the limit of {limit} bytes",
             phase="download",
-            hint="this is no object of the expected kind; look at it by hand",
+            hint="this is not an object of the expected kind: inspect it",
         )
     chunks: list[bytes] = []
     while True:

@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What lies in the store: manifests read with care, and the list of a database's backups."""
+"""The contents of the store: validated manifests, and the list of a database's backups."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .base import Store
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A manifest as it lies in a store.
+    """A manifest in a store.
 
-    :param key: the manifest's own key.
+    :param key: key of the manifest itself.
     :param data: its bytes.
     """
 
@@ -37,19 +37,19 @@ class Found:
 
     @property
     def location(self) -> layout.Location:
-        """Where the dump lies; its bucket is ``None`` where that is the manifest's own."""
+        """Location of the dump; its bucket is ``None`` if it is the manifest's own."""
         return layout.locate(self.manifest.key)
 
 
 def location(store: Store, prefix: str) -> str:
-    """URL of *prefix*; it ends with ``/``."""
+    """URL of *prefix*, which ends with ``/``."""
     return store.url(layout.latest_key(prefix))[: -len(layout.LATEST)]
 
 
 def read_manifest(store: Store, key: str) -> Found:
-    """Read and check one manifest.
+    """Read and validate one manifest.
 
-    :raises NotFound: only where the store says that there is none; any other answer is its own error.
+    :raises NotFound: only if the store reports that it does not exist; any other answer is a different error.
     """
     try:
         data = store.get(key, limit=manifest.MAX_BYTES)
@@ -65,7 +65,7 @@ def read_manifest(store: Store, key: str) -> Found:
 
 
 def read_latest(store: Store, prefix: str) -> Found | None:
-    """The manifest of the newest good backup under *prefix*; ``None`` where the store says that there is none."""
+    """The manifest of the newest good backup under *prefix*; ``None`` if the store reports that there is none."""
     try:
         return read_manifest(store, layout.latest_key(prefix))
     except NotFound:
@@ -73,12 +73,12 @@ def read_latest(store: Store, prefix: str) -> Found | None:
 
 
 def newer(store: Store, prefix: str, *, than: datetime.datetime | None) -> list[tuple[datetime.datetime, str]]:
-    """Moments and keys of the immutable manifests under *prefix* that are newer by their keys, newest first.
+    """Times and keys of the immutable manifests under *prefix* whose keys are newer than *than*, newest first.
 
-    There are some where a backup was ended before it moved latest, and where somebody has moved it back.  One listing
-    is read, and none of the manifests: anyone with write access to the store can leave any number of them.
+    Such manifests exist if a backup was interrupted before it updated latest, or if somebody has rolled latest back.
+    Only a listing is read, not the manifests: anyone with write access to the store can create any number of them.
 
-    :param than: ``None``: all of them.
+    :param than: ``None`` for all of them.
     """
     moments = {
         info.key: layout.moment_of(info.key) for info in store.list(prefix) if info.key.endswith(layout.MANIFEST_SUFFIX)
@@ -88,9 +88,9 @@ def newer(store: Store, prefix: str, *, than: datetime.datetime | None) -> list[
 
 
 def read_immutable(store: Store, key: str) -> Found:
-    """Read one of the manifests that stand beside dumps.
+    """Read the immutable manifest of a dump.
 
-    :raises ManifestError: also where it is another backup's than its key says: anybody can copy an old one.
+    :raises ManifestError: also if it belongs to another backup than its key says: anyone can copy an old manifest.
     """
     found = read_manifest(store, key)
     if layout.manifest_key(found.location.key) != key:
@@ -102,12 +102,12 @@ def read_immutable(store: Store, key: str) -> Found:
 class Backup:
     """One backup in the catalogue.
 
-    :param key: of the dump; a URL where it lies in another bucket.
-    :param created_at: from the key, for the latest from its manifest.
-    :param size: bytes of the encrypted object, ``None`` where it is missing.
-    :param state: ``complete``: the dump and its manifest are there; ``unproven``: a dump without a manifest (a run that
-        was cut off, or another tool's); ``missing``: a manifest whose dump is gone.
-    :param latest: whether ``latest-dump.json`` names it.
+    :param key: key of the dump; a URL if it is in another bucket.
+    :param created_at: the time in the key; for the latest backup, the time in its manifest.
+    :param size: size of the encrypted object in bytes; ``None`` if it is missing.
+    :param state: ``complete``: the dump and its manifest exist; ``unproven``: a dump without a manifest (from an
+        interrupted run or another tool); ``missing``: a manifest without its dump.
+    :param latest: whether ``latest-dump.json`` names this backup.
     """
 
     database: str
@@ -118,7 +118,7 @@ class Backup:
     latest: bool
 
     def as_dict(self, now: datetime.datetime) -> dict[str, t.Any]:
-        """As plain data, with its age in seconds at the moment *now*."""
+        """Return the backup as plain data, with its age in seconds at *now*."""
         return {
             "database": self.database,
             "key": self.key,
@@ -131,9 +131,9 @@ class Backup:
 
 
 def catalogue(store: Store, database: str, *, prefix: str | None = None) -> list[Backup]:
-    """Every backup of *database* in the store, newest first; one listing and the latest manifest are read.
+    """Every backup of *database* in the store, newest first; reads one listing and the latest manifest.
 
-    :param prefix: where they lie; the usual place when not given.
+    :param prefix: prefix of the backups; ``None`` for the default one.
     """
     prefix = prefix or layout.prefix(database)
     latest = read_latest(store, prefix)
@@ -155,31 +155,31 @@ def catalogue(store: Store, database: str, *, prefix: str | None = None) -> list
         moments[pointed_at] = latest.manifest.created_at
         proofs.add(layout.manifest_key(pointed_at))
 
-    # A manifest whose dump is gone stands for its dump, under the manifest's own key unless the dump's is known.
-    lost = proofs - {layout.manifest_key(key) for key in sizes}
+    # A manifest whose dump is missing represents the backup, under the manifest's own key unless the dump's is known.
+    missing = proofs - {layout.manifest_key(key) for key in sizes}
     if pointed_at is not None and pointed_at not in sizes:
-        lost = (lost - {layout.manifest_key(pointed_at)}) | {pointed_at}
+        missing = (missing - {layout.manifest_key(pointed_at)}) | {pointed_at}
     backups = [
         Backup(
             database=database,
             key=key,
             created_at=moments[key],
             size=sizes.get(key),
-            state="missing" if key in lost else "complete" if layout.manifest_key(key) in proofs else "unproven",
+            state="missing" if key in missing else "complete" if layout.manifest_key(key) in proofs else "unproven",
             latest=key == pointed_at,
         )
-        for key in [*sizes, *lost]
+        for key in [*sizes, *missing]
     ]
     return sorted(backups, key=lambda backup: (backup.created_at, backup.key), reverse=True)
 
 
 def _pointed_at(latest: Found, sizes: dict[str, int]) -> str:
-    """Key of the dump that *latest* names, or its URL in another bucket; its size is added if it wasn't listed."""
+    """Key of the dump that *latest* names, or its URL in another bucket; adds its size to *sizes* if needed."""
     location = latest.location
     store = latest.store if location.bucket is None else latest.store.sibling(location.bucket)
     key = location.key if store is latest.store else store.url(location.key)
     if key not in sizes:
-        # A dump may have any name and lie anywhere.
+        # A dump may have any name and be anywhere.
         with contextlib.suppress(NotFound):
             sizes[key] = store.head(location.key).size
     return key

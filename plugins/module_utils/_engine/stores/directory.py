@@ -2,11 +2,11 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""A store in a directory: a disk of its own, a mounted network file system.
+"""A store in a directory, such as a separate disk or a mounted network file system.
 
-An object is written to a temporary file beside its place, synced, and then linked or renamed into it in one step; the
-directory is synced after that.  Files are readable by their owner only, so are the directories made on the way.
-:mod:`.filenames` says which file is which object.
+An object is written to a temporary file in its directory, synced, and then linked or renamed to its name in one step;
+then the directory is synced.  Only their owner can read the files and the directories that the store creates.
+:mod:`.filenames` maps keys to files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if t.TYPE_CHECKING:
     from types import TracebackType
 
 _TEMPORARY = ".tmp-"
-#: Seconds after which a temporary file nobody wrote to is taken for the leftover of a writer that was killed.
+#: Seconds after its last write when a temporary file is considered the leftover of a killed writer.
 _ABANDONED = 24 * 3600
 _CHUNK = 1024 * 1024
 
@@ -39,34 +39,34 @@ _UNREACHABLE = frozenset(
     {errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN}
 )
 _HINTS = {
-    errno.ENOSPC: "the file system is full: make room, then run again",
-    errno.EDQUOT: "the quota is used up: make room, then run again",
-    errno.EROFS: "the file system is mounted read-only: look into the kernel's log, remount it",
-    errno.EFBIG: "the file system can't hold a file of this size",
-    errno.ELOOP: "a symbolic link stands where an object should be: remove it",
+    errno.ENOSPC: "the file system is full: free some space, then run again",
+    errno.EDQUOT: "the quota is used up: free some space, then run again",
+    errno.EROFS: "the file system is mounted read-only: check the kernel log, then remount it",
+    errno.EFBIG: "the file system does not support files of this size",
+    errno.ELOOP: "a symbolic link is in the place of the object: remove it",
     errno.ENAMETOOLONG: "the path is too long for this file system: use a shorter path for the store",
 }
 
 
 class DirectoryStore:
-    """The store in ``settings.path``; see :class:`.base.Store` for what its methods do."""
+    """The store in the directory ``settings.path``; :class:`.base.Store` documents its methods."""
 
     def __init__(self, settings: DirectorySettings) -> None:
         self._root = pathlib.Path(settings.path)
         if not self._root.is_absolute():
             raise ConfigurationError(
                 f"the path {settings.path!a} of the backup directory is not absolute",
-                hint="give a path that begins with /",
+                hint="use a path that begins with /",
             )
 
     @property
     def location(self) -> str:
-        """The directory."""
+        """Description of the directory."""
         return f"directory {self._root}"
 
     @property
     def facts(self) -> Destination:
-        """What a file system always does."""
+        """The capabilities of every file system."""
         return Destination(kind="directory", create_only=True, checksums=False)
 
     def url(self, key: str) -> str:
@@ -74,7 +74,7 @@ class DirectoryStore:
         return str(self._path(key))
 
     def put_if_absent(self, key: str, data: bytes) -> None:
-        """Create the object; exactly one of several writers wins."""
+        """Create the object; exactly one of several writers succeeds."""
         self._write(key, iter((data,)), replace=False)
 
     def put(self, key: str, data: bytes) -> None:
@@ -82,20 +82,20 @@ class DirectoryStore:
         self._write(key, iter((data,)), replace=True)
 
     def upload(self, key: str, source: Readable, *, size_hint: int | None = None) -> ObjectInfo:
-        """Create the object from a stream; *size_hint* isn't needed here."""
+        """Create the object from a stream; *size_hint* is not used."""
         self._write(key, iter(lambda: source.read(_CHUNK), b""), replace=False)
         return self.head(key)
 
     def get(self, key: str, *, limit: int) -> bytes:
-        """The whole object."""
+        """Return the whole object."""
         with self.open(key) as reader:
             return read_all(reader, limit=limit)
 
     def open(self, key: str) -> FileReader:
-        """Begin to read the object."""
+        """Open the object for reading."""
         path = self._path(key)
         with self._translated(f"{key!a} can't be read", "download", key):
-            # Neither through a link nor, should somebody have put a pipe there, waiting for its other end.
+            # Follows no link, and does not block if the file is a named pipe.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 return FileReader(descriptor, _info(key, os.fstat(descriptor)))
@@ -104,20 +104,20 @@ class DirectoryStore:
                 raise
 
     def head(self, key: str) -> ObjectInfo:
-        """The object's size and time."""
+        """Return the object's size and modification time."""
         path = self._path(key)
-        with self._translated(f"{key!a} can't be looked at", "store", key):
+        with self._translated(f"{key!a} can't be inspected", "store", key):
             return _info(key, os.lstat(path))
 
     def list(self, prefix: str) -> t.Iterator[ObjectInfo]:
-        """All objects whose keys begin with *prefix*."""
+        """Return all objects whose keys begin with *prefix*."""
         folder = filenames.folder_of(prefix)
         with self._translated(f"objects under {prefix!a} can't be listed", "list"):
             self._require_root()
             yield from self._walk(folder, prefix)
 
     def delete(self, key: str) -> None:
-        """Remove the object; none there is no error."""
+        """Delete the object; it is not an error if it does not exist."""
         path = self._path(key)
         with self._translated(f"{key!a} can't be deleted", "delete"):
             self._require_root()
@@ -126,15 +126,15 @@ class DirectoryStore:
                 _sync_directory(path.parent)
 
     def sibling(self, bucket: str) -> DirectoryStore:
-        """The directory of that name beside this one."""
+        """Return the store in the directory named *bucket* with the same parent."""
         if "/" in bucket or "\0" in bucket or bucket in ("", ".", ".."):
-            raise StoreError(f"{bucket!a} can't be the name of a directory beside {self._root}")
+            raise StoreError(f"invalid bucket name {bucket!a}: it must name a directory in {self._root.parent}")
         if bucket == self._root.name:
             return self
         return DirectoryStore(DirectorySettings(str(self._root.parent / bucket)))
 
     def probe(self) -> Capabilities:
-        """What a file system does by its nature; nothing is written.  Its checksums are not ours to know."""
+        """The capabilities of every file system; writes nothing.  Its own checksums are not visible."""
         with self._translated("the directory can't be used", "store"):
             self._require_root()
         return Capabilities(create_only=True, multipart_create_only=True, checksums=False)
@@ -144,24 +144,26 @@ class DirectoryStore:
         return self._root / filenames.path_of(key)
 
     def _require_root(self) -> None:
-        """A directory that isn't there holds no answer to what is in it."""
+        """Raise Unreachable if the directory is missing, because then nothing is known about its objects."""
         if not self._root.is_dir():
             raise Unreachable(
-                f"there is no directory {self._root}",
-                hint="mount its file system, or create it (mode 0700, owned by the user that runs backups)",
+                f"the directory {self._root} does not exist",
+                hint="mount its file system, or create it (mode 0700, owner: the user that runs backups)",
             )
 
     @contextlib.contextmanager
     def _translated(self, message: str, phase: str, key: str | None = None) -> t.Iterator[None]:
-        """OSError as an error of the store; a missing file is NotFound where *key* is given."""
+        """Translate OSError to an error of the store; a missing file is NotFound if *key* is given."""
         try:
             yield
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 self._require_root()
                 if key is not None and error.errno == errno.ENOENT:
-                    cause = f"in {self._root}"
-                    raise NotFound(f"there is no object {key!a}", phase=phase, cause=cause, hint=ABSENT) from None
+                    cause = f"it is not in {self._root}"
+                    raise NotFound(
+                        f"the object {key!a} does not exist", phase=phase, cause=cause, hint=ABSENT
+                    ) from None
             raise _error(error, message, phase) from error
 
     def _write(self, key: str, chunks: t.Iterator[bytes], *, replace: bool) -> None:
@@ -189,7 +191,7 @@ class DirectoryStore:
             raise
 
     def _fill(self, descriptor: int, chunks: t.Iterator[bytes], message: str) -> None:
-        """Write *chunks* and have them on the disk.  What the source raises passes through as it is."""
+        """Write *chunks* and sync them to the disk.  Errors of the source are raised unchanged."""
         with open(descriptor, "wb", buffering=0) as file:
             for chunk in chunks:
                 with self._translated(message, "upload"):
@@ -200,7 +202,7 @@ class DirectoryStore:
                 os.fsync(descriptor)
 
     def _link(self, temporary: pathlib.Path, path: pathlib.Path, key: str) -> None:
-        """Give the file *temporary* its own name, which must be free."""
+        """Link the file *temporary* to *path*, which must not exist."""
         try:
             os.link(temporary, path, follow_symlinks=False)
         except FileExistsError:
@@ -209,12 +211,12 @@ class DirectoryStore:
             temporary.unlink()
             _sync_directory(path.parent)
         except OSError:
-            # What may be gone after a crash isn't stored.
+            # An object that a crash may still remove does not count as stored.
             path.unlink()
             raise
 
     def _make_folders(self, folder: pathlib.Path) -> None:
-        """Make the folders from the root down to *folder*, each one durably."""
+        """Create the folders from the root down to *folder*, and sync each one."""
         path = self._root
         for name in folder.relative_to(self._root).parts:
             parent, path = path, path / name
@@ -224,8 +226,8 @@ class DirectoryStore:
 
     def _walk(self, folder: str, prefix: str) -> t.Iterator[ObjectInfo]:
         try:
-            with os.scandir(self._root / folder) as found:
-                entries = list(found)
+            with os.scandir(self._root / folder) as listing:
+                entries = list(listing)
         except FileNotFoundError:
             return
         for entry in entries:
@@ -235,13 +237,13 @@ class DirectoryStore:
             elif entry.is_file(follow_symlinks=False) and not entry.name.startswith("."):
                 key = _key_of(below)
                 if key is not None and key.startswith(prefix):
-                    # An object deleted in the meantime is none.
+                    # The object may have been deleted in the meantime.
                     with contextlib.suppress(FileNotFoundError):
                         yield _info(key, entry.stat(follow_symlinks=False))
 
 
 class FileReader:
-    """An object of a directory being read; see :class:`.base.ObjectReader`."""
+    """A reader of an object in a directory; see :class:`.base.ObjectReader`."""
 
     def __init__(self, descriptor: int, info: ObjectInfo) -> None:
         self.info = info
@@ -250,7 +252,7 @@ class FileReader:
         self._file: t.BinaryIO = open(descriptor, "rb", buffering=0)  # noqa: SIM115 (close() does)
 
     def read(self, n: int, /) -> bytes:
-        """The next bytes of the object."""
+        """Return the next bytes of the object."""
         if n <= 0 or self._position == self.size:
             return b""
         try:
@@ -261,8 +263,8 @@ class FileReader:
             raise StoreError(
                 f"{self.info.key!a} ended after {self._position} of {self.size} bytes",
                 phase="download",
-                cause="the file was cut while it was read",
-                hint="look into who else writes to the directory",
+                cause="the file was truncated while it was read",
+                hint="find out who else writes to the directory",
             )
         self._position += len(data)
         return data
@@ -283,8 +285,8 @@ class FileReader:
 def _info(key: str, status: os.stat_result) -> ObjectInfo:
     if not stat.S_ISREG(status.st_mode):
         raise StoreError(
-            f"what stands in the place of {key!a} is no regular file",
-            hint="look into who else writes to the directory",
+            f"{key!a} is not a regular file",
+            hint="find out who else writes to the directory",
         )
     return ObjectInfo(
         key=key,
@@ -295,7 +297,7 @@ def _info(key: str, status: os.stat_result) -> ObjectInfo:
 
 
 def _is_taken(path: pathlib.Path) -> bool:
-    """Whether anything has this name, a dangling link included."""
+    """Whether *path* exists, including a dangling link."""
     try:
         path.lstat()
     except FileNotFoundError:
@@ -304,11 +306,13 @@ def _is_taken(path: pathlib.Path) -> bool:
 
 
 def _exists(key: str, path: pathlib.Path) -> AlreadyExists:
-    return AlreadyExists(f"{key!a} exists already", phase="upload", cause=f"the file {path} is there", hint=TAKEN)
+    return AlreadyExists(
+        f"the object {key!a} already exists", phase="upload", cause=f"the file {path} exists", hint=TAKEN
+    )
 
 
 def _key_of(path: str) -> str | None:
-    """The object's key; ``None`` for a name that isn't UTF-8 or that we don't give."""
+    """The object's key; ``None`` for a name that is not UTF-8 or that this store does not use."""
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
@@ -317,11 +321,11 @@ def _key_of(path: str) -> str | None:
 
 
 def _sweep(folder: pathlib.Path) -> None:
-    """Remove what writers that were killed left in *folder*."""
-    with os.scandir(folder) as found:
-        for entry in found:
+    """Remove the temporary files that killed writers have left in *folder*."""
+    with os.scandir(folder) as listing:
+        for entry in listing:
             if re.match(re.escape(_TEMPORARY) + r"[0-9a-f]{16}\Z", entry.name):
-                # Another writer's file may have got its name, or have been swept, by now.
+                # By now another writer may have renamed or removed the file.
                 with contextlib.suppress(FileNotFoundError):
                     if time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED:
                         pathlib.Path(entry.path).unlink()
@@ -343,9 +347,9 @@ def _error(error: OSError, message: str, phase: str) -> StoreError:
             message,
             phase=phase,
             cause=cause,
-            hint="the directory and what is in it must belong to the user that runs backups and restores; "
-            "its file system must know hard links",
+            hint="the user that runs backups and restores must own the directory and everything in it, and the file "
+            "system must support hard links",
         )
     if number in _UNREACHABLE:
-        return Unreachable(message, phase=phase, cause=cause, hint="look into the disk or the mount of the directory")
-    return StoreError(message, phase=phase, cause=cause, hint=_HINTS.get(number, "look into the directory by hand"))
+        return Unreachable(message, phase=phase, cause=cause, hint="check the disk or the mount of the directory")
+    return StoreError(message, phase=phase, cause=cause, hint=_HINTS.get(number, "inspect the directory"))

@@ -2,25 +2,25 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Names of files for keys of objects: any key, one file, and no two keys the same file.
+"""Mapping of object keys to file names: every key has one file, and no two keys have the same file.
 
-Ordinary keys stand for themselves: ``db/app/20260101T000000Z.sql.gz.age`` is that path below the root.  For the rest:
+Ordinary keys are used unchanged: ``db/app/20260101T000000Z.sql.gz.age`` is that path below the root.  For other keys:
 
-- The name of an object has a dot in it, the name of a folder has none, so that ``a`` can stand beside ``a/b``.  A dot
-  in a folder's name becomes ``%2E``; an object's name without a dot gets ``%.`` at its end.
+- The name of an object contains a dot, the name of a folder does not, so that ``a`` and ``a/b`` can both exist.  A dot
+  in a folder's name becomes ``%2E``; an object's name without a dot gets the suffix ``%.``.
 - ``%``, control characters and a dot at the beginning (``..``, hidden and temporary files) become ``%XX``.
-- A folder without a name is ``%``.
-- A name too long for a file system is cut into folders whose names end with ``%+``; it has ``%2E`` for its dots, and
-  an object's ``%.`` at its end.
+- A folder with an empty name becomes ``%``.
+- A name too long for a file system is split into folders whose names end with ``%+``; its dots become ``%2E``, and an
+  object's name gets the suffix ``%.``.
 
-``%`` followed by anything but two hexadecimal digits comes from no key, so these marks can't be mistaken.
+No key is mapped to ``%`` followed by anything but two hexadecimal digits, so these marks are unambiguous.
 """
 
 from __future__ import annotations
 
 import re
 
-#: Bytes of one name: file systems allow 255, and a mark is added.
+#: Maximum length of a name in bytes: file systems allow 255, and a mark may be added.
 _LONGEST = 240
 
 _OBJECT = "%."
@@ -39,7 +39,7 @@ def path_of(key: str) -> str:
 
 
 def folder_of(prefix: str) -> str:
-    """Path of the folder that holds every object whose key begins with *prefix*, ``""`` for the root."""
+    """Path of the folder that contains every object whose key begins with *prefix*; ``""`` for the root."""
     folders, _slash, _rest = prefix.rpartition("/")
     return "/".join(part for folder in _split(folders, prefix) for part in _cut(_folder(folder)))
 
@@ -57,7 +57,7 @@ def key_of(path: str) -> str | None:
     names[-1] += parts[-1][: -len(_OBJECT)] if parts[-1].endswith(_OBJECT) else parts[-1]
     folders = ["" if name == _NAMELESS else _plain(name) for name in names[:-1]]
     key = "/".join([*folders, _plain(names[-1])])
-    # Only the one way to write a key counts: whatever else lies there isn't ours.
+    # Only the canonical path of a key is accepted: this store has not written any other file.
     return key if key and path_of(key) == path else None
 
 
@@ -81,13 +81,13 @@ def _folder(name: str) -> str:
 def _object(name: str) -> str:
     text = _escaped(name)
     if len(text.encode("utf-8")) > _LONGEST:
-        # No piece may begin with a dot, so the mark has to do what the dot did.
+        # No piece may begin with a dot, so the suffix replaces the dot as the mark of an object.
         return text.replace(".", "%2E") + _OBJECT
     return text if "." in text else text + _OBJECT
 
 
 def _cut(name: str) -> list[str]:
-    """*name* in pieces short enough, each but the last with the mark of a piece that goes on."""
+    """Split *name* into pieces of valid length; all but the last get the mark of a continued name."""
     if len(name.encode("utf-8")) <= _LONGEST:
         return [name]
     pieces = [""]

@@ -2,26 +2,27 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""A store in a bucket of Amazon S3 or of a server that speaks its protocol.
+"""A store in a bucket of Amazon S3 or of a server with a compatible API.
 
-boto3 and its transfer manager do the work.  Decided here:
+boto3 and its transfer manager do the work.  This module decides:
 
-Create-only.  Before a create-only write we look whether the key is free, and send ``If-None-Match: *`` with the write
-and with the completion of an upload in parts.  Servers that know the condition close the gap between the two; to those
-that refuse it (501, some 400) the same request goes again without it; those that ignore it can't be told apart.  Each
-object gets a random token as metadata, by which its writer knows it again: when an answer was lost and the retry finds
-the key taken, and when a server that ignores conditions has let another writer through.
+Create-only writes.  Before a create-only write, the store checks that the key is free, and sends ``If-None-Match: *``
+with the write and with the completion of a multipart upload.  Servers that support the condition close the gap between
+the two.  If a server rejects it (501, some with 400), the same request is sent again without it.  Servers that ignore
+it can't be distinguished.  Each object has a random token in its metadata, by which its writer recognizes it: when an
+answer was lost and the retry finds the key taken, and when a server that ignores conditions has accepted another
+writer's object.
 
-Checksums.  ``auto`` sends a CRC-32 with each write over TLS and to the host itself.  Over plain HTTP botocore signs the
-SHA-256 of each body, which protects more, and a CRC would only cost time.  A server that refuses one form gets the
-other.  An upload in parts finds that out with a part of one byte, which it aborts: nothing stays behind, and no more
-permissions are needed.  To the host itself (plain HTTP to a loopback address) bodies aren't signed: nobody is in
-between, and SHA-256 is most of an upload's processor time.  Some servers take CRCs and never look at them, so each body
-that goes out as it is (a CRC over TLS comes in a trailer, which only a server that knows it takes apart) has its MD5
-with it, which every server compares.
+Checksums.  ``auto`` sends a CRC-32 with each write over TLS and to the local host.  Over plain HTTP botocore signs the
+SHA-256 of each body, which protects more, so a CRC would only cost time.  A server that rejects one form gets the
+other.  Before a multipart upload, the store detects this with an upload of a one-byte part, which it aborts: that
+leaves nothing behind and needs no further permissions.  Bodies sent to the local host (plain HTTP to a loopback
+address) are not signed: nobody is in between, and SHA-256 takes most of an upload's processor time.  Some servers
+accept CRCs and never verify them, so each plain body also has an MD5, which every server verifies.  (A CRC over TLS is
+in a trailer, which only a server that supports it can decode.)
 
-Permissions: those of :mod:`..domain.policies`.  A host that may not read the dumps it writes learns from a listing
-whether their keys are free, and their sizes afterwards; who else wrote to a key at the same moment it can't tell then.
+Permissions.  :mod:`..domain.policies` lists them.  A host that must not read the dumps that it writes uses a listing to
+check that a key is free, and to check the size afterwards; then it can't detect another writer at the same moment.
 """
 
 from __future__ import annotations
@@ -57,12 +58,12 @@ if t.TYPE_CHECKING:
     from s3transfer.futures import TransferFuture
 
 MIB = 1024 * 1024
-#: S3's bounds for an upload in parts.
+#: S3's limits for a multipart upload.
 MAX_PARTS = 10_000
 MAX_PART_SIZE = 5 * 1024 * MIB
-#: Smallest part used.  Without a size hint an object may have 10,000 of them: 78 GiB.
+#: Minimum size of a part.  Without a size hint, an object may have 10,000 of these parts: 78 GiB.
 PART_SIZE = 8 * MIB
-#: Parts sent at once.
+#: Number of parts sent at the same time.
 PARTS_IN_FLIGHT = 2
 
 CONNECT_SECONDS = 10
@@ -76,39 +77,39 @@ _REGION = "us-east-1"
 #: From malloc.h.
 _M_ARENA_MAX = -8
 
-#: Arguments that a write is made with, see *Checksums* above.
+#: Checksum arguments of a write, see *Checksums* above.
 Form = t.Mapping[str, t.Any]
 _WITH_CRC: Form = {"ChecksumAlgorithm": "CRC32"}
 _PLAIN: Form = {}
 
 
 def part_size_for(size_hint: int | None) -> int:
-    """Bytes of each part so that 10,000 of them hold *size_hint* bytes and a tenth more.
+    """Size of each part in bytes so that 10,000 parts can contain *size_hint* bytes and a tenth more.
 
-    An upload holds up to five parts in memory: those in flight, one that waits, and one being put together of pieces.
-    That is 40 MiB up to a hint of 71 GiB, and then 55 MiB for each 100 GB of it.
+    An upload keeps up to five parts in memory: those being sent, one that waits, and one being assembled.  That is
+    40 MiB up to a hint of 71 GiB, and then 55 MiB for each 100 GB of the hint.
 
-    :raises ConfigurationError: beyond parts of 5 GiB, the most that S3 takes.
+    :raises ConfigurationError: if parts would exceed 5 GiB, the maximum of S3.
     """
     wanted = -(-(size_hint or 0) * 11 // (10 * MAX_PARTS))
     size = max(PART_SIZE, -(-wanted // MIB) * MIB)
     if size > MAX_PART_SIZE:
         raise ConfigurationError(
             f"an object of {size_hint} bytes is larger than S3 can store",
-            hint="back the database up in another way, such as a physical backup",
+            hint="back up the database in another way, such as a physical backup",
         )
     return size
 
 
 class S3Store:
-    """The bucket ``settings.bucket``; see :class:`.base.Store` for what its methods do.
+    """The bucket ``settings.bucket``; :class:`.base.Store` documents its methods.
 
-    Making one asks no S3 server (boto3's chain may ask the machine's metadata service for credentials).  Several
-    threads may use one at the same time.
+    Creating a store sends no request to an S3 server (boto3's credential chain may query the machine's metadata
+    service).  Several threads may use a store at the same time.
     """
 
     def __init__(self, settings: S3Settings, *, client: S3Client | None = None) -> None:
-        """A store; *client* is one made by another store for the same settings, bucket apart."""
+        """Create a store; *client* is that of another store with the same settings except the bucket."""
         self._settings = settings
         self._bucket = settings.bucket
         self._client = client or _connect(settings)
@@ -119,18 +120,18 @@ class S3Store:
 
     @property
     def location(self) -> str:
-        """Bucket and endpoint."""
+        """Description of the bucket and the endpoint."""
         return f"s3://{self._bucket} ({self._endpoint})"
 
     @property
     def facts(self) -> Destination:
-        """What this object has learned from the server's answers."""
+        """What the server's answers have shown so far."""
         honoured = None if self._capabilities is None else self._capabilities.create_only
         checksums = bool(self._forms[0]) if len(self._forms) == 1 else None
         return Destination(kind="s3", create_only=honoured, checksums=checksums)
 
     def url(self, key: str) -> str:
-        """The object as ``s3://bucket/key``."""
+        """Location of the object as ``s3://bucket/key``."""
         return f"s3://{self._bucket}/{key}"
 
     def put_if_absent(self, key: str, data: bytes) -> None:
@@ -147,9 +148,9 @@ class S3Store:
         self._checked(key, len(data), token)
 
     def upload(self, key: str, source: Readable, *, size_hint: int | None = None) -> ObjectInfo:
-        """Create the object from a stream; one smaller than a part goes out in one request.
+        """Create the object from a stream; one smaller than a part is sent in one request.
 
-        A stream of more than 10,000 parts, see :func:`part_size_for`, is an error, and nothing is stored.
+        More than 10,000 parts (see :func:`part_size_for`) are an error, and nothing is stored.
         """
         self._require_absent(key)
         parts = _Parts(source, part_size_for(size_hint))
@@ -164,12 +165,12 @@ class S3Store:
         return self._checked(key, parts.total, token)
 
     def get(self, key: str, *, limit: int) -> bytes:
-        """The whole object."""
+        """Return the whole object."""
         with self.open(key) as reader:
             return read_all(reader, limit=limit)
 
     def open(self, key: str) -> S3Reader:
-        """Begin to read the object."""
+        """Open the object for reading."""
         check_key(key)
 
         def fetch(**part: t.Any) -> GetObjectOutputTypeDef:
@@ -179,47 +180,47 @@ class S3Store:
         return S3Reader(key, fetch, attempts=ATTEMPTS)
 
     def head(self, key: str) -> ObjectInfo:
-        """The object's size and time."""
+        """Return the object's size and modification time."""
         check_key(key)
-        with self._translated(f"{self.url(key)!a} can't be looked at", "store"):
+        with self._translated(f"{self.url(key)!a} can't be inspected", "store"):
             return info_of(key, self._head(key))
 
     def list(self, prefix: str) -> t.Iterator[ObjectInfo]:
-        """All objects whose keys begin with *prefix*, page by page."""
+        """Return all objects whose keys begin with *prefix*, page by page."""
         more: dict[str, t.Any] = {}
         while True:
             with self._translated(f"objects under {self.url(prefix)!a} can't be listed", "list"):
                 page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **more)
-            for found in page.get("Contents", ()):
-                yield ObjectInfo(found["Key"], found["Size"], found["LastModified"], etag_of(found.get("ETag")))
+            for item in page.get("Contents", ()):
+                yield ObjectInfo(item["Key"], item["Size"], item["LastModified"], etag_of(item.get("ETag")))
             if not page.get("IsTruncated"):
                 return
             token = page.get("NextContinuationToken")
             if not token or token == more.get("ContinuationToken"):
                 raise StoreError(
-                    f"the list of objects under {self.url(prefix)!a} is cut",
+                    f"the list of objects under {self.url(prefix)!a} is incomplete",
                     phase="list",
-                    cause="the store says that there is more, but not where it goes on",
-                    hint="ask who runs the store; a list that isn't whole is of no use",
+                    cause="the store reported further objects, but not how to request them",
+                    hint="report this to the operator of the store; an incomplete list can't be used",
                 )
             more = {"ContinuationToken": token}
 
     def delete(self, key: str) -> None:
-        """Remove the object (in a bucket with versions: hide it)."""
+        """Delete the object (in a bucket with versions, hide it)."""
         check_key(key)
         with self._translated(f"{self.url(key)!a} can't be deleted", "delete"):
             self._client.delete_object(Bucket=self._bucket, Key=key)
 
     def sibling(self, bucket: str) -> S3Store:
-        """Another bucket, over the same connections."""
+        """Return another bucket that uses the same connections."""
         if bucket == self._bucket:
             return self
         return S3Store(dataclasses.replace(self._settings, bucket=bucket), client=self._client)
 
     def overwrite(self, key: str, data: bytes, *, token: str = "") -> str | None:
-        """Create or replace the object; returned is the version that it has now, where the bucket keeps versions.
+        """Create or replace the object; return its new version if the bucket keeps versions, otherwise ``None``.
 
-        What the server says is believed, unlike :meth:`put`, which looks whether the object has *token* afterwards.
+        Relies on the server's answer, unlike :meth:`put`, which afterwards checks that the object has *token*.
         """
         check_key(key)
         version: list[str | None] = []
@@ -235,15 +236,15 @@ class S3Store:
         return version[0]
 
     def delete_version(self, key: str, version: str) -> None:
-        """Remove one version of the object for ever."""
+        """Delete one version of the object permanently."""
         with self._translated(f"a version of {self.url(key)!a} can't be deleted", "delete"):
             self._client.delete_object(Bucket=self._bucket, Key=key, VersionId=version)
 
     def probe(self, key: str = PROBE_KEY) -> Capabilities:
-        """Find out what the server honours, with one object of a few bytes under *key*.
+        """Test the capabilities of the server with one object of a few bytes under *key*.
 
-        It is written where it is missing and never deleted: a host's credentials may not be able to.  A server that
-        ignores conditions has it written again by each probe.
+        The object is created if it is missing and never deleted, because a host may lack the permission.  On a server
+        that ignores conditions, each probe writes it again.
         """
 
         def create(form: Form) -> None:
@@ -256,12 +257,12 @@ class S3Store:
                 )
 
         with self._translated(f"{self.location} can't be probed", "upload"):
-            # The second of two writers must lose; who was the first makes no difference.
-            self._loses(create)
+            # The second of two writers must fail; it does not matter who was the first.
+            self._is_rejected(create)
             self._capabilities = Capabilities(
-                create_only=self._loses(create),
-                multipart_create_only=self._loses(create_from_part),
-                checksums=self._takes_checksums(key),
+                create_only=self._is_rejected(create),
+                multipart_create_only=self._is_rejected(create_from_part),
+                checksums=self._accepts_checksums(key),
             )
         return self._capabilities
 
@@ -273,17 +274,17 @@ class S3Store:
         except NotFound:
             return
         except AccessDenied:
-            # A host may write dumps and not read them.
+            # A host may write dumps but not read them.
             if self._listed(key) is None:
                 return
-        raise AlreadyExists(f"{self.url(key)!a} exists already", phase="upload", hint=TAKEN)
+        raise AlreadyExists(f"{self.url(key)!a} already exists", phase="upload", hint=TAKEN)
 
     def _listed(self, key: str) -> ObjectInfo | None:
-        """What a listing says of the object, for whoever may not look at it; ``None``: it isn't there."""
+        """The object according to a listing, without permission to read it; ``None`` if it does not exist."""
         return next((info for info in self.list(key) if info.key == key), None)
 
     def _create(self, key: str, data: bytes, token: str) -> None:
-        """One create-only request; a conflict with a writer at work is tried again, as S3 asks for."""
+        """Send one create-only request; retry on a conflict with an active writer, as S3 requires."""
 
         def attempt(form: Form) -> None:
             self._client.put_object(
@@ -296,7 +297,7 @@ class S3Store:
                     self._in_some_form(attempt)
                     return
                 except botocore.exceptions.ClientError as error:
-                    # The answer to an earlier attempt of botocore's may have been lost.
+                    # The answer to an earlier attempt of botocore may have been lost.
                     if status_of(error) == 412 and self._is_ours(key, token, len(data)):
                         return
                     if status_of(error) != 409 or not left:
@@ -316,47 +317,47 @@ class S3Store:
                 self._in_some_form(lambda form: self._try_part(key, form))
             extra = {"Metadata": {_TOKEN: token}, **self._forms[0]}
             try:
-                # Leaving the context waits for every part, and aborts the upload when an exception is the way out.
+                # Leaving the context waits for every part, and after an exception aborts the upload.
                 with s3transfer.manager.TransferManager(self._client, config) as manager, parts.closed_on_error():
                     parts.transfer = manager.upload(t.cast("t.Any", parts), self._bucket, key, extra_args=extra)
                     parts.transfer.result()
             except KeyError as error:
-                # Of the transfer manager, which takes answers for complete.
+                # Raised by the transfer manager, which expects complete answers.
                 raise StoreError(
                     f"{self.url(key)!a} can't be created",
                     phase="upload",
-                    cause=f"the store's answer lacks {error}",
+                    cause=f"the answer of the store lacks {error}",
                     hint="check that the endpoint is an S3 API, and that no proxy changes its answers",
                 ) from error
             except CALL_ERRORS:
-                # The answer to the completion may have been lost, and the object be there all the same.
+                # The answer to the completion may have been lost although the object exists.
                 if not (parts.ended and self._is_ours(key, token, parts.total)):
                     raise
 
     def _checked(self, key: str, size: int, token: str) -> ObjectInfo:
-        """What the store has under *key*, if that is what we sent."""
+        """Verify that the store has the uploaded object under *key*; return its properties."""
         try:
             with self._translated(f"{self.url(key)!a} can't be checked after its upload", "upload"):
                 answer = self._head(key)
-            info, found = info_of(key, answer), answer.get("Metadata", {}).get(_TOKEN, token)
+            info, owner = info_of(key, answer), answer.get("Metadata", {}).get(_TOKEN, token)
         except AccessDenied:
-            listed, found = self._listed(key), token
+            listed, owner = self._listed(key), token
             if listed is None:
                 raise
             info = listed
-        if found != token:
+        if owner != token:
             raise StoreError(
                 f"{self.url(key)!a} was replaced by another writer right after its upload",
                 phase="upload",
-                cause="what the store has there is not what it said it had taken",
-                hint="see that only one host writes to a prefix; ask who runs the store whether it keeps what it takes",
+                cause="the store has a different object than the one whose upload it confirmed",
+                hint="make sure that only one host writes to a prefix; if so, report this to the operator of the store",
             )
         if info.size != size:
             raise StoreError(
                 f"{self.url(key)!a} has {info.size} bytes, {size} were sent",
                 phase="upload",
-                cause="the store lost data, or something else wrote to the key",
-                hint="the object is no backup: delete it, and ask who runs the store",
+                cause="the store lost data, or another writer used the key",
+                hint="this object is not a valid backup: delete it, and report this to the operator of the store",
             )
         return info
 
@@ -368,7 +369,7 @@ class S3Store:
         return answer.get("Metadata", {}).get(_TOKEN) == token and answer["ContentLength"] == size
 
     def _in_some_form(self, call: t.Callable[[Form], object]) -> None:
-        """*call* with the first form that the server takes, which is the only one from then on."""
+        """Run *call* with the first form that the server accepts; from then on, only that form is used."""
         forms = self._forms
         for number, form in enumerate(forms, 1):
             try:
@@ -386,7 +387,7 @@ class S3Store:
 
     @contextlib.contextmanager
     def _one_part(self, key: str, form: Form, data: bytes) -> t.Iterator[tuple[str, t.Any]]:
-        """An upload with one part: its id, and what its completion needs; aborted unless it is completed."""
+        """Start an upload with one part: its id, and the part for its completion; abort it unless it is completed."""
         upload = self._client.create_multipart_upload(Bucket=self._bucket, Key=key, **form)["UploadId"]
         try:
             part = self._client.upload_part(
@@ -395,12 +396,12 @@ class S3Store:
             names = ("ETag", "ChecksumCRC32")
             yield upload, {"PartNumber": 1, **{name: value for name, value in part.items() if name in names}}
         finally:
-            # Completed already, or not allowed: then the bucket's rule for incomplete uploads has to clean up.
+            # Already completed, or not permitted: then the bucket's rule for incomplete uploads removes it.
             with contextlib.suppress(*CALL_ERRORS):
                 self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
 
-    def _loses(self, call: t.Callable[[Form], None]) -> bool:
-        """Whether *call* is refused because the object is there."""
+    def _is_rejected(self, call: t.Callable[[Form], None]) -> bool:
+        """Whether the server rejects *call* because the object exists."""
         try:
             self._in_some_form(call)
         except botocore.exceptions.ClientError as error:
@@ -409,7 +410,7 @@ class S3Store:
             return True
         return False
 
-    def _takes_checksums(self, key: str) -> bool:
+    def _accepts_checksums(self, key: str) -> bool:
         try:
             self._try_part(key, _WITH_CRC)
         except botocore.exceptions.ClientError as error:
@@ -418,13 +419,13 @@ class S3Store:
             return False
         return True
 
-    # Looking --------------------------------------------------------------------------------------------------------
+    # Reading properties -----------------------------------------------------------------------------------------------
 
     def _head(self, key: str) -> HeadObjectOutputTypeDef | GetObjectOutputTypeDef:
-        """What the server says about the object.
+        """Request the object's properties.
 
-        An error answered to HEAD has no body, so it doesn't tell an absent object from an absent bucket, or expired
-        credentials from a wrong region.  The answer to GET, which needs the same permission, does.
+        An error answer to HEAD has no body, so it can't distinguish an absent object from an absent bucket, or expired
+        credentials from a wrong region.  The answer to GET, which needs the same permission, can.
         """
         try:
             return self._client.head_object(Bucket=self._bucket, Key=key)
@@ -434,12 +435,12 @@ class S3Store:
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=key)
             except botocore.exceptions.ClientError as detail:
-                # Where the two contradict each other, "not allowed" must not turn into "not there".
+                # If the two answers differ, "not allowed" must not become "not found".
                 raise detail if status_of(error) in (404, status_of(detail)) else error from None
             answer["Body"].close()
             if status_of(error) != 404:
                 raise
-            # It was created between the two.
+            # The object was created between the two requests.
             return answer
 
     @contextlib.contextmanager
@@ -451,7 +452,7 @@ class S3Store:
 
 
 class _SourceFailed(Exception):
-    """Carries what a source raised through the transfer manager, whose threads hang on a SystemExit."""
+    """Wraps an error of a source for the transfer manager, whose threads would hang on a SystemExit."""
 
     def __init__(self, failure: BaseException) -> None:
         super().__init__(str(failure))
@@ -459,9 +460,9 @@ class _SourceFailed(Exception):
 
 
 class _Parts:
-    """The source of an upload as the transfer manager reads it: in parts of exactly *size* bytes but for the last.
+    """Adapter of a source for the transfer manager: it returns parts of exactly *size* bytes, except for the last one.
 
-    The manager would read a source to its end even when the upload has failed long before; this ends it.
+    The manager would read a source to its end even if the upload has already failed; the adapter stops that.
     """
 
     def __init__(self, source: Readable, size: int) -> None:
@@ -474,23 +475,23 @@ class _Parts:
         self._held: bytes | None = None
 
     def is_one(self) -> bool:
-        """Whether the whole source is smaller than a part; reads that much."""
+        """Whether the whole source is smaller than one part; reads up to one part."""
         self._held = self._next()
         return len(self._held) < self.size
 
     def read(self, _amount: int = -1) -> bytes:
-        """The next part; the transfer manager asks for whole parts only."""
+        """Return the next part; the transfer manager requests only whole parts."""
         data, self._held = self._held, None
         if data is not None:
             return data
         try:
             return self._next()
-        except BaseException as failure:  # noqa: BLE001 (it is raised again, in the caller's thread)
+        except BaseException as failure:  # noqa: BLE001 (raised again in the caller's thread)
             raise _SourceFailed(failure) from None
 
     @contextlib.contextmanager
     def closed_on_error(self) -> t.Iterator[None]:
-        """Closes the source when the waiting thread is interrupted: the manager's may hang in a read of it."""
+        """Close the source if the waiting thread is interrupted, because a thread of the manager may hang in a read."""
         try:
             yield
         except BaseException:
@@ -502,7 +503,7 @@ class _Parts:
         missing = self.size
         while missing and not self.ended:
             if self.transfer is not None and self.transfer.done():
-                raise StoreError("the upload has ended before its source", phase="upload")
+                raise StoreError("the upload ended before its source was read completely", phase="upload")
             chunk = self._source.read(missing)
             chunks.append(chunk)
             missing -= len(chunk)
@@ -514,19 +515,19 @@ class _Parts:
             raise StoreError(
                 f"the stream is longer than the {MAX_PARTS} parts of {self.size // MIB} MiB of this upload",
                 phase="upload",
-                cause="the size that was expected of it was too small",
-                hint="give a better size hint; the upload was aborted",
+                cause="the expected size was too small",
+                hint="the upload was aborted; give a larger size hint",
             )
         return data
 
 
 def _share_one_heap() -> None:
-    """Have glibc keep one heap for all threads made from now on.
+    """Have glibc use one heap for all threads created from now on.
 
-    With one for each thread, parts that one thread makes and another frees are scattered: an upload then holds up to
-    twice as much memory, and the more the longer it takes.
+    With a heap for each thread, parts that one thread allocates and another one frees cause fragmentation: an upload
+    then uses up to twice as much memory, which grows with its duration.
     """
-    # Other C libraries have no such function, and no need of it.
+    # Other C libraries neither have nor need this function.
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
@@ -535,18 +536,20 @@ def _connect(settings: S3Settings) -> S3Client:
     if boto3 is None:
         raise LibraryMissing("the Python library boto3 is not installed", hint="pip install boto3")
     if bool(settings.access_key_id) != bool(settings.secret_access_key):
-        raise ConfigurationError("one half of the S3 credentials is missing", hint="give both keys, or none")
+        raise ConfigurationError(
+            "the S3 access key ID or the secret access key is missing", hint="give both keys, or none"
+        )
     if settings.ca_bundle and not os.access(settings.ca_bundle, os.R_OK):
         raise ConfigurationError(
-            f"the CA bundle {settings.ca_bundle!a} can't be read", hint="give the path of a readable PEM file"
+            f"the CA bundle {settings.ca_bundle!a} can't be read", hint="use the path of a readable PEM file"
         )
     endpoint = _endpoint(settings.endpoint)
     style: t.Any = settings.addressing_style
     if style not in ("auto", "path", "virtual"):
-        raise ConfigurationError(f"{style!a} is no addressing style", hint="it is one of auto, path, virtual")
+        raise ConfigurationError(f"invalid addressing style {style!a}", hint="use one of auto, path, virtual")
     elsewhere = bool(endpoint) and not _host(endpoint or "").endswith(".amazonaws.com")
     if style == "auto" and elsewhere:
-        # Names below the endpoint's own need DNS records and certificates that other servers often lack.
+        # Bucket names as subdomains need DNS records and certificates that other servers often lack.
         style = "path"
     options: dict[str, t.Any] = {"addressing_style": style}
     if endpoint and endpoint.startswith("http:") and _is_loopback(endpoint):
@@ -567,7 +570,7 @@ def _connect(settings: S3Settings) -> S3Client:
             config=botocore.config.Config(
                 signature_version="s3v4",
                 s3=t.cast("t.Any", options),
-                # Checksums are asked for write by write, see Form; what is read has the SHA-256 of its manifest.
+                # Each write requests its own checksum, see Form; reads are verified by the SHA-256 in the manifest.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
                 connect_timeout=CONNECT_SECONDS,
@@ -580,7 +583,7 @@ def _connect(settings: S3Settings) -> S3Client:
     except CONNECT_ERRORS as error:
         message = f"the bucket {settings.bucket!a} can't be used"
         raise translated(error, message, phase="store", endpoint=endpoint or "Amazon S3") from error
-    # What the type stubs don't know: handlers return things.
+    # The type stubs do not declare that handlers return values.
     events: t.Any = client.meta.events
     if elsewhere:
         events.register("before-call.s3", _redirected_already)
@@ -593,20 +596,20 @@ def _connect(settings: S3Settings) -> S3Client:
 
 
 def _redirected_already(params: dict[str, t.Any], **_rest: object) -> None:
-    """Keeps botocore from asking for the bucket's region, which only Amazon's servers tell.
+    """Prevent botocore from requesting the bucket's region, which only Amazon's servers report.
 
-    It asks again for each redirect, also for that of its own question, without end.
+    It would repeat the request after each redirect, including that of its own request, in an endless loop.
     """
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _complete_if_absent(params: dict[str, t.Any], **_rest: object) -> None:
-    """Makes every upload in parts create-only; the transfer manager has no argument for it."""
+    """Make every multipart upload create-only; the transfer manager has no argument for this."""
     params["IfNoneMatch"] = "*"
 
 
 def _with_md5(params: dict[str, t.Any], **_rest: object) -> None:
-    """Has the server compare the body with its MD5: a check against accidents, not against people."""
+    """Have the server verify the body with its MD5, which detects accidents but not attacks."""
     algorithm = params["context"].get("checksum", {}).get("request_algorithm", {})
     if isinstance(algorithm, dict) and algorithm.get("in") == "trailer":
         return
@@ -624,7 +627,7 @@ def _with_md5(params: dict[str, t.Any], **_rest: object) -> None:
 def _without_refused_condition(
     response: tuple[t.Any, t.Any] | None, request_dict: dict[str, t.Any], **_rest: object
 ) -> float | None:
-    """Makes botocore repeat a conditional write at once, without its condition, when the server has no such thing."""
+    """Have botocore repeat a conditional write immediately without the condition if the server does not support it."""
     if response is None or "If-None-Match" not in request_dict["headers"]:
         return None
     code = response[1].get("Error", {}).get("Code")
@@ -635,7 +638,7 @@ def _without_refused_condition(
 
 
 def _endpoint(text: str | None) -> str | None:
-    """The URL of an endpoint: ``https://`` is put in front of one without a scheme."""
+    """Validate the URL of an endpoint; ``https://`` is added if it has no scheme."""
     if not text:
         return None
     url = text if "://" in text else f"https://{text}"
@@ -646,9 +649,10 @@ def _endpoint(text: str | None) -> str | None:
     except ValueError:
         usable = plain = False
     if not (usable and plain):
-        # It isn't quoted: somebody may have put credentials into it.
+        # The URL is not shown, because it may contain credentials.
         raise ConfigurationError(
-            "the S3 endpoint is no URL of a server", hint="give it as https://s3.example.com, with a port where needed"
+            "the S3 endpoint is not a valid server URL",
+            hint="use a URL such as https://s3.example.com, with a port if needed",
         )
     return url.rstrip("/")
 
@@ -666,14 +670,14 @@ def _is_loopback(url: str) -> bool:
 
 
 def _forms(checksums: str, endpoint: str) -> tuple[Form, ...]:
-    """The forms in which writes are tried, the better one first."""
+    """The forms of writes to try, the preferred one first."""
     if checksums == "when_supported":
         return (_WITH_CRC,)
     if checksums == "when_required":
         return (_PLAIN,)
     if checksums != "auto":
         raise ConfigurationError(
-            f"{checksums!a} is no mode of checksums", hint="it is one of auto, when_supported, when_required"
+            f"invalid checksum mode {checksums!a}", hint="use one of auto, when_supported, when_required"
         )
     if endpoint.startswith("https:") or _is_loopback(endpoint):
         return (_WITH_CRC, _PLAIN)

@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Finds out what a credential may do in a bucket, by trying it on an object made for that."""
+"""Tests the permissions of a credential in a bucket with an object created for that purpose."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ..domain import policies
 from ..errors import AccessDenied, AlreadyExists, NotFound
 from .s3 import PROBE_TEXT, S3Store
 
-#: A manifest may be larger; the probe's has no object.
+#: Size limit of the test objects; a real manifest may be larger.
 _LIMIT = 1 << 20
 
 
 def try_out(store: S3Store, prefix: str) -> policies.Access:
-    """Try everything that a credential could do below *prefix*.
+    """Test every action that a credential may be able to perform under *prefix*.
 
-    What is left is the one object :func:`.policies.probe_key`, and where the bucket has versions some of its own;
-    whoever may delete has deleted it again.
+    Leaves at most the object :func:`.policies.probe_key`, with several versions if the bucket keeps versions; a
+    credential that may delete has deleted it again.
 
-    :raises StoreError: for any other answer than yes and no.
+    :raises StoreError: if the store neither allows nor denies an action.
     """
     key, latest = policies.probe_key(prefix), policies.probe_latest_key(prefix)
     answers = {
@@ -60,6 +60,6 @@ def _answer(attempt: t.Callable[[], object], *, absent: str = policies.ALLOWED) 
     except NotFound:
         return absent
     except AlreadyExists:
-        # Somebody who may write at all was told that the condition doesn't hold.
+        # The credential may write; only the condition is not met.
         return policies.DENIED
     return policies.ALLOWED

@@ -2,10 +2,10 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What goes wrong between us and an S3 server, in the engine's words.
+"""Translation of S3 errors to errors of the engine.
 
-The codes are those of Amazon's list of error responses and what other servers were seen to answer.  Only the code and
-the server's one-line message are taken over: other fields of an answer hold signatures and tokens.
+The codes are from Amazon's list of error responses and from observed answers of other servers.  Only the code and the
+server's one-line message are kept, because other fields of an answer contain signatures and tokens.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ try:
 except ImportError:
     aws = None  # type: ignore[assignment]
 
-#: All that a call of boto3 raises because of the server, the way to it, or the settings.  urllib3's are raised as they
-#: are where an answer breaks off.
+#: Exceptions of a boto3 call that are caused by the server, the network or the settings.  Those of urllib3 are raised
+#: unchanged if an answer is interrupted.
 CALL_ERRORS: tuple[type[Exception], ...] = ()
-#: The same for making a client; botocore has no type of its own for an endpoint it can't use.
+#: The same for creating a client; botocore has no exception of its own for an invalid endpoint.
 CONNECT_ERRORS: tuple[type[Exception], ...] = (ValueError,)
 #: The same for reading the body of an object.
 BODY_ERRORS: tuple[type[Exception], ...] = ()
@@ -42,7 +42,7 @@ if aws is not None:
     CONNECT_ERRORS = (*CALL_ERRORS, ValueError)
     BODY_ERRORS = (aws.BotoCoreError, HTTPError, OSError)
 
-#: Which permissions a call needs, in the words of Amazon's policies.
+#: Permissions that a call needs, as named in Amazon's policies.
 _PERMISSIONS = {
     "upload": "s3:PutObject and s3:AbortMultipartUpload on the key",
     "download": "s3:GetObject on the key",
@@ -54,39 +54,39 @@ _CREDENTIALS = {
     "ExpiredToken": "the credentials have expired: get new ones",
     "ExpiredTokenException": "the credentials have expired: get new ones",
     "TokenRefreshRequired": "the credentials have expired: get new ones",
-    "InvalidToken": "the session token doesn't belong to the keys, or has expired",
-    "InvalidAccessKeyId": "the store doesn't know the access key id: check it, and that the endpoint is its own",
-    "InvalidClientTokenId": "the store doesn't know the access key id: check it, and that the endpoint is its own",
-    "SignatureDoesNotMatch": "the secret access key is wrong, or something on the way changes requests",
-    "RequestTimeTooSkewed": "the clock of this host is wrong: let it be set (timedatectl set-ntp true)",
-    "RequestExpired": "the clock of this host is wrong: let it be set (timedatectl set-ntp true)",
+    "InvalidToken": "the session token does not belong to these keys, or has expired",
+    "InvalidAccessKeyId": "the store does not know the access key id: check the key and the endpoint",
+    "InvalidClientTokenId": "the store does not know the access key id: check the key and the endpoint",
+    "SignatureDoesNotMatch": "the secret access key is wrong, or a proxy changes the requests",
+    "RequestTimeTooSkewed": "the clock of this host is wrong: synchronize it (timedatectl set-ntp true)",
+    "RequestExpired": "the clock of this host is wrong: synchronize it (timedatectl set-ntp true)",
 }
-_DAMAGED = "bytes were changed on their way to the store: run again, and look into the network and the host's memory"
-_REGION = "the bucket is in another region or behind another endpoint: set both as the store names them"
+_DAMAGED = "the data was changed on its way to the store: run again, and check the network and the host's memory"
+_REGION = "the bucket is in another region or at another endpoint: correct the region and the endpoint"
 _OTHERS = {
     "NoSuchBucket": "create the bucket, or correct its name, the endpoint or the addressing style",
     "PermanentRedirect": _REGION,
     "TemporaryRedirect": _REGION,
     "AuthorizationHeaderMalformed": _REGION,
     "IllegalLocationConstraintException": _REGION,
-    "InvalidObjectState": "the object is archived: bring it back to a readable storage class first",
-    "EntityTooLarge": "the store takes no object of this size",
-    "QuotaExceeded": "the bucket is full",
-    "NoSuchUpload": "the upload was aborted by somebody else, such as a lifecycle rule for incomplete uploads",
-    "ConditionalRequestConflict": "somebody else writes the same key: run again",
-    "OperationAborted": "somebody else works on the same key or bucket: run again",
+    "InvalidObjectState": "the object is archived: restore it to a readable storage class first",
+    "EntityTooLarge": "the store does not accept objects of this size",
+    "QuotaExceeded": "the bucket is full: free some space or raise its quota",
+    "NoSuchUpload": "somebody else aborted the upload, for example a lifecycle rule for incomplete uploads",
+    "ConditionalRequestConflict": "another writer uses the same key: run again",
+    "OperationAborted": "another operation uses the same key or bucket: run again",
     "BadDigest": _DAMAGED,
     "InvalidDigest": _DAMAGED,
     "XAmzContentSHA256Mismatch": _DAMAGED,
     "SlowDown": "the store is busy: run again later",
     "ServiceUnavailable": "the store is busy: run again later",
-    "InternalError": "the store has a fault of its own: run again later, then ask who runs it",
+    "InternalError": "the store has an internal error: run again later, or report it to the operator of the store",
 }
-_TLS = "check the endpoint's scheme and certificate; set the CA bundle where the CA is your own: TLS is never skipped"
+_TLS = "check the endpoint's scheme and certificate; for a private CA set the CA bundle (verification is always on)"
 
 
 def code_of(error: Exception) -> str:
-    """The server's code for what went wrong, ``""`` where it gave none (an answer to HEAD has no body)."""
+    """The error code in the server's answer; ``""`` if there is none (an answer to HEAD has no body)."""
     if aws is None or not isinstance(error, aws.ClientError):
         return ""
     code = str(error.response.get("Error", {}).get("Code", ""))
@@ -94,16 +94,16 @@ def code_of(error: Exception) -> str:
 
 
 def status_of(error: Exception) -> int:
-    """The HTTP status of the server's answer, 0 where there was none."""
+    """The HTTP status of the server's answer; 0 if there was no answer."""
     if aws is None or not isinstance(error, aws.ClientError):
         return 0
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the server may have disliked the form of the request, such as a checksum it doesn't know.
+    """Whether the server may have rejected the form of the request, such as an unsupported checksum.
 
-    Older servers answer 411 to trailers, others 501 or some 400, and some compute another signature than we do.
+    Older servers answer 411 to trailers, others 501 or 400, and some compute a different signature.
     """
     code = code_of(error)
     if code in _CREDENTIALS:
@@ -112,9 +112,9 @@ def is_refusal(error: Exception) -> bool:
 
 
 def translated(error: Exception, message: str, *, phase: str, endpoint: str) -> EngineError:
-    """*error*, raised by boto3, as one of the engine's own.
+    """Translate *error*, raised by boto3, to an error of the engine.
 
-    :param message: what failed, in words.
+    :param message: what failed.
     :param phase: ``upload``, ``download``, ``store``, ``list`` or ``delete``.
     """
     if isinstance(error, aws.ClientError):
@@ -124,7 +124,7 @@ def translated(error: Exception, message: str, *, phase: str, endpoint: str) -> 
 
 def _answered(error: aws.ClientError, message: str, phase: str) -> EngineError:
     code, status = code_of(error), status_of(error)
-    # Whoever answers in the server's place chooses them.
+    # Any server that answers in place of the real one controls these texts.
     text = str(error.response.get("Error", {}).get("Message", "")).strip()
     cause = " ".join(
         part
@@ -133,8 +133,8 @@ def _answered(error: aws.ClientError, message: str, phase: str) -> EngineError:
     )
     if code == "NoSuchKey" and status == 404:
         if error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-delete-marker") == "true":
-            cause += "; it was deleted, a delete marker stands in its place"
-            return Deleted(message, phase=phase, cause=cause, hint="its versions may still be there: bring one back")
+            cause += "; the object was deleted and has a delete marker"
+            return Deleted(message, phase=phase, cause=cause, hint="its versions may still exist: restore one of them")
         return NotFound(message, phase=phase, cause=cause, hint=ABSENT)
     if code in _CREDENTIALS:
         return AccessDenied(message, phase=phase, cause=cause, hint=_CREDENTIALS[code])
@@ -147,7 +147,7 @@ def _answered(error: aws.ClientError, message: str, phase: str) -> EngineError:
             return AccessDenied(message, phase=phase, cause=cause, hint=_CREDENTIALS["RequestTimeTooSkewed"])
         hint = f"the credentials need {_PERMISSIONS[phase]}"
         if phase in ("download", "store"):
-            hint += "; without s3:ListBucket on the bucket the store answers so for an absent object too"
+            hint += "; without s3:ListBucket on the bucket, the store gives the same answer for an absent object"
         return AccessDenied(message, phase=phase, cause=cause, hint=hint)
     if status in (301, 302, 307, 308):
         return StoreError(message, phase=phase, cause=cause, hint=_REGION)
@@ -155,23 +155,25 @@ def _answered(error: aws.ClientError, message: str, phase: str) -> EngineError:
         return StoreError(
             message,
             phase=phase,
-            cause=f"{cause}; the store doesn't say what is absent",
-            hint="check that the endpoint is an S3 API, and the bucket's name",
+            cause=f"{cause}; the store does not report what is absent",
+            hint="check that the endpoint is an S3 API, and the name of the bucket",
         )
     if status >= 500:
         return StoreError(message, phase=phase, cause=cause, hint=_OTHERS["InternalError"])
-    return StoreError(message, phase=phase, cause=cause, hint="check the endpoint, the bucket and the settings of both")
+    return StoreError(message, phase=phase, cause=cause, hint="check the settings of the endpoint and the bucket")
 
 
 def _unanswered(error: Exception, message: str, phase: str, endpoint: str) -> EngineError:
     cause = _first_line(error)
     if isinstance(error, (aws.NoCredentialsError, aws.PartialCredentialsError)):
-        hint = "give both keys, or let boto3 find some: environment, ~/.aws, the machine's role"
+        hint = "give both keys, or provide them to boto3: in the environment, in ~/.aws or by the machine's role"
         return AccessDenied(message, phase=phase, cause=cause, hint=hint)
     if isinstance(error, aws.SSLError):
         return Unreachable(message, phase=phase, cause=cause, hint=_TLS)
     if isinstance(error, (aws.CredentialRetrievalError, aws.UnauthorizedSSOTokenError, aws.SSOError)):
-        return AccessDenied(message, phase=phase, cause=cause, hint="boto3's chain found credentials it can't use")
+        return AccessDenied(
+            message, phase=phase, cause=cause, hint="boto3 found credentials that it can't use: check them"
+        )
     if isinstance(error, aws.ProxyConnectionError):
         hint = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY in the environment"
         return Unreachable(message, phase=phase, cause=cause, hint=hint)
@@ -179,17 +181,19 @@ def _unanswered(error: Exception, message: str, phase: str, endpoint: str) -> En
         if _is_name_resolution(error):
             hint = f"the name in {endpoint} can't be resolved: check the endpoint and the name servers"
         elif isinstance(error, (aws.ConnectTimeoutError, aws.ReadTimeoutError)):
-            hint = f"{endpoint} didn't answer in time: check firewalls and routes"
+            hint = f"{endpoint} did not answer in time: check firewalls and routes"
         else:
-            hint = f"nothing answers at {endpoint}, or it hangs up: check the endpoint, its port and its scheme"
+            hint = (
+                f"nothing answers at {endpoint}, or the connection is closed: check the endpoint, its port and scheme"
+            )
         return Unreachable(message, phase=phase, cause=cause, hint=hint)
     if isinstance(error, ResponseParserError):
-        # It quotes what it couldn't parse, which may be anything.
+        # The exception quotes the unparsable answer, which may contain anything.
         hint = f"check that {endpoint} is an S3 API and not a console or another service"
-        return StoreError(message, phase=phase, cause="the answer isn't S3's", hint=hint)
+        return StoreError(message, phase=phase, cause="the answer is not that of an S3 API", hint=hint)
     if isinstance(error, (aws.ParamValidationError, aws.ProfileNotFound, aws.InvalidConfigError, ValueError)):
-        return ConfigurationError(message, cause=cause, hint="correct the settings of the store, or of boto3")
-    return StoreError(message, phase=phase, cause=cause, hint="look at the cause")
+        return ConfigurationError(message, cause=cause, hint="correct the settings of the store or of boto3")
+    return StoreError(message, phase=phase, cause=cause, hint="check the cause")
 
 
 def _is_name_resolution(error: Exception) -> bool:

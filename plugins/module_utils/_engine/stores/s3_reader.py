@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""An object of an S3 server being read, across lost connections."""
+"""Reader of an object on an S3 server that resumes after lost connections."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if t.TYPE_CHECKING:
 
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
 
-#: Seconds before the first attempt to go on; each further wait without progress in between is twice as long.
+#: Seconds before the first attempt to resume; each further wait without progress is twice as long.
 RESUME_SECONDS = 0.5
-#: Bytes that are progress: a server that hands out less each time would keep us for days.
+#: Minimum progress in bytes: a server that sends less each time could keep a reader busy for days.
 PROGRESS = 64 * 1024
 _SKIP = 1024 * 1024
 
 
 class S3Reader:
-    """An object being read; see :class:`.base.ObjectReader`.
+    """A reader of an object; see :class:`.base.ObjectReader`.
 
-    When the connection is lost, or an answer ends early, the rest is asked for: of that same object only, and as long
-    as there is progress in a number of attempts.
+    If the connection is lost or an answer ends early, it requests the rest, only of the same object and only as long as
+    a limited number of attempts makes progress.
 
-    :param fetch: gets the object; takes boto3's ``Range`` and ``IfMatch``.
-    :param attempts: to go on before PROGRESS bytes have come since the first of them.
+    :param fetch: requests the object; accepts boto3's ``Range`` and ``IfMatch``.
+    :param attempts: maximum number of attempts to resume until PROGRESS bytes have been received since the first one.
     """
 
     def __init__(self, key: str, fetch: t.Callable[..., GetObjectOutputTypeDef], *, attempts: int) -> None:
@@ -47,12 +47,12 @@ class S3Reader:
         self._failed_at = 0
         self._same = {"IfMatch": answer["ETag"]} if self.info.etag else {}
         self._body = answer["Body"]
-        # How much the caller has, and where the body stands: before that when a server has sent all of it again.
+        # Bytes returned to the caller, and offset in the object, which is lower if a server resends the whole object.
         self._position = 0
         self._at = 0
 
     def read(self, n: int, /) -> bytes:
-        """The next bytes of the object."""
+        """Return the next bytes of the object."""
         while n > 0 and self._position < self.size:
             behind = self._position - self._at
             try:
@@ -72,7 +72,7 @@ class S3Reader:
         return b""
 
     def close(self) -> None:
-        """Drop the connection, or give it back where the answer was read to its end."""
+        """Close the connection, or return it to the pool if the answer was read to its end."""
         self._body.close()
 
     def __enter__(self) -> S3Reader:
@@ -84,11 +84,11 @@ class S3Reader:
         self.close()
 
     def _resume(self, cause: str) -> None:
-        """Ask for the rest; raises when that was tried too often, or when it isn't the same object any more."""
+        """Request the rest; raise an error after too many attempts, or if the object has changed."""
         self._body.close()
-        message = f"the download of {self.info.key!a} broke off after {self._position} of {self.size} bytes"
+        message = f"the download of {self.info.key!a} was interrupted after {self._position} of {self.size} bytes"
         if self._failures == self._attempts:
-            hint = "look into the network, and whether the store still has the whole object"
+            hint = "check the network, and whether the store still has the whole object"
             raise Unreachable(message, phase="download", cause=cause, hint=hint)
         time.sleep(RESUME_SECONDS * 2**self._failures)
         if not self._failures:
@@ -97,41 +97,41 @@ class S3Reader:
         try:
             answer = self._fetch(Range=f"bytes={self._position}-", **self._same)
         except (NotFound, AlreadyExists) as error:
-            # Deleted or, by the condition, another one by now: not to be taken for an object that never was.
+            # Deleted or, according to the condition, replaced: this does not mean that it never existed.
             raise _changed(message, error.cause) from error
         start, size = _extent(answer)
         now = dataclasses.replace(info_of(self.info.key, answer), size=size)
         if now != self.info or start not in (0, self._position):
             answer["Body"].close()
-            raise _changed(message, "the store has another one under the key")
+            raise _changed(message, "the store now has another object under this key")
         self._body = answer["Body"]
         self._at = start
 
 
 def info_of(key: str, answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef) -> ObjectInfo:
-    """The object that an answer to HEAD or GET is about (for a range of it, *size* is that of the range)."""
+    """The object that an answer to HEAD or GET describes (for a range, *size* is that of the range)."""
     if "ContentLength" not in answer or "LastModified" not in answer:
         raise StoreError(
-            f"the store says no size or no time of {key!a}",
+            f"the answer of the store lacks the size or the time of {key!a}",
             hint="check that the endpoint is an S3 API, and that no proxy changes its answers",
         )
     return ObjectInfo(key, answer["ContentLength"], answer["LastModified"], etag_of(answer.get("ETag")))
 
 
 def etag_of(text: str | None) -> str | None:
-    """The entity tag without its quotes; some servers send empty ones."""
+    """The entity tag without its quotes; ``None`` if it is empty, as on some servers."""
     return (text or "").strip('"') or None
 
 
 def _extent(answer: GetObjectOutputTypeDef) -> tuple[int, int]:
-    """Where the body of an answer begins in its object, and the object's size.
+    """The offset of an answer's body in its object, and the object's size.
 
-    The status says nothing: some servers answer 200 to a range, with or without doing what was asked.
+    The status does not help: some servers answer 200 to a range request, whether they honour the range or not.
     """
     match = re.match(r"bytes (\d+)-\d+/(\d+)\Z", answer.get("ContentRange", ""))
     return (int(match[1]), int(match[2])) if match else (0, answer["ContentLength"])
 
 
 def _changed(message: str, cause: str) -> StoreError:
-    hint = "look into who writes to the bucket, then run again"
-    return StoreError(f"{message}, and it is another object now", phase="download", cause=cause, hint=hint)
+    hint = "find out who writes to the bucket, then run again"
+    return StoreError(f"{message}, and it is now another object", phase="download", cause=cause, hint=hint)

@@ -2,10 +2,10 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""age encryption: recipients, identities, and readers that encrypt and decrypt as they go.
+"""age encryption: recipients, identities, and readers that encrypt and decrypt a stream.
 
-Format: https://age-encryption.org/v1.  The work is done by pyrage (the Rust implementation of age).  It pushes, from a
-reader into a writer, so each direction runs in a thread of its own.
+Format: https://age-encryption.org/v1.  pyrage (bindings to the Rust implementation of age) does the work.  It pulls
+from a reader and pushes into a writer, so each direction runs in its own thread.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ except ImportError:
 
 BINARY_MAGIC = b"age-encryption.org/v1"
 ARMOR_MAGIC = b"-----BEGIN AGE ENCRYPTED FILE-----"
-#: Bytes to look at for :func:`is_encrypted`.
+#: Number of bytes that :func:`is_encrypted` needs.
 MAGIC_SIZE = max(len(BINARY_MAGIC), len(ARMOR_MAGIC))
 
-# A header is a few hundred bytes for each recipient.  pyrage reads it again from its start for every line it misses,
-# so a hostile one of 100 KB would keep it busy for most of a minute: bounded before pyrage sees it.
+# A header has a few hundred bytes for each recipient.  pyrage parses it again from its start for every missing line, so
+# a hostile header of 100 KB would keep it busy for most of a minute.  The limit applies before pyrage reads it.
 _HEADER_BYTES = 64 * 1024
 _HEADER_STANZAS = 128
 
@@ -48,7 +48,7 @@ _Identity = t.Any
 
 _HINT_RECIPIENT = "give a public key: age1…, ssh-ed25519 … or ssh-rsa …"
 _HINT_IDENTITY = "give a private key: AGE-SECRET-KEY-1…, or an OpenSSH private key without a passphrase"
-_HINT_DAMAGED = "the object is incomplete or altered: take another backup"
+_HINT_DAMAGED = "the object is incomplete or altered: choose another backup"
 
 _SSH_EDGE = re.compile(r"-----(BEGIN|END) ([A-Z ]*PRIVATE KEY)-----")
 
@@ -56,13 +56,13 @@ _SSH_EDGE = re.compile(r"-----(BEGIN|END) ([A-Z ]*PRIVATE KEY)-----")
 def _require() -> None:
     if pyrage is None:
         raise LibraryMissing(
-            "the Python library pyrage is needed for age and is not installed",
-            hint="install the Python package pyrage for the interpreter in use",
+            "the Python library pyrage, which age encryption needs, is not installed",
+            hint="install the Python package pyrage for this Python interpreter",
         )
 
 
 def is_encrypted(head: bytes) -> bool:
-    """Whether a stream that begins with *head* (at least :data:`MAGIC_SIZE` bytes) is an age file, armored or not."""
+    """Whether a stream that begins with *head* (at least :data:`MAGIC_SIZE` bytes) is a binary or armored age file."""
     return head.startswith((BINARY_MAGIC, ARMOR_MAGIC))
 
 
@@ -70,7 +70,7 @@ def is_encrypted(head: bytes) -> bool:
 
 
 class _Unusable(Exception):
-    """Why a key can't be used; never holds any of the key."""
+    """The reason why a key can't be used; never contains any part of the key."""
 
 
 def _recipient(text: str) -> _Recipient:
@@ -82,18 +82,18 @@ def _recipient(text: str) -> _Recipient:
     if utf8_size(text) is None:
         raise _Unusable("is not valid Unicode")
     if "age-secret-key-" in text.lower() or "PRIVATE KEY" in text:
-        raise _Unusable(
-            "is a private key where a public key (recipient) belongs; the private key must not be kept here"
-        )
+        raise _Unusable("is a private key, but a public key (recipient) is needed; do not store the private key here")
     if kind.startswith(("ssh-", "ecdsa-", "sk-")):
         module = pyrage.ssh
     elif kind.startswith(("age1tag1", "age1tagpq1")):
         name = "tagpq" if kind.startswith("age1tagpq1") else "tag"
         module = getattr(pyrage, name, None)
         if module is None:
-            raise _Unusable(f"is of a kind ({name}) that the installed pyrage doesn't know; 1.4 does")
+            raise _Unusable(
+                f"is of a kind ({name}) that the installed pyrage doesn't know: install pyrage 1.4 or newer"
+            )
     elif kind.startswith("age1") and "1" in text[4:]:
-        # "1" ends the kind in Bech32, and no Bech32 key holds one.
+        # In Bech32, "1" ends the prefix, and the data never contains it.
         raise _Unusable("is mistyped, or of a kind that pyrage doesn't know (a plugin's, or post-quantum age1pq1…)")
     elif kind.startswith("age1"):
         module = pyrage.x25519
@@ -106,15 +106,15 @@ def _recipient(text: str) -> _Recipient:
 
 
 def _identities(text: str) -> list[_Identity]:
-    """All identities of a key file's text: age secret keys one a line, or SSH private keys."""
+    """Parse all identities of a key file: age secret keys, one per line, or SSH private keys."""
     _require()
     if utf8_size(text) is None:
         raise _Unusable("is not valid Unicode")
-    found = []
+    identities = []
     blocks, others = _ssh_blocks(text)
     for block in blocks:
         try:
-            found.append(pyrage.ssh.Identity.from_buffer((block.replace("\r\n", "\n") + "\n").encode()))
+            identities.append(pyrage.ssh.Identity.from_buffer((block.replace("\r\n", "\n") + "\n").encode()))
         except pyrage.IdentityError as exc:
             if "decrypted first" in str(exc):
                 raise _Unusable("is an SSH private key protected by a passphrase") from None
@@ -127,23 +127,23 @@ def _identities(text: str) -> list[_Identity]:
         if kind.startswith(("AGE-PLUGIN-", "AGE-SECRET-KEY-PQ-")):
             raise _Unusable("is of a kind that pyrage doesn't know (a plugin's, or post-quantum AGE-SECRET-KEY-PQ)")
         if line.lower().startswith(("age1", "ssh-")):
-            raise _Unusable("is a public key where a private key (identity) belongs")
+            raise _Unusable("is a public key, but a private key (identity) is needed")
         if not kind.startswith("AGE-SECRET-KEY-1"):
-            raise _Unusable("holds something that is no age identity")
+            raise _Unusable("contains something that is not an age identity")
         try:
-            found.append(pyrage.x25519.Identity.from_str(line))
+            identities.append(pyrage.x25519.Identity.from_str(line))
         except pyrage.IdentityError:
             raise _Unusable("is malformed: mistyped or cut off") from None
-    if not found:
-        raise _Unusable("holds no identity")
-    return found
+    if not identities:
+        raise _Unusable("contains no identity")
+    return identities
 
 
 def _ssh_blocks(text: str) -> tuple[list[str], str]:
-    """The private keys in SSH's armor, and the text around them."""
+    """The armored SSH private keys, and the text around them."""
     blocks, others, at = [], [], 0
     begin: re.Match[str] | None = None
-    # One pass: a search for the end of each beginning would take a time that grows with the square of the length.
+    # One pass: a search for the end of each BEGIN would take quadratic time.
     for edge in _SSH_EDGE.finditer(text):
         if edge[1] == "BEGIN":
             begin = begin or edge
@@ -155,7 +155,7 @@ def _ssh_blocks(text: str) -> tuple[list[str], str]:
 
 
 def recipient_fault(text: str) -> str | None:
-    """What is wrong with a recipient, as the end of a sentence that begins with its name, or ``None``."""
+    """Why *text* is not a valid recipient, as a predicate ("is empty"); ``None`` if it is valid."""
     try:
         _recipient(text)
     except _Unusable as exc:
@@ -164,7 +164,7 @@ def recipient_fault(text: str) -> str | None:
 
 
 def identity_fault(secret: Secret) -> str | None:
-    """What is wrong with an identity, as the end of a sentence that begins with its name, or ``None``."""
+    """Why *secret* is not a valid identity, as a predicate ("is empty"); ``None`` if it is valid."""
     try:
         _identities(secret.reveal())
     except _Unusable as exc:
@@ -173,7 +173,7 @@ def identity_fault(secret: Secret) -> str | None:
 
 
 def mix_fault(recipients: t.Sequence[str]) -> str | None:
-    """Why *recipients*, each free of faults, can't be used together, or ``None`` where they can."""
+    """Why *recipients*, each of them valid, can't be used together; ``None`` if they can."""
     try:
         parse_recipients(recipients)
     except ConfigurationError as exc:
@@ -182,9 +182,9 @@ def mix_fault(recipients: t.Sequence[str]) -> str | None:
 
 
 def pair_fault(recipients: t.Sequence[str], secret: Secret) -> str | None:
-    """Why *secret* doesn't open what is encrypted to *recipients*, or ``None`` where it does.
+    """Why *secret* can't decrypt what is encrypted to *recipients*; ``None`` if it can.
 
-    All of them are taken to be free of faults.  Found out by trying, so it holds for SSH keys too.
+    All of them must be valid.  The check encrypts and decrypts a test file, so it works for SSH keys too.
     """
     public, private = parse_recipients(recipients), parse_identities([secret])
     try:
@@ -195,9 +195,9 @@ def pair_fault(recipients: t.Sequence[str], secret: Secret) -> str | None:
 
 
 def public_of(secret: Secret) -> str | None:
-    """The recipient of the first age identity in *secret*; ``None`` for an SSH key, which doesn't tell.
+    """The recipient of the first age identity in *secret*; ``None`` for an SSH key, from which it can't be derived.
 
-    :raises ConfigurationError: no usable identity.
+    :raises ConfigurationError: if no identity is usable.
     """
     for identity in parse_identities([secret]):
         if isinstance(identity, pyrage.x25519.Identity):
@@ -206,11 +206,11 @@ def public_of(secret: Secret) -> str | None:
 
 
 def parse_recipients(texts: t.Sequence[str]) -> list[_Recipient]:
-    """The recipients that *texts* name: X25519 (``age1…``), SSH (``ssh-ed25519``, ``ssh-rsa``), and ``age1tag1…``,
+    """Parse recipients: X25519 (``age1…``), SSH (``ssh-ed25519``, ``ssh-rsa``), and ``age1tag1…``,
     ``age1tagpq1…`` (hardware keys, the latter post-quantum).
 
-    :raises ConfigurationError: none given, one that can't be used (named by its position), or post-quantum recipients
-        beside others, which age refuses as the file would be no safer than the weakest of them.
+    :raises ConfigurationError: if there are none, one can't be used (the error has its position), or post-quantum
+        recipients are mixed with others, which age rejects because the file would be only as safe as the weakest one.
     """
     _require()
     if not texts:
@@ -226,17 +226,17 @@ def parse_recipients(texts: t.Sequence[str]) -> list[_Recipient]:
     except pyrage.EncryptError:
         raise ConfigurationError(
             "these age recipients can't be used together",
-            cause="post-quantum recipients (age1tagpq1…) stand beside others",
+            cause="post-quantum recipients (age1tagpq1…) are mixed with others",
             hint="use only post-quantum recipients, or none",
         ) from None
     return recipients
 
 
 def parse_identities(texts: t.Sequence[Secret]) -> list[_Identity]:
-    """The identities in *texts*; each may be a whole key file with comments, or an OpenSSH private key.
+    """Parse the identities in *texts*; each text may be a whole key file with comments, or an OpenSSH private key.
 
-    :raises IdentityMissing: none given.
-    :raises ConfigurationError: one that can't be used (named by its position, never shown).
+    :raises IdentityMissing: if there are none.
+    :raises ConfigurationError: if one can't be used (the error has its position, never the key).
     """
     _require()
     if not texts:
@@ -254,9 +254,9 @@ def parse_identities(texts: t.Sequence[Secret]) -> list[_Identity]:
 
 
 class _Input:
-    """*source* for pyrage, which reads 8 KiB at a time: cut from a larger piece in C.
+    """Adapter of *source* for pyrage, which reads 8 KiB at a time: BytesIO cuts these from a larger piece in C.
 
-    pyrage turns an error of its reader into one of its own, so it is kept here.
+    pyrage replaces an error of its reader with its own, so the adapter keeps the original one.
     """
 
     def __init__(self, source: Readable) -> None:
@@ -277,7 +277,7 @@ class _Input:
 
 
 class _Output:
-    """Gathers pyrage's writes of 8 or 64 KiB and puts them on in larger pieces."""
+    """Collects pyrage's writes of 8 or 64 KiB and passes them on in larger pieces."""
 
     def __init__(self, put: t.Callable[[bytes], None]) -> None:
         self._put = put
@@ -308,32 +308,34 @@ def _transform(
     source: Readable,
     put: t.Callable[[bytes], None],
 ) -> None:
-    """Run pyrage's *work* from *source* to *put*; where either of these failed, their error is the one that is seen."""
+    """Run pyrage's *work* from *source* to *put*; if one of these two fails, its own error is raised."""
     reader, writer = _Input(source), _Output(put)
     try:
         work(reader, writer)
-    except BaseException as exc:  # a panic of the Rust code is no Exception
+    except BaseException as exc:  # a panic of the Rust code is not an Exception
         for origin in (reader.error, writer.error):
             if origin is not None:
                 raise origin from None
         raise explain(exc) from exc
     rest = reader.read(CHUNK)
     if rest:
-        raise DamagedObject("the age file is followed by something else", phase="decrypt", hint=_HINT_DAMAGED)
+        raise DamagedObject(
+            "there is unexpected data after the end of the age file", phase="decrypt", hint=_HINT_DAMAGED
+        )
     writer.flush()
 
 
 def encrypting_reader(source: Readable, recipients: t.Sequence[_Recipient]) -> ChunkReader:
-    """*source* as a binary age file that each of *recipients* (of :func:`parse_recipients`) can open.
+    """*source* as a binary age file that each of *recipients* (from :func:`parse_recipients`) can decrypt.
 
-    The last chunk, without which no age implementation takes the file for whole, is only made after the proven end
-    of *source*.  Works in a thread from the first read to the end, an error, or ``close``.
+    The last chunk, without which every age implementation rejects the file as incomplete, is created only after the
+    proven end of *source*.  A thread runs from the first read until the end, an error or ``close``.
     """
     if not recipients:
         raise ConfigurationError("no age recipient was given", hint=_HINT_RECIPIENT)
 
     def explain(exc: BaseException) -> EngineError:
-        return StreamError("age could not encrypt", phase="encrypt", cause=f"{type(exc).__name__}: {exc}")
+        return StreamError("age encryption failed", phase="encrypt", cause=f"{type(exc).__name__}: {exc}")
 
     def work(reader: _Input, writer: _Output) -> None:
         pyrage.encrypt_io(reader, writer, recipients)
@@ -342,14 +344,14 @@ def encrypting_reader(source: Readable, recipients: t.Sequence[_Recipient]) -> C
 
 
 def decrypting_reader(source: Readable, identities: t.Sequence[_Identity]) -> ChunkReader:
-    """The plain bytes of *source*, an age file, binary or armored.
+    """The decrypted contents of *source*, a binary or armored age file.
 
-    Works in a thread from the first read to the end, an error, or ``close``; reads *source* to its proven end.
+    A thread runs from the first read until the end, an error or ``close``; it reads *source* to its proven end.
 
-    :param identities: of :func:`parse_identities`.
-    :raises IdentityMissing: no identities.
-    :raises WrongIdentity: at a read: none of them opens it, or it is encrypted with a passphrase.
-    :raises DamagedObject: at a read: truncated, altered, followed by something else, no age file at all.
+    :param identities: identities from :func:`parse_identities`.
+    :raises IdentityMissing: if there are no identities.
+    :raises WrongIdentity: on read, if no identity can decrypt the file, or if it is encrypted with a passphrase.
+    :raises DamagedObject: on read, if the file is truncated, altered, followed by other data or not an age file.
     """
     if not identities:
         raise IdentityMissing("the object is encrypted and no age identity was given", hint=_HINT_IDENTITY)
@@ -360,15 +362,15 @@ def decrypting_reader(source: Readable, identities: t.Sequence[_Identity]) -> Ch
         if "scrypt" in kinds:
             raise WrongIdentity(
                 "the object is encrypted with a passphrase, not to a key",
-                hint="decrypt it with age -d, and restore the result",
+                hint="decrypt it with age -d, then restore the result",
             )
 
         def explain(exc: BaseException) -> EngineError:
             if isinstance(exc, pyrage.DecryptError) and "No matching keys" in str(exc):
                 return WrongIdentity(
-                    "none of the given age identities opens the object",
-                    cause="it is encrypted to keys of the kinds " + ", ".join(kinds),
-                    hint="give the identity that belongs to the recipient the backup was made for",
+                    "none of the given age identities can decrypt the object",
+                    cause="it is encrypted to keys of these kinds: " + ", ".join(kinds),
+                    hint="give an identity that belongs to one of the recipients of the backup",
                 )
             return DamagedObject(
                 "the age file is damaged", phase="decrypt", cause=f"{type(exc).__name__}: {exc}", hint=_HINT_DAMAGED
@@ -383,9 +385,9 @@ def decrypting_reader(source: Readable, identities: t.Sequence[_Identity]) -> Ch
 
 
 def _stanza_kinds(head: bytes) -> list[str]:
-    """The kinds of recipients an age header is for, from a file's first :data:`_HEADER_BYTES` bytes.
+    """The kinds of the recipients in an age header, from the first :data:`_HEADER_BYTES` bytes of a file.
 
-    :raises DamagedObject: no age file, or a header that is cut off or larger than any honest one.
+    :raises DamagedObject: if it is not an age file, or its header is truncated or larger than any genuine one.
     """
     header = head
     if head.startswith(ARMOR_MAGIC):
@@ -396,7 +398,7 @@ def _stanza_kinds(head: bytes) -> list[str]:
         except binascii.Error as exc:
             raise _damaged_header("its armor is malformed") from exc
     if not header.startswith(BINARY_MAGIC + b"\n"):
-        raise _damaged_header("it doesn't begin as one")
+        raise _damaged_header("it does not begin like one")
     header, mac, _rest = header.partition(b"\n--- ")
     if not mac:
         if len(head) < _HEADER_BYTES:
@@ -409,4 +411,4 @@ def _stanza_kinds(head: bytes) -> list[str]:
 
 
 def _damaged_header(cause: str) -> DamagedObject:
-    return DamagedObject("the object is no readable age file", phase="decrypt", cause=cause, hint=_HINT_DAMAGED)
+    return DamagedObject("the object is not a readable age file", phase="decrypt", cause=cause, hint=_HINT_DAMAGED)

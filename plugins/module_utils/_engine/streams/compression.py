@@ -23,8 +23,8 @@ except ImportError:
 
 # zlib's number for "gzip header and trailer, largest window".
 _GZIP_WINDOW = 31
-# One zstd block of 4 bytes may stand for 128 KiB.  Fed in slices of this size, a bomb unpacks at most 64 MiB between
-# two looks at the limit.
+# A zstd block of 4 bytes may decompress to 128 KiB.  With slices of this size, a decompression bomb produces at most
+# 64 MiB between two checks of the limit.
 _ZSTD_SLICE = 2048
 
 
@@ -48,7 +48,8 @@ class Compression:
             object.__setattr__(self, "level", default)
         elif not lowest <= self.level <= highest:
             raise ConfigurationError(
-                f"compression level {self.level} is not one of {self.method}", hint=f"{lowest} to {highest}"
+                f"{self.method} does not support the compression level {self.level}",
+                hint=f"use a level from {lowest} to {highest}",
             )
 
     @property
@@ -75,7 +76,7 @@ class _Compressing(ChunkReader):
             if chunk:
                 out = self._compressor.compress(chunk)
             else:
-                # Only here, after the source has proven its end, is the trailer written.
+                # The trailer is written only now, after the source has proven its end.
                 out = self._compressor.flush()
                 self._compressor = None
             if out:
@@ -97,14 +98,14 @@ def compressing_reader(source: Readable, compression: Compression) -> ChunkReade
 
 
 class _Decompressing(ChunkReader):
-    """Frames (gzip members, zstd frames) one after the other until the source's proven end, nothing else between."""
+    """Reads frames (gzip members, zstd frames) until the source's proven end; nothing else may be between them."""
 
     method = ""
 
     def __init__(self, source: Readable) -> None:
         super().__init__()
         self._source = source
-        # Compressed bytes that the decompressor has not been given yet.
+        # Compressed bytes that have not been passed to the decompressor yet.
         self._input = b""
 
     def _damaged(self, what: str, cause: str = "") -> DamagedObject:
@@ -112,11 +113,11 @@ class _Decompressing(ChunkReader):
             f"the {self.method} data {what}",
             phase="decompress",
             cause=cause,
-            hint="the object is incomplete or altered: take another backup",
+            hint="the object is incomplete or altered: choose another backup",
         )
 
     def _another_frame(self, magic: bytes) -> bool:
-        """Whether the source goes on with *magic*; its proven end here is the stream's own."""
+        """Whether the source continues with *magic*; its proven end here is also the end of the stream."""
         while len(self._input) < len(magic):
             chunk = self._source.read(CHUNK)
             if not chunk:
@@ -125,7 +126,7 @@ class _Decompressing(ChunkReader):
         if not self._input:
             return False
         if not self._input.startswith(magic):
-            raise self._damaged("is followed by something else")
+            raise self._damaged("is followed by unexpected data")
         return True
 
     def close(self) -> None:
@@ -205,9 +206,9 @@ class _Limited(ChunkReader):
         self._size += len(chunk)
         if self._size > self._limit:
             raise DamagedObject(
-                f"the data is larger than the {self._limit} bytes it may have",
+                f"the data is larger than the limit of {self._limit} bytes",
                 phase="decompress",
-                hint="the object is not what it is said to be, or the limit is too small",
+                hint="the object is not the expected backup, or the limit is too low",
             )
         return chunk
 

@@ -2,10 +2,11 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What all stages of a stream have in common: the protocol, a buffer, and a thread with a bounded hand-over.
+"""The common parts of all stages of a stream: the reader protocol, a buffer, and a thread with a bounded queue.
 
-One rule holds for every reader of this room: ``b""`` means that the end is *proven*.  The process exited with 0, the
-decompressor saw its trailer, age its final chunk, the checksum matched.  Anything else raises, in every later read too.
+One rule applies to every reader in this package: ``b""`` means that the end is *proven*.  The process exited with 0,
+the decompressor read its trailer, age its final chunk, and the checksum matched.  Otherwise the read raises an error,
+and so does every later read.
 """
 
 from __future__ import annotations
@@ -19,29 +20,29 @@ from ..errors import StreamError
 if t.TYPE_CHECKING:
     import typing_extensions as te
 
-#: How much a stage asks of the one before it, in bytes.  Measured: below 256 KiB the hand-overs begin to cost, above
-#: it the data leaves the processor's cache between two stages.
+#: Bytes that a stage requests from the previous one.  Measured: below 256 KiB the queue operations take noticeable
+#: time, above it the data leaves the processor's cache between two stages.
 CHUNK = 256 * 1024
 
-#: Chunks that may wait between two threads; a few are enough to keep both busy, and memory stays flat.
+#: Maximum number of chunks queued between two threads: a few keep both busy and the use of memory constant.
 DEPTH = 8
 
 
 class Readable(t.Protocol):
-    """Anything bytes can be read from."""
+    """Anything that bytes can be read from."""
 
     def read(self, n: int, /) -> bytes:
-        """At least one and at most *n* bytes; ``b""`` only at the proven end; anything wrong raises."""
+        """Return at least one and at most *n* bytes, or ``b""`` at the proven end; raise an error otherwise."""
 
     def close(self) -> None:
-        """Give up what is held; a second call does nothing."""
+        """Release all resources; a second call does nothing."""
 
 
 class ChunkReader:
-    """A reader made of chunks of whatever size: subclasses give the chunks, this gives ``read`` and ``peek``.
+    """Base of readers that produce chunks of any size: subclasses provide the chunks, this class ``read`` and ``peek``.
 
-    :meth:`read` returns exactly the bytes asked for, fewer only right before the end.  An error is raised again by
-    every later read: a consumer that tries once more never takes a failure for the end.
+    :meth:`read` returns exactly the requested number of bytes, and fewer only right before the end.  Every later read
+    raises the same error again, so that a consumer that retries never mistakes a failure for the end.
     """
 
     def __init__(self) -> None:
@@ -51,11 +52,11 @@ class ChunkReader:
         self._error: BaseException | None = None
 
     def _next_chunk(self) -> bytes:
-        """The next chunk, ``b""`` at the proven end (then never called again)."""
+        """Return the next chunk, or ``b""`` at the proven end, after which it is not called again."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Give up what is held; a second call does nothing."""
+        """Release all resources; a second call does nothing."""
         raise NotImplementedError
 
     def __enter__(self) -> te.Self:
@@ -78,9 +79,9 @@ class ChunkReader:
         return chunk
 
     def read(self, n: int, /) -> bytes:
-        """Exactly *n* bytes (at least 1), fewer at the end, ``b""`` once the end is proven."""
+        """Return exactly *n* bytes (at least 1), fewer at the end, and ``b""`` once the end is proven."""
         if n < 1:
-            raise ValueError("read at least one byte: nothing read would look like the end")
+            raise ValueError("read at least one byte: an empty result would look like the end")
         pieces = []
         while n:
             if self._position == len(self._held):
@@ -98,7 +99,7 @@ class ChunkReader:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def peek(self, n: int) -> bytes:
-        """The next *n* bytes without taking them; fewer only where the stream ends before."""
+        """Return the next *n* bytes without consuming them; fewer only if the stream ends before that."""
         while len(self._held) - self._position < n:
             chunk = self._pull()
             if not chunk:
@@ -109,16 +110,16 @@ class ChunkReader:
 
 
 class _Abandoned(Exception):
-    """Tells a producing thread that nobody reads any more."""
+    """Tells the producing thread that the reader has been closed."""
 
 
 class ThreadReader(ChunkReader):
-    """Runs *produce* in a thread of its own and reads what it puts, at most *depth* chunks behind.
+    """Runs *produce* in its own thread and reads its output, of which at most *depth* chunks are queued.
 
-    :param produce: called once, in the thread, with a function that takes the next chunk and blocks while the reader
-        is behind.  Its normal return is the proven end; whatever it raises is raised by :meth:`read`.
-    :param source: what *produce* reads from.  :meth:`close` closes it at once, while the thread may be reading it, and
-        then waits for the thread.
+    :param produce: called once, in the thread, with a function that accepts the next chunk and blocks while the queue
+        is full.  Its normal return is the proven end; :meth:`read` raises any error that it raises.
+    :param source: the source that *produce* reads.  :meth:`close` closes it at once, possibly while the thread reads
+        it, and then waits for the thread.
     """
 
     def __init__(
@@ -144,7 +145,7 @@ class ThreadReader(ChunkReader):
         failure: BaseException | None = None
         try:
             self._produce(self._put)
-        except BaseException as exc:  # noqa: BLE001 - crosses over to the reading thread, whatever it is
+        except BaseException as exc:  # noqa: BLE001 - passed to the reading thread, whatever it is
             failure = exc
         with self._changed:
             self._failure = failure
@@ -179,7 +180,7 @@ class ThreadReader(ChunkReader):
             return b""
 
     def close(self) -> None:
-        """End the thread and close the source; a second call does nothing."""
+        """Stop the thread and close the source; a second call does nothing."""
         with self._changed:
             self._closed = True
             self._chunks.clear()
@@ -192,7 +193,7 @@ class ThreadReader(ChunkReader):
 
 
 class Peekable(ChunkReader):
-    """*source* with :meth:`peek`."""
+    """Adds :meth:`peek` to *source*."""
 
     def __init__(self, source: Readable) -> None:
         super().__init__()
@@ -207,7 +208,7 @@ class Peekable(ChunkReader):
 
 
 def read_ahead(source: Readable, *, name: str, size: int = CHUNK, depth: int = DEPTH) -> ThreadReader:
-    """*source*, read in a thread of its own so that it overlaps with whoever reads the result."""
+    """Read *source* in its own thread, so that this overlaps with the work of the caller."""
 
     def produce(put: t.Callable[[bytes], None]) -> None:
         while True:

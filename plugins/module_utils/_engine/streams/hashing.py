@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Digests and sizes of bytes that pass by, and chunks that pass only when they are the expected ones."""
+"""Readers that compute digests and sizes of a stream, or pass on only chunks with the expected digest."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from .flow import CHUNK, Readable
 
 
 class HashingReader:
-    """Hands on what *source* gives and keeps its digest and size.
+    """Passes on the bytes of *source* and computes their digest and size.
 
-    :param algorithm: a name :func:`hashlib.new` knows.
+    :param algorithm: a name that :func:`hashlib.new` accepts.
     """
 
     def __init__(self, source: Readable, algorithm: str = "sha256") -> None:
         self._source = source
         self._hash = hashlib.new(algorithm)
-        #: Bytes so far.
+        #: Number of bytes read so far.
         self.size = 0
 
     def read(self, n: int, /) -> bytes:
-        """What the source gives for *n*; its errors are its own."""
+        """Read up to *n* bytes from the source; its errors are passed on."""
         chunk = self._source.read(n)
         self._hash.update(chunk)
         self.size += len(chunk)
         return chunk
 
     def hexdigest(self) -> str:
-        """The digest of the bytes so far, in lower-case hex: the whole stream's after its end only."""
+        """The digest of the bytes read so far, in lower-case hex; of the whole stream only after its end."""
         return self._hash.hexdigest()
 
     def close(self) -> None:
@@ -43,7 +43,7 @@ class HashingReader:
 
 
 class ChunkHashingReader(HashingReader):
-    """A :class:`HashingReader` of SHA-256 that also keeps the digest of each chunk of *chunk_size* bytes."""
+    """A :class:`HashingReader` with SHA-256 that also computes the digest of each chunk of *chunk_size* bytes."""
 
     def __init__(self, source: Readable, *, chunk_size: int = CHUNK_SIZE) -> None:
         super().__init__(source)
@@ -53,7 +53,7 @@ class ChunkHashingReader(HashingReader):
         self._digests: list[str] = []
 
     def read(self, n: int, /) -> bytes:
-        """What the source gives for *n*; its errors are its own."""
+        """Read up to *n* bytes from the source; its errors are passed on."""
         data = super().read(n)
         view = memoryview(data)
         while view:
@@ -67,18 +67,18 @@ class ChunkHashingReader(HashingReader):
         return data
 
     def chunks(self) -> Chunks:
-        """The digests of the bytes so far: the whole stream's after its end only."""
+        """The digests of the chunks read so far; of the whole stream only after its end."""
         last = [self._chunk.hexdigest()] if self._left < self._size else []
         return Chunks(self._size, (*self._digests, *last))
 
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """What an object must be, so that each of its chunks can be checked before anything reads it.
+    """The expected contents of an object, so that each chunk can be verified before anything reads it.
 
-    :param size: bytes of the object.
-    :param sha256: of the object, lower-case hex.
-    :param origin: who says so, as the end of an error's first line: ``the object is not ...``.
+    :param size: size of the object in bytes.
+    :param sha256: SHA-256 of the object, lower-case hex.
+    :param origin: describes the expected object in errors: ``the object is not <origin>``.
     """
 
     size: int
@@ -88,11 +88,11 @@ class Proof:
 
 
 class ProvenReader:
-    """Hands on what *source* gives, but each chunk only after all of it was found to be what *proof* says.
+    """Passes on the bytes of *source*, each chunk only after the whole chunk has been verified against *proof*.
 
-    Holds one chunk at a time.
+    It keeps one chunk in memory at a time.
 
-    :raises ChecksumMismatch: at a read: another chunk, an early end, or bytes behind the end.
+    :raises ChecksumMismatch: on read, if a chunk differs, the source ends early or has more bytes than expected.
     """
 
     def __init__(self, source: Readable, proof: Proof) -> None:
@@ -103,7 +103,7 @@ class ProvenReader:
         self._error: ChecksumMismatch | None = None
 
     def read(self, n: int, /) -> bytes:
-        """The next proven bytes, ``b""`` after the last one; errors of the source are its own."""
+        """Return the next verified bytes, ``b""`` after the last one; errors of the source are passed on."""
         if self._error is not None:
             raise self._error
         if not self._chunk:
@@ -121,10 +121,10 @@ class ProvenReader:
         size = min(chunks.size, proof.size - begin)
         if not size:
             if self._source.read(1):
-                raise self._mismatch(f"it goes on behind its {proof.size} bytes")
+                raise self._mismatch(f"it is longer than {proof.size} bytes")
             return memoryview(b"")
         place = f"chunk {self._number + 1} of {len(chunks.sha256)}, bytes {begin} to {begin + size - 1}"
-        # Filled in place: a source may give it byte by byte.
+        # Filled in place, because a source may return a chunk byte by byte.
         chunk = memoryview(bytearray(size))
         digest = hashlib.sha256()
         filled = 0
@@ -137,7 +137,7 @@ class ProvenReader:
             filled += len(data)
         expected = chunks.sha256[self._number]
         if digest.hexdigest() != expected:
-            raise self._mismatch(f"{place}: SHA-256 {digest.hexdigest()}, not {expected}")
+            raise self._mismatch(f"{place}: the SHA-256 is {digest.hexdigest()}, expected {expected}")
         self._number += 1
         return chunk
 
@@ -145,7 +145,7 @@ class ProvenReader:
         return ChecksumMismatch(
             f"the object is not {self._proof.origin}",
             cause=cause,
-            hint="nothing from there on was used: find out who writes to the store, and choose another backup",
+            hint="no data from there on was used: find out who writes to the store, and choose another backup",
         )
 
     def close(self) -> None:

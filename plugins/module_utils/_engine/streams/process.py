@@ -2,10 +2,9 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Child processes: the only place of the engine that starts any.
+"""Child processes.  Only this module of the engine starts any.
 
-A child's output is believed with its exit status only: the end of the stream is not given to the reader before the
-child exited with 0.
+A child's output is complete only if its exit status is 0: the reader does not see the end of the stream before that.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from ..errors import LibraryMissing, ProcessFailed, StreamError
 from ..printing import printable
 from .flow import CHUNK, Readable
 
-# fcntl has the name from Python 3.10 on.
+# fcntl has this constant only since Python 3.10.
 _F_SETPIPE_SZ = 1031
 _PIPE_BYTES = 1024 * 1024
 _NAP_SECONDS = 0.001
-# What is kept of a child's standard error.
+# Number of bytes kept of the end of a child's standard error.
 _STDERR_BYTES = 2048
-# pg_dump and pg_restore cancel their query in the server when they are asked to end; killed at once, they would leave
-# it running there, locks and all.
+# On SIGTERM, pg_dump and pg_restore cancel their query in the server; after SIGKILL it would continue there and keep
+# its locks.
 _GRACE_SECONDS = 2.0
 
 _PACKAGES = {
@@ -46,9 +45,9 @@ _PACKAGES = {
 
 
 def child_environment(extra: t.Mapping[str, str] | None = None) -> dict[str, str]:
-    """A clean environment for a child: where to find programs, home, time zone, messages in English; and *extra*.
+    """A clean environment for a child: search path, home, time zone, English messages, and *extra*.
 
-    Nothing else is inherited, so no secret of ours can be: not the store's, not the server's, not an identity.
+    Nothing else is inherited, so the child gets no secret of this process: neither credentials nor an identity.
     """
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "TZ") if name in os.environ}
     environment.setdefault("PATH", os.defpath)
@@ -62,10 +61,10 @@ _running_lock = threading.Lock()
 
 
 def end_all() -> None:
-    """Ask all children that run to end, and all they started; whoever reads one of them gets ProcessFailed.
+    """Terminate all running children and their descendants; readers of their output get ProcessFailed.
 
-    For a program that was told to end while threads of its wait for children, which may take long to say anything.
-    Not to be called in a handler of a signal: the thread that it interrupts may be at work on a child.
+    For a program that has to exit while its threads wait for children, which may not write anything for a long time.
+    Must not be called in a signal handler: the interrupted thread may be working on a child.
     """
     with _running_lock:
         running = list(_running)
@@ -75,17 +74,17 @@ def end_all() -> None:
 
 @t.final
 class Process:
-    """A running child in a session of its own, whose standard output is read.
+    """A running child process in its own session, whose standard output is read.
 
-    :param argv: program and arguments; no secret, every user of the host can read them.
-    :param phase: the phase its failure is reported under.
+    :param argv: program and arguments, without secrets, because every user of the host can read them.
+    :param phase: the phase that its failure is reported with.
     :param environment: the child's whole environment, see :func:`child_environment`.
-    :param pass_fds: descriptors it inherits beside 0, 1, 2.
-    :param gather: bytes that it is to write at once, where it leaves that to the C library, whose own choice is a page.
-        It only saves time.
-    :param stdin: what it reads, fed by a thread up to its proven end; an error there ends the child, and is the one
-        that :meth:`read` raises.  Closed with the process.  Without it, nothing: ``/dev/null``.
-    :raises LibraryMissing: the program is not installed.
+    :param pass_fds: descriptors that it inherits in addition to 0, 1 and 2.
+    :param gather: size in bytes of its output buffer if the C library manages it, where the default is one page.  A
+        larger buffer only saves time.
+    :param stdin: its standard input, fed by a thread until the proven end; an error of *stdin* kills the child, and
+        :meth:`read` raises that error.  It is closed with the process.  The default is ``/dev/null``.
+    :raises LibraryMissing: if the program is not installed.
     """
 
     def __init__(
@@ -104,12 +103,12 @@ class Process:
         self._feed_error: BaseException | None = None
         self._stderr = b""
         self._closed = False
-        # The exit status, negative for a signal; None where it got lost.  Valid once the child is reaped.
+        # The exit status, negative for a signal; None if it was lost.  Valid once the child is reaped.
         self._status: int | None = None
         self._reaped = False
         self._reaping = threading.Lock()
         try:
-            # Not AnsibleModule.run_command: it holds the whole output in memory, and needs Ansible.
+            # Not AnsibleModule.run_command: it keeps the whole output in memory, and needs Ansible.
             self._child = subprocess.Popen(  # pylint: disable=consider-using-with,ansible-bad-function
                 [*([] if gather is None else _gathering(gather, argv[0], environment)), *argv],
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
@@ -151,12 +150,12 @@ class Process:
         self.close()
 
     def read(self, n: int, /) -> bytes:
-        """Exactly *n* bytes of its standard output, fewer at the end, ``b""`` once it has exited with 0.
+        """Return exactly *n* bytes of its standard output, fewer at the end, and ``b""`` once it has exited with 0.
 
-        :raises ProcessFailed: another exit status, or a signal; ``cause`` holds the last lines of its standard error.
+        :raises ProcessFailed: on another exit status or a signal; ``cause`` has the last lines of its standard error.
         """
         if n < 1:
-            raise ValueError("read at least one byte: nothing read would look like the end")
+            raise ValueError("read at least one byte: an empty result would look like the end")
         pieces = []
         with contextlib.suppress(ValueError):  # closed by another thread
             while n:
@@ -166,20 +165,20 @@ class Process:
                 pieces.append(piece)
                 n -= len(piece)
                 if n:
-                    # Programs write a page at a time; to be woken for each takes more time than all else here.
+                    # Programs write one page at a time; a wake-up for each page takes more time than everything else.
                     time.sleep(_NAP_SECONDS)
         if not pieces:
             self._prove()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def end(self) -> None:
-        """Ask the child, and all it started, to end; does not wait."""
+        """Terminate the child and its descendants; does not wait for them."""
         self._signal(signal.SIGTERM)
 
     def close(self) -> None:
-        """End a child that still runs, and all it started; a second call does nothing.
+        """Stop the child, if it is still running, and its descendants; a second call does nothing.
 
-        May be called while another thread is in :meth:`read`, which then raises.
+        May be called while another thread is in :meth:`read`, which then raises an error.
         """
         with self._reaping:
             if self._closed:
@@ -202,61 +201,61 @@ class Process:
             self._stdout.close()
 
     def _prove(self) -> None:
-        """Return only where the child exited with 0 and all it was fed is proven."""
+        """Return only if the child has exited with 0 and the end of its input is proven."""
         self._reap()
         if self._feed_error is None and self._status == 0:
-            # A child may have enough before its input ends; the input's own end counts all the same.
+            # A child may stop reading before its input ends; the end of the input must be proven in any case.
             for thread in self._threads:
                 thread.join()
         if self._feed_error is not None:
             raise self._feed_error
         if self._closed:
-            raise StreamError(f"{self._name} was ended before its output was read to the end", phase=self._phase)
+            raise StreamError(f"{self._name} was stopped before its output was read completely", phase=self._phase)
         if self._status == 0:
             return
         self._threads[0].join()
         if self._status is None:
             raise ProcessFailed(
-                f"nobody knows how {self._name} ended",
+                f"the exit status of {self._name} is unknown",
                 phase=self._phase,
-                cause="its exit status was not kept: the signal SIGCHLD is ignored",
-                hint="start this program with SIGCHLD at its default",
+                cause="the system discarded it, because the signal SIGCHLD is ignored",
+                hint="start this program with the default action for SIGCHLD",
             )
         cause = _last_lines(self._stderr)
         if self._status > 0:
             raise ProcessFailed(
-                f"{self._name} ended with exit status {self._status}",
+                f"{self._name} exited with status {self._status}",
                 phase=self._phase,
                 cause=cause,
-                hint=f"the cause is in {self._name}'s own words: put that right, then run again",
+                hint=f"the cause is the message of {self._name}: fix the problem, then run again",
             )
         number = -self._status
         name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
-        killer = ", look for the kernel's out-of-memory killer," if number == signal.SIGKILL else ""
-        hint = f"if nobody ended it on purpose{killer} run again"
-        raise ProcessFailed(f"{self._name} was ended by signal {name}", phase=self._phase, cause=cause, hint=hint)
+        killer = ": check the kernel log for the out-of-memory killer, then" if number == signal.SIGKILL else ","
+        hint = f"if nobody stopped it on purpose{killer} run again"
+        raise ProcessFailed(f"{self._name} was terminated by signal {name}", phase=self._phase, cause=cause, hint=hint)
 
     def _ended(self) -> bool:
-        """Whether the child has ended, reaped or not; does not wait."""
+        """Whether the child has exited, reaped or not; does not wait."""
         try:
             return os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
         except ChildProcessError:
             return True
 
     def _reap(self) -> None:
-        """Wait for the child's end, take its status, end what it left behind."""
+        """Wait for the child, keep its status, and kill its remaining descendants."""
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
         with self._reaping:
             if self._reaped:
                 return
-            # Not Popen's returncode: it says 0 where the status got lost.
+            # Not Popen's returncode, which is 0 if the status was lost.
             ended = None
             with contextlib.suppress(ChildProcessError):
                 ended = os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
             if ended is not None:
                 self._status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-                # Until it is reaped the number of its session is its own.
+                # Until the child is reaped, its session id cannot be reused.
                 self._send(signal.SIGKILL)
             self._child.wait()
             self._reaped = True
@@ -293,9 +292,9 @@ class Process:
                         stdin.flush()
                     except BrokenPipeError:
                         listening = False
-        except BaseException as exc:  # noqa: BLE001 - crosses over to the reading thread, whatever it is
+        except BaseException as exc:  # noqa: BLE001 - passed to the reading thread, whatever it is
             self._feed_error = exc
-            # Before its input is closed: the child must not take this for the end.
+            # Killed before its input is closed, so that the child does not mistake this for the end.
             self._signal(signal.SIGKILL)
         finally:
             with contextlib.suppress(BrokenPipeError):
@@ -304,21 +303,21 @@ class Process:
 
 @contextlib.contextmanager
 def batch_work() -> t.Iterator[None]:
-    """Have Linux run the calling thread, and whatever it starts meanwhile, as batch work.
+    """Have Linux schedule the calling thread, and the processes that it starts meanwhile, as batch work.
 
-    A batch process that is woken does not push another one off its processor.  pg_dump is woken for every 8 KiB that
-    the server has for it; that it then waits until the server has more saves both of them thousands of changes a
-    second.  A policy that somebody has chosen for us stays.
+    A batch process that wakes up does not preempt another one.  pg_dump wakes up for every 8 KiB that the server sends;
+    if it waits until the server has sent more, both save thousands of context switches per second.  A scheduling
+    policy that somebody has set for this process stays.
     """
-    ours = False
-    with contextlib.suppress(AttributeError, OSError):  # elsewhere, or not allowed: it only saves time
+    changed = False
+    with contextlib.suppress(AttributeError, OSError):  # not Linux, or not permitted: it only saves time
         if os.sched_getscheduler(0) == os.SCHED_OTHER:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-            ours = True
+            changed = True
     try:
         yield
     finally:
-        if ours:
+        if changed:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
@@ -330,21 +329,21 @@ def run(
     stdin: bytes | None = None,
     pass_fds: t.Sequence[int] = (),
 ) -> bytes:
-    """Run a short tool and return its standard output; parameters and errors as those of :class:`Process`."""
+    """Run a short tool and return its standard output; parameters and errors are those of :class:`Process`."""
     source = None if stdin is None else io.BytesIO(stdin)
     with Process(argv, phase=phase, environment=environment, pass_fds=pass_fds, stdin=source) as process:
         return b"".join(iter(lambda: process.read(CHUNK), b""))
 
 
 def _gathering(size: int, program: str, environment: t.Mapping[str, str]) -> list[str]:
-    """What stands before *program* so that it writes *size* bytes at once, and becomes it, under the same number."""
+    """The command to put before *program* so that it writes *size* bytes at once; it keeps the process id."""
     path = environment.get("PATH")
     stdbuf = shutil.which("stdbuf", path=path)
     return [stdbuf, f"--output={size}"] if stdbuf and shutil.which(program, path=path) else []
 
 
 def _enlarge(pipe: t.IO[bytes]) -> None:
-    """Let more fit into a pipe; it only saves time, and a user may have used up what pipes may take."""
+    """Enlarge a pipe; it only saves time, and fails if the user has reached the limit for pipes."""
     with contextlib.suppress(OSError):
         fcntl.fcntl(pipe.fileno(), _F_SETPIPE_SZ, _PIPE_BYTES)
 
@@ -353,5 +352,5 @@ def _last_lines(stderr: bytes) -> str:
     """The end of a child's standard error as one line without control characters."""
     lines = stderr.decode("utf-8", "replace").splitlines()
     if len(stderr) == _STDERR_BYTES and len(lines) > 1:
-        del lines[0]  # cut
+        del lines[0]  # incomplete
     return printable("; ".join(line.strip() for line in lines if line.strip()))

@@ -68,11 +68,11 @@ def test_every_fault_is_told_and_no_secret() -> None:
     text = str(caught.value)
     assert text.startswith("infrazero.database.validated: configuration: infrazero_databases has ")
     for part in (
-        "entry 1 (a/b), name: holds '/'",
+        "entry 1 (a/b), name: contains '/'",
         "entry 1 (a/b), backup_age_private_key: doesn't belong",
         "entry 2 (app), backup_age_public_key: is malformed",
         "entry 3 (app), name: 'app' is already the name of entry 2",
-        "entry 3 (app), backup_age_public_key: holds a private key",
+        "entry 3 (app), backup_age_public_key: contains a private key",
     ):
         assert part in text
     assert PASSWORD not in text
@@ -119,5 +119,5 @@ def test_what_is_no_list_is_an_error_of_the_filter(function: t.Callable[[object]
 @pytest.mark.usefixtures("no_pyrage")
 def test_without_pyrage_keys_are_left_to_the_host_but_every_other_rule_holds() -> None:
     assert filters.validated([entry(backup_age_public_key="age1mistyped")])
-    with pytest.raises(AnsibleFilterError, match=r"has 2 errors: .*is empty.*holds a private key"):
+    with pytest.raises(AnsibleFilterError, match=r"has 2 errors: .*is empty.*contains a private key"):
         filters.validated([entry(password="", backup_age_public_key=IDENTITY)])

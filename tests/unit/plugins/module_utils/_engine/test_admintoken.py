@@ -96,14 +96,14 @@ def test_a_token_that_is_lost_is_stored_anew(store: Store, damage: str) -> None:
         store.put("infisical/bootstrap/a/admin.token.age", b"something else")
     kept = keep(store)
     assert kept.changed
-    assert "stored anew" in kept.warnings[0]
+    assert "stored again" in kept.warnings[0]
     assert pointer(store)["admin_token_key"] == kept.pointer.key
 
 
 def test_the_token_of_another_site_is_not_replaced(store: Store) -> None:
     keep(store)
     before = keys(store)
-    with pytest.raises(ConfigurationError, match="of another site"):
+    with pytest.raises(ConfigurationError, match="belongs to another site"):
         keep(store, site_url="https://other.example.com")
     assert keys(store) == before
 

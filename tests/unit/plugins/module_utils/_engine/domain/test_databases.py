@@ -221,14 +221,14 @@ def test_ten_thousand_entries() -> None:
         (None, "is null"),
         ("null", "is null"),
         ("7", "is a number"),
-        ('"x"', "is a text"),
+        ('"x"', "is a string"),
         (True, "is true or false"),
-        ({1, 2}, "is no JSON"),
+        ({1, 2}, "is not JSON"),
         ("", "is not valid JSON: Expecting value at line 1, column 1"),
         ("not JSON", "is not valid JSON: Expecting value at line 1, column 1"),
         ('[{"name": "a"},]', "is not valid JSON: "),
-        ('[{"name": "a", "name": "b"}]', "is not valid JSON: the field 'name' stands twice in one object"),
-        ('[{"name": NaN}]', "is not valid JSON: NaN is no JSON number"),
+        ('[{"name": "a", "name": "b"}]', "is not valid JSON: the field 'name' occurs twice in one object"),
+        ('[{"name": NaN}]', "is not valid JSON: NaN is not a JSON number"),
         (b"\xff", "is not valid JSON: it is not valid UTF-8"),
         ("[" * 100_000, "is not valid JSON: it is nested too deeply"),
     ],
@@ -242,7 +242,7 @@ def test_what_is_no_list(source: object, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("item", "text"),
-    [(None, "is null"), ("app", "is a text"), (1, "is a number"), (False, "is true or false"), ([], "is a list")],
+    [(None, "is null"), ("app", "is a string"), (1, "is a number"), (False, "is true or false"), ([], "is a list")],
 )
 def test_an_entry_is_an_object(item: object, text: str) -> None:
     assert faults([entry(), item]) == [("entry 2", "", text)]
@@ -274,19 +274,19 @@ def test_required_texts(field: str, value: object, text: str) -> None:
         ("x" * 64, "is 64 bytes long"),
         ("é" * 32, "is 64 bytes long"),
         ("日" * 22, "is 66 bytes long"),
-        ("a b", "holds whitespace"),
-        (" a", "holds whitespace"),
-        ("a\n", "holds whitespace"),
-        ("a\tb", "holds whitespace"),
-        ("a\u00a0b", "holds whitespace"),
-        ("a\u2003b", "holds whitespace"),
-        ("a/b", "holds '/' or NUL"),
-        ("../x", "holds '/' or NUL"),
-        ("a\0b", "holds '/' or NUL"),
+        ("a b", "contains whitespace"),
+        (" a", "contains whitespace"),
+        ("a\n", "contains whitespace"),
+        ("a\tb", "contains whitespace"),
+        ("a\u00a0b", "contains whitespace"),
+        ("a\u2003b", "contains whitespace"),
+        ("a/b", "contains '/' or NUL"),
+        ("../x", "contains '/' or NUL"),
+        ("a\0b", "contains '/' or NUL"),
         ("\ud800", "is not valid Unicode"),
         (["a"], "is a list"),
-        ("..", "is '..', which is no name in an object store"),
-        (".", "is '.', which is no name in an object store"),
+        ("..", "is '..', which is not a valid name in an object store"),
+        (".", "is '.', which is not a valid name in an object store"),
     ],
 )
 def test_identifiers(field: str, value: object, text: str) -> None:
@@ -318,7 +318,7 @@ def test_a_name_stands_once_and_the_first_is_named() -> None:
 
 @pytest.mark.parametrize("password", ["a\0b", "\udfff"])
 def test_passwords_that_postgresql_cannot_take(password: str) -> None:
-    assert reason([entry(password=password)]) == "holds NUL or is not valid Unicode"
+    assert reason([entry(password=password)]) == "contains NUL or is not valid Unicode"
 
 
 @pytest.mark.parametrize(
@@ -326,9 +326,9 @@ def test_passwords_that_postgresql_cannot_take(password: str) -> None:
     [
         ([], ["is an empty list"]),
         ("rsa", ["is no age recipient"]),
-        (IDENTITY, ["holds a private key"]),
-        (["age1a", IDENTITY.lower()], ["holds a private key"]),
-        ("-----BEGIN OPENSSH PRIVATE KEY-----", ["holds a private key"]),
+        (IDENTITY, ["contains a private key"]),
+        (["age1a", IDENTITY.lower()], ["contains a private key"]),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----", ["contains a private key"]),
         (["age1a", 7, "x", None], ["item 2 is a number", "item 3 is no age recipient", "item 4 is null"]),
         ([["age1a"]], ["is a list"]),
         ([""], ["is no age recipient"]),
@@ -383,14 +383,14 @@ def test_flags_are_booleans(value: object) -> None:
         (1, "is a number"),
         (["db/app/"], "is a list"),
         ("/db/app/", "begins with '/'"),
-        ("http://example.com/x", "is a web address"),
-        ("HTTPS://example.com/x", "is a web address"),
-        ("db/my app/", "holds whitespace, NUL or no valid Unicode"),
-        ("db/\ud800/", "holds whitespace, NUL or no valid Unicode"),
-        ("db/\0/", "holds whitespace, NUL or no valid Unicode"),
+        ("http://example.com/x", "is an HTTP URL"),
+        ("HTTPS://example.com/x", "is an HTTP URL"),
+        ("db/my app/", "contains whitespace or NUL, or is not valid Unicode"),
+        ("db/\ud800/", "contains whitespace or NUL, or is not valid Unicode"),
+        ("db/\0/", "contains whitespace or NUL, or is not valid Unicode"),
     ],
 )
-def test_dump_paths_that_break_the_contract(value: object, text: str, latest: bool) -> None:
+def test_dump_paths_that_are_refused(value: object, text: str, latest: bool) -> None:
     assert reason([entry(restore_latest=latest, restore_dump_path=value)]) == text
 
 
@@ -398,7 +398,7 @@ def test_dump_paths_that_break_the_contract(value: object, text: str, latest: bo
 def test_a_dump_path_that_no_store_has_is_found_before_the_restore_begins(path: str) -> None:
     ((_where, field, _found),) = faults([entry(restore_latest=False, restore_dump_path=path)])
     assert field == "restore_dump_path"
-    # Where it's ignored anyway, the contract lets it stand.
+    # It is ignored with restore_latest, so it need not be valid.
     assert parse([entry(restore_latest=True, restore_dump_path=path)]).entries
 
 
@@ -476,7 +476,7 @@ def test_the_public_view_has_no_private_key_and_is_otherwise_as_it_came() -> Non
     assert source[0]["backup_age_private_key"] == IDENTITY
 
 
-def test_the_public_view_leaves_out_what_the_contract_does_not_know() -> None:
+def test_the_public_view_leaves_out_unknown_fields() -> None:
     view = databases.public_view([{**entry(), "backup_age_privat_key": IDENTITY}])
     assert IDENTITY not in json.dumps(view)
 
@@ -484,7 +484,7 @@ def test_the_public_view_leaves_out_what_the_contract_does_not_know() -> None:
 @pytest.mark.parametrize("value", [IDENTITY, ["age1x", f"# mine\n{IDENTITY}"], "-----BEGIN OPENSSH PRIVATE KEY-----"])
 def test_the_public_view_is_not_made_where_a_private_key_stands_for_the_public_one(value: object) -> None:
     with pytest.raises(
-        databases.InvalidDatabases, match=r"entry 1 \(app\), backup_age_public_key: holds a private key"
+        databases.InvalidDatabases, match=r"entry 1 \(app\), backup_age_public_key: contains a private key"
     ):
         databases.public_view([entry(backup_age_public_key=value)])
 

@@ -155,7 +155,7 @@ def test_no_text_shows_a_password(found):
 
 def test_steps_read_as_sentences():
     assert str(AlterRole("ann", login=True, unexpire=True, password=SECRET)) == (
-        "alter role 'ann': allow login, end its expiry, set password"
+        "alter role 'ann': allow login, remove expiration, set password"
     )
     assert str(CreateRole("ann", SECRET)) == "create role 'ann'"
     assert str(CreateDatabase("app", "ann")) == "create database 'app' owned by 'ann'"

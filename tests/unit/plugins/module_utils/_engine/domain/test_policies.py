@@ -18,7 +18,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
     ROLES,
     UNKNOWN,
     Access,
-    judge,
+    evaluate,
     policy,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConfigurationError
@@ -86,7 +86,7 @@ def test_a_bucket_s_policy_says_about_whom_it_is_and_a_tenant_s_where() -> None:
 
 @pytest.mark.parametrize("prefix", ["", "db", "/db/", "*/", "db/?/", "${aws:username}/", 'a"/', "a\n/"])
 def test_a_prefix_is_no_pattern(prefix: str) -> None:
-    with pytest.raises(ConfigurationError, match="cannot be the prefix"):
+    with pytest.raises(ConfigurationError, match="invalid prefix"):
         policy([HOST], bucket="backups", prefixes=[prefix])
 
 
@@ -128,7 +128,7 @@ GOOD = {"list": ALLOWED, "read_a_manifest": ALLOWED, "create": ALLOWED}
 
 
 def wrong(seen: Access, *roles: str) -> dict[str, str]:
-    return {finding.action: finding.why for finding in judge(seen, roles) if not finding.fits}
+    return {finding.action: finding.why for finding in evaluate(seen, roles) if not finding.fits}
 
 
 def test_judgements() -> None:
@@ -136,14 +136,14 @@ def test_judgements() -> None:
     assert wrong(access(**{**GOOD, "create": DENIED}), HOST) == {"create": "host can't work without it"}
     assert wrong(access(**GOOD, delete=ALLOWED), HOST) == {"delete": "host must not"}
     assert wrong(access(**GOOD, read_a_dump=ALLOWED), HOST, RESTORE) == {}
-    assert wrong(access(**GOOD, read_a_dump=UNKNOWN), HOST) == {"read a dump": "there is nothing to try it on"}
+    assert wrong(access(**GOOD, read_a_dump=UNKNOWN), HOST) == {"read a dump": "no object to test it on"}
     assert wrong(access(**GOOD, delete_a_version_for_ever=UNKNOWN), HOST) == {}
 
 
 def test_writing_over_is_no_harm_where_versions_are_kept() -> None:
     assert wrong(access(**GOOD, overwrite=ALLOWED, versions=True), HOST) == {}
     assert wrong(access(**GOOD, overwrite=ALLOWED, versions=False), HOST) == {
-        "overwrite": "and nothing of what was there before is kept"
+        "overwrite": "and the bucket does not keep the overwritten object"
     }
     restoring = {"list": ALLOWED, "read_a_manifest": ALLOWED, "read_a_dump": ALLOWED, "overwrite": ALLOWED}
     assert wrong(access(**restoring, versions=True), RESTORE) == {"overwrite": "restore must not"}

@@ -67,10 +67,10 @@ def test_names_of_hosts(host: str) -> None:
 @pytest.mark.parametrize(
     ("reason", "kind", "word"),
     [
-        (trusting.ALTERED, errors.ForgedManifest, "not what was signed"),
+        (trusting.ALTERED, errors.ForgedManifest, "does not match its signature"),
         (trusting.UNKNOWN, errors.UnknownSigner, "not trusted"),
         (trusting.REVOKED, errors.RevokedSigner, "revoked"),
-        (trusting.ELSEWHERE, errors.UnknownSigner, "not as db1"),
+        (trusting.ELSEWHERE, errors.UnknownSigner, "not valid for db1"),
     ],
 )
 def test_each_refusal_has_its_name_and_what_to_do(reason: str, kind: type[errors.TrustError], word: str) -> None:
@@ -156,7 +156,7 @@ def test_ages_and_modes_are_judged() -> None:
     for hours in (-1, float("nan"), float("inf")):
         with pytest.raises(errors.ConfigurationError):
             trusting.max_age(hours, name="n")
-    with pytest.raises(errors.ConfigurationError, match="trust is 'maybe'"):
+    with pytest.raises(errors.ConfigurationError, match="invalid trust mode 'maybe'"):
         trusting.Trust(mode="maybe")
 
 

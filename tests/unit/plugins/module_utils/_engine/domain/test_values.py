@@ -119,7 +119,7 @@ def test_names() -> None:
 
 def test_names_of_hosts() -> None:
     assert of.SIGNER_NAMES.read(" db2, db3 ,", "x") == ("db2", "db3")
-    with pytest.raises(ConfigurationError, match="x is not a list of names of hosts"):
+    with pytest.raises(ConfigurationError, match="x is not a list of host names"):
         of.SIGNER_NAMES.read("db*", "x")
 
 

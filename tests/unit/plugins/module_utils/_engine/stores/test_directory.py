@@ -130,10 +130,10 @@ def test_what_is_synced_and_in_which_order(
 
 
 FAULTS = [
-    (errno.ENOSPC, StoreError, "make room"),
-    (errno.EDQUOT, StoreError, "make room"),
+    (errno.ENOSPC, StoreError, "free some space"),
+    (errno.EDQUOT, StoreError, "free some space"),
     (errno.EROFS, StoreError, "read-only"),
-    (errno.EACCES, AccessDenied, "belong to the user"),
+    (errno.EACCES, AccessDenied, "must own the directory"),
     (errno.EIO, Unreachable, "disk or the mount"),
     (errno.ESTALE, Unreachable, "disk or the mount"),
 ]
@@ -184,7 +184,7 @@ def test_a_full_disk_for_real(store: DirectoryStore, root: pathlib.Path) -> None
     old_handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, old_limit[1]))
-        with pytest.raises(StoreError, match="file of this size"):
+        with pytest.raises(StoreError, match="files of this size"):
             store.upload(KEY, Pieces(bytes(1_000_000)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)
@@ -261,7 +261,7 @@ def test_what_others_put_there_is_no_object(store: DirectoryStore, root: pathlib
         with pytest.raises(StoreError) as caught:
             store.get(key, limit=100)
         assert not isinstance(caught.value, NotFound)
-        with pytest.raises(StoreError, match="no regular file"):
+        with pytest.raises(StoreError, match="not a regular file"):
             store.head(key)
     store.put("link.sql", b"ours")
     assert outside.read_text() == "secret"

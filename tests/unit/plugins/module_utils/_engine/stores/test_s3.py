@@ -61,7 +61,7 @@ def test_endpoints(given: str | None, url: str) -> None:
     ["ftp://x", "https://", "https://user:hush@x", "user:hush@x", "https://x?a=b", "https://x#y", "https://x:y", "://"],
 )
 def test_endpoints_that_are_none(endpoint: str) -> None:
-    with pytest.raises(ConfigurationError, match="no URL of a server") as caught:
+    with pytest.raises(ConfigurationError, match="not a valid server URL") as caught:
         made(endpoint=endpoint)
     assert "hush" not in str(caught.value)
 
@@ -98,9 +98,9 @@ def test_addressing_styles(endpoint: str | None, style: str, begins: str) -> Non
     [
         ({"addressing_style": "dns"}, "one of auto, path, virtual"),
         ({"checksums": "always"}, "one of auto, when_supported, when_required"),
-        ({"access_key_id": None}, "one half"),
-        ({"secret_access_key": None}, "one half"),
-        ({"secret_access_key": Secret("")}, "one half"),
+        ({"access_key_id": None}, "is missing"),
+        ({"secret_access_key": None}, "is missing"),
+        ({"secret_access_key": Secret("")}, "is missing"),
         ({"ca_bundle": "/no/such/file.pem"}, "/no/such/file.pem"),
     ],
 )

@@ -139,7 +139,7 @@ def test_a_bomb_stops_at_the_limit_in_little_memory(method: str, most: int) -> N
     limit = 1024 * 1024
     tracemalloc.start()
     try:
-        with pytest.raises(DamagedObject, match="larger than the 1048576 bytes"):
+        with pytest.raises(DamagedObject, match="larger than the limit of 1048576 bytes"):
             decompress(bomb, limit=limit)
         peak = tracemalloc.get_traced_memory()[1]
     finally:

@@ -61,7 +61,7 @@ def test_exit_1_after_the_full_output_is_no_end() -> None:
             with pytest.raises(ProcessFailed) as caught:
                 process.read(1)
             assert caught.value.phase == "dump"
-            assert "exit status 1" in caught.value.message
+            assert "exited with status 1" in caught.value.message
             assert caught.value.cause == "pg_dump: error: no"
 
 
@@ -126,7 +126,7 @@ def test_a_child_can_be_had_to_write_much_at_once() -> None:
 def test_a_child_that_writes_much_at_once_goes_by_its_own_name() -> None:
     with (
         Process(["false"], phase="dump", environment=child_environment(), gather=4321) as process,
-        pytest.raises(ProcessFailed, match=r"^dump: false ended with exit status 1"),
+        pytest.raises(ProcessFailed, match=r"^dump: false exited with status 1"),
     ):
         process.read(1)
     with pytest.raises(LibraryMissing, match="no-such-program"):
