@@ -114,7 +114,7 @@ def app(cluster: Cluster) -> Database:
 
 
 def test_a_lost_database_comes_back_whole(cluster: Cluster, store: Store, app: Database) -> None:
-    before = scene.rows(cluster, app)
+    before, (_databases, roles, _restores) = scene.rows(cluster, app), traces(cluster)
     back_up(cluster, store, app)
     cluster.psql("DROP DATABASE app")
 
@@ -146,8 +146,8 @@ def test_a_lost_database_comes_back_whole(cluster: Cluster, store: Store, app: D
     # The contract's rule: the schema main has relations, so the user's search_path is main, public: a list.
     path = cluster.psql("SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'app'::regrole", "app")
     assert path == '{"search_path=main, public"}'
-    assert traces(cluster)[1:] == (traces(cluster)[1], "0")
-    assert "infrazero_restore" not in traces(cluster)[1] and "__restore_" not in traces(cluster)[0]
+    databases, *rest = traces(cluster)
+    assert rest == [roles, "0"] and "__restore_" not in databases
 
 
 def test_the_replaced_database_is_kept_and_its_settings_are_carried_over(
