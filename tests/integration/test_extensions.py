@@ -22,6 +22,8 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
     StageAdministrator,
 )
 
+from tests.support.queries import rows, run
+
 LOADER = "infrazero_restore_t1"
 STAGE = "shop__restore_t1"
 
@@ -39,17 +41,6 @@ def stage(cluster, admin):
             loader_role.connect_loader(cluster.settings, admin, database=STAGE, role=LOADER)
         ) as loader:
             yield types.SimpleNamespace(admin=conn, loader=loader)
-
-
-def run(connection, statement):
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-
-
-def rows(connection, statement, *parameters):
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters or None)
-        return cursor.fetchall()
 
 
 def there(connection):

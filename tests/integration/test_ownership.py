@@ -21,6 +21,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
 )
 
 from tests.support.cluster import Cluster
+from tests.support.queries import rows, run
 
 LOADER = "infrazero_restore_t1"
 STAGE = "shop__restore_t1"
@@ -79,17 +80,6 @@ def stage(cluster, admin):
         ) as loader:
             run(loader, OBJECTS)
         yield conn
-
-
-def run(connection, statement):
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-
-
-def rows(connection, statement, *parameters):
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters or None)
-        return cursor.fetchall()
 
 
 # Straight from the catalogs, by another way than the code takes: everything that has an owner.
