@@ -34,8 +34,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
     state,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import Store
 
 from conftest import COLLECTIONS
 from tests.support import scene
@@ -48,11 +47,6 @@ LEFT = (
     "SELECT (SELECT count(*) FROM pg_roles WHERE rolname LIKE 'infrazero%')"
     " + (SELECT count(*) FROM pg_database WHERE datname LIKE '%\\_\\_restore\\_%')"
 )
-
-
-@pytest.fixture
-def store(tmp_path: pathlib.Path) -> Store:
-    return open_store(DirectorySettings(path=str(tmp_path)))
 
 
 def request(store: Store, database: Database, content: bytes, **changes: t.Any) -> Request:
