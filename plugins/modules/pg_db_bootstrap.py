@@ -164,7 +164,7 @@ error:
   sample:
     type: ConnectionFailed
     phase: connect
-    message: no session as 'postgres' on /var/run/postgresql, port 5432
+    message: could not connect as 'postgres' to /var/run/postgresql, port 5432
     cause: No such file or directory
     hint: is the server running, and are the socket's directory and the port right?
 """

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import contextlib
+import pathlib
 import typing as t
 
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 
 from tests.support.cluster import Cluster, majors
 
@@ -43,6 +46,12 @@ def admin(cluster: Cluster) -> t.Iterator[Connection]:
     """A superuser's session in the maintenance database."""
     with contextlib.closing(connect(cluster.settings)) as conn:
         yield conn
+
+
+@pytest.fixture
+def store(tmp_path: pathlib.Path) -> Store:
+    """A store in the test's own directory."""
+    return open_store(DirectorySettings(path=str(tmp_path)))
 
 
 def empty(cluster: Cluster) -> None:

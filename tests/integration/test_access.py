@@ -24,7 +24,6 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.backup.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile, policies
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import UNSIGNED, Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
     AccessDenied,
@@ -32,7 +31,6 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     StoreError,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.restore import restore
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import S3Settings
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.s3 import MIB, S3Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.s3_access import try_out
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams.flow import Peekable
@@ -82,10 +80,7 @@ def store(server: S3Server, proxy: PolicyProxy, *roles: str) -> S3Store:
     """A store whose user has *roles*."""
     if roles:
         proxy.policy = policies.policy(roles, bucket=BUCKET, prefixes=["db/"])
-    secret = Secret(server.secret_key)
-    return S3Store(
-        S3Settings(bucket=BUCKET, endpoint=proxy.endpoint, access_key_id=server.access_key, secret_access_key=secret)
-    )
+    return S3Store(server.settings(BUCKET, endpoint=proxy.endpoint))
 
 
 def keys(server: S3Server) -> list[str]:

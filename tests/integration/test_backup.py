@@ -27,43 +27,19 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.reporti
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import lock, state
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import catalogue
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams.compression import Compression
 from ansible_collections.infrazero.database.plugins.module_utils._engine.version import VERSION
 
 from tests.support import manifests, scene
 from tests.support.cluster import Cluster, wait_until
 from tests.support.foreign import COMMANDS
-
-
-@pytest.fixture
-def store(tmp_path: pathlib.Path) -> Store:
-    return open_store(DirectorySettings(path=str(tmp_path)))
+from tests.support.outcomes import error, good, only
+from tests.support.stores import keys
 
 
 def back_up(cluster: Cluster, store: Store, *entries: Database, **options: t.Any) -> outcome.Summary:
     return backup.back_up_all(entries, settings=cluster.settings, store=store, options=BackupOptions(**options))
-
-
-def only(summary: outcome.Summary) -> outcome.Outcome:
-    assert len(summary.outcomes) == 1
-    return summary.outcomes[0]
-
-
-def good(summary: outcome.Summary) -> outcome.Outcome:
-    assert not summary.failed, [str(o.error) for o in summary.failed]
-    return only(summary)
-
-
-def error(summary: outcome.Summary) -> str:
-    found = only(summary)
-    assert found.error is not None, found
-    return str(found.error)
-
-
-def keys(store: Store) -> list[str]:
-    return sorted(info.key for info in store.list("db/"))
 
 
 def next_second(store: Store, name: str) -> None:

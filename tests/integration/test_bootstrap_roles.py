@@ -31,6 +31,8 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from psycopg2 import sql
 
+from tests.support.queries import rows
+
 ANN = Secret("ann's secret")
 BOB = Secret("bob's secret")
 WISH = Wish(passwords={"ann": ANN, "bob": BOB}, owners={"app": "ann", "web": "bob", "log": "ann"})
@@ -76,12 +78,6 @@ class Watched:
                 return super().execute(statement, arguments)
 
         return self.conn.cursor(cursor_factory=Cursor)
-
-
-def rows(conn, statement, *arguments):
-    with conn.cursor() as cursor:
-        cursor.execute(statement, arguments or None)
-        return cursor.fetchall()
 
 
 def owners(conn):

@@ -23,7 +23,7 @@ import yaml
 
 from conftest import ROOT
 from tests.support import scene
-from tests.support.controller import Controller, Run
+from tests.support.controller import Controller, Run, good
 from tests.support.host import as_json, b64
 
 #: Whatever ends a quote in shell, YAML or JSON, or is a template's.
@@ -50,11 +50,6 @@ def render(directory: pathlib.Path, *arguments: str, **variables: t.Any) -> Run:
     }
     controller = Controller(directory / "controller", settings)
     return controller.play(str(playbook), *arguments, hosts=["db1"], **variables)
-
-
-def good(run: Run) -> Run:
-    assert run.status == 0, run.output
-    return run
 
 
 def files(directory: pathlib.Path) -> dict[str, bytes]:

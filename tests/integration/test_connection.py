@@ -152,7 +152,7 @@ def test_a_role_comes_in_the_way_that_was_chosen(cluster, admin):
         ({"host": "127.0.0.1", "port": 1}, "listen_addresses"),
         ({"host": "host.invalid"}, "resolver"),
         ({"user": "nobody"}, "operating system user"),
-        ({"maintenance_database": "absent"}, "case sensitive"),
+        ({"maintenance_database": "absent"}, "case-sensitive"),
         ({"host": "127.0.0.1"}, "asks for a password"),
         ({"host": "127.0.0.1", "password": Secret("canary")}, "password"),
     ],
@@ -175,7 +175,7 @@ def test_no_line_in_pg_hba(fresh_cluster):
         wait_until(lambda: query(conn, "SELECT pg_conf_load_time() > pg_postmaster_start_time()"))
     with pytest.raises(ConnectionFailed) as caught:
         connect(fresh_cluster.settings, user="tony", password=Secret("x"))
-    assert "pg_hba.conf and reload" in caught.value.hint
+    assert "pg_hba.conf, then reload" in caught.value.hint
 
 
 def test_too_many_sessions(shared_cluster):

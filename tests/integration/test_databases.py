@@ -33,6 +33,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
 )
 
 from tests.support.cluster import Cluster
+from tests.support.queries import rows, run
 
 LOADER = "infrazero_restore_t1"
 
@@ -41,17 +42,6 @@ LOADER = "infrazero_restore_t1"
 def helper(cluster):
     with contextlib.closing(connect(cluster.settings)) as connection:
         yield connection
-
-
-def rows(connection, statement, *parameters):
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters or None)
-        return cursor.fetchall()
-
-
-def run(connection, statement):
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
 
 
 def existing(connection):

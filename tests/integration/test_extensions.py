@@ -22,6 +22,8 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
     StageAdministrator,
 )
 
+from tests.support.queries import rows, run
+
 LOADER = "infrazero_restore_t1"
 STAGE = "shop__restore_t1"
 
@@ -39,17 +41,6 @@ def stage(cluster, admin):
             loader_role.connect_loader(cluster.settings, admin, database=STAGE, role=LOADER)
         ) as loader:
             yield types.SimpleNamespace(admin=conn, loader=loader)
-
-
-def run(connection, statement):
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-
-
-def rows(connection, statement, *parameters):
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters or None)
-        return cursor.fetchall()
 
 
 def there(connection):
@@ -92,9 +83,9 @@ def test_those_that_reach_beyond_the_database_are_refused(stage, name):
     if name not in extensions.available(stage.admin):
         pytest.skip(f"this server has no {name}")
     before = there(stage.admin)
-    with pytest.raises(LoadError, match=f"extension '{name}' can't be made") as caught:
+    with pytest.raises(LoadError, match=f"could not create extension '{name}'") as caught:
         StageAdministrator(stage.admin, loader=LOADER).create_extension(name, "new_schema")
-    assert f"add {name} to the allowed extensions" in caught.value.hint
+    assert f"add {name} to extensions (--extensions, DB_RESTORE_EXTENSIONS)" in caught.value.hint
     assert there(stage.admin) == before
     assert rows(stage.admin, "SELECT 1 FROM pg_namespace WHERE nspname = 'new_schema'") == []
 
@@ -128,12 +119,12 @@ def test_none_of_the_allowed_ones_gives_the_tenant_the_server(stage):
 def test_an_extension_that_the_host_lacks_is_named_with_its_package(stage):
     major = stage.admin.info.server_version // 10000
     administrator = StageAdministrator(stage.admin, loader=LOADER)
-    with pytest.raises(LoadError, match="'vector_of_nobody' can't be made") as caught:
+    with pytest.raises(LoadError, match="could not create extension 'vector_of_nobody'") as caught:
         administrator.create_extension("vector_of_nobody", "public")
     assert caught.value.cause == "it is not installed on this host"
     for name, package in (
         ("postgis", f"postgresql-{major}-postgis-3"),
-        ("hstore", f"postgresql-{major} whole"),
+        ("hstore", f"postgresql-{major} (outside Debian, postgresql{major}-contrib)"),
         ("ip4r", f"postgresql-{major}-ip4r"),
         ("plpython3u", f"postgresql-plpython3-{major}"),
     ):
@@ -160,9 +151,9 @@ def test_no_script_of_a_superuser_runs_among_the_dump_s_functions(stage):
     administrator = StageAdministrator(stage.admin, loader=LOADER)
     administrator.create_extension("pg_stat_statements", "s")
     run(stage.loader, "CREATE FUNCTION public.evil() RETURNS int LANGUAGE sql AS 'SELECT 1'")
-    with pytest.raises(LoadError, match="'bloom' can't be made") as caught:
+    with pytest.raises(LoadError, match="could not create extension 'bloom'") as caught:
         administrator.create_extension("bloom", "s")
-    assert "run by a superuser" in caught.value.cause
+    assert "as superuser" in caught.value.cause
     # A trusted one may be made at any time, as the server would let the tenant do it itself.
     administrator.create_extension("hstore", "s")
     assert set(there(stage.admin)) == {"plpgsql", "pg_stat_statements", "hstore"}
@@ -170,9 +161,9 @@ def test_no_script_of_a_superuser_runs_among_the_dump_s_functions(stage):
 
 def test_a_failure_leaves_the_session_as_it_was(stage):
     administrator = StageAdministrator(stage.admin, loader=LOADER)
-    with pytest.raises(LoadError, match="'hstore' can't be made"):
+    with pytest.raises(LoadError, match="could not create extension 'hstore'"):
         administrator.create_extension("hstore", "pg_new")  # a name that is the system's
-    with pytest.raises(LoadError, match="'earthdistance' can't be made") as caught:
+    with pytest.raises(LoadError, match="could not create extension 'earthdistance'") as caught:
         administrator.create_extension("earthdistance", "new_schema")
     assert "cube" in caught.value.cause
     assert rows(stage.admin, "SELECT current_user, count(*) FROM pg_namespace WHERE nspname ~ 'new' GROUP BY 1") == []
@@ -223,7 +214,7 @@ def test_a_backup_s_extensions_are_looked_at_before_a_restore(admin):
         ],
         allowed={"dblink"},
     )
-    assert checked.warnings == (f"extension 'hstore' was version 0.1 and will be {there_is}",)
+    assert checked.warnings == (f"extension 'hstore' had version 0.1 and will have {there_is}",)
     assert [text.split(" is ")[0] for text in checked.missing] == ["extension 'nothing'"]
     assert [text.split(" is ")[0] for text in checked.refused] == ["extension 'file_fdw'"]
 
@@ -254,5 +245,5 @@ def test_publications_that_only_a_superuser_makes(stage):
 
 def test_a_publication_that_can_not_be_made_is_named(stage):
     administrator = StageAdministrator(stage.admin, loader=LOADER)
-    with pytest.raises(LoadError, match="publication 'p' can't be made"):
+    with pytest.raises(LoadError, match="could not create publication 'p'"):
         administrator.publish_all_tables("p", [("no_such_parameter", "1")])

@@ -205,7 +205,7 @@ def test_extensions_and_wide_publications_are_the_superusers_business(stage):
         'CREATE PUBLICATION "c" WITH ("publish" = \'update\')',
         'ALTER PUBLICATION "c" ADD TABLES IN SCHEMA "ext"',
     ]
-    assert result.warnings == ["COMMENT PUBLICATION a left out: the object is not the dump's own"]
+    assert result.warnings == ["COMMENT PUBLICATION a left out: the dump does not own the object"]
     assert stage.query("SELECT pubname, puballtables, pubviaroot FROM pg_publication ORDER BY 1") == [
         ("a", True, True),
         ("b", False, False),
@@ -238,13 +238,13 @@ def test_what_reaches_beyond_the_database_is_left_out(stage):
         """,
         skip_acl=False,
     )
-    surroundings = "it belongs to the database itself, not to its contents; the restore decides about that"
+    surroundings = "it belongs to the database itself, not to its contents, and the restore sets that"
     assert sorted(str(skipped) for skipped in result.skipped if not skipped.loss) == [
         f"comment on database postgres left out: {surroundings}",
         f"database postgres left out: {surroundings}",
         f"grant on database postgres left out: {surroundings}",
-        "parameter transaction_timeout_of_the_future left out: this server doesn't know it",
-        "session of another role left out (2 statements): who owns what is decided by the restore",
+        "parameter transaction_timeout_of_the_future left out: this server does not have it",
+        "session of another role left out (2 statements): the restore sets the owners",
     ]
     assert [warning.partition(" left out")[0] for warning in result.warnings] == [
         "event trigger e",
@@ -287,7 +287,7 @@ def test_grants_are_made_where_they_are_asked_for(cluster, stage):
     result = stage.load(GRANTS, skip_acl=False, role_map={"reader": "other"})
     assert result.warnings == [
         "grant to missing left out (2 statements): there is no such role",
-        "grant left out: the object is not the dump's own",
+        "grant left out: the dump does not own the object",
     ]
     assert (
         stage.query("SELECT relacl::text FROM pg_class WHERE relname = 't'")
@@ -304,14 +304,14 @@ def test_grants_are_left_out_where_they_are_not_asked_for(cluster, stage):
     cluster.psql("CREATE ROLE reader")
     result = stage.load(GRANTS, skip_acl=True)
     assert [str(skipped) for skipped in result.skipped] == [
-        "grant left out (6 statements): the dump's grants are not asked for"
+        "grant left out (6 statements): the restore was asked to skip the dump's grants"
     ]
     assert result.warnings == []
     assert stage.query("SELECT relacl::text FROM pg_class WHERE relname = 't'") == [(None,)]
 
 
 def test_a_policy_for_a_missing_role_is_an_error(stage):
-    with pytest.raises(LoadError, match="CREATE POLICY p is for a role that is missing: nobody") as refused:
+    with pytest.raises(LoadError, match="CREATE POLICY p needs a role that does not exist: nobody") as refused:
         stage.load("CREATE TABLE public.t (a int); CREATE POLICY p ON public.t TO nobody USING (true);")
     assert "map it" in refused.value.hint
 
@@ -327,9 +327,9 @@ def test_a_tablespace_that_is_not_there_is_replaced_by_the_default(cluster, stag
     finally:
         cluster.psql("DROP TABLESPACE private")
     assert result.warnings == [
-        "parameter default_tablespace left out: its value can't be had here; the default is used",
+        "parameter default_tablespace left out: this server rejects its value; the default is used",
         "tablespace private left out: the restore may not use it; the default is used",
-        "parameter default_table_access_method left out: its value can't be had here; the default is used",
+        "parameter default_table_access_method left out: this server rejects its value; the default is used",
     ]
     assert stage.query("SELECT count(*), max(reltablespace) FROM pg_class WHERE relname IN ('a', 'b', 'c')") == [(3, 0)]
 
@@ -398,7 +398,7 @@ def test_errors_say_what_and_why_and_hold_no_data(stage, text, message, cause, h
     ("text", "message"),
     [
         ("SELECT 1;\n\\! touch /tmp/x\n", "meta-command"),
-        ("SELECT 'a\0b';", "NUL byte in statement 1"),
+        ("SELECT 'a\0b';", "statement 1 of the dump contains a NUL byte"),
         ("SET client_encoding = 'SJIS';", "SJIS"),
         ("SET NAMES 'Windows-936';", "Windows-936"),
     ],

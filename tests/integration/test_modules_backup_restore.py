@@ -23,6 +23,7 @@ from tests.support.cluster import Cluster
 from tests.support.foreign import FOREIGN
 from tests.support.playbook import Played, Task, play
 from tests.support.s3server import S3Server
+from tests.support.scene import key_of
 from tests.support.signing import SigningHost
 
 #: Anything that a shell, a template or SQL would take for something else.
@@ -46,11 +47,6 @@ def listed(*entries: Database, private: bool = False) -> list[dict[str, t.Any]]:
         }
         for entry in entries
     ]
-
-
-def key_of(entry: Database) -> str:
-    assert entry.identity is not None
-    return entry.identity.reveal()
 
 
 class Scene:

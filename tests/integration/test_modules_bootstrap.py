@@ -261,11 +261,11 @@ BROKEN: list[tuple[list[dict[str, t.Any]], dict[str, t.Any], list[str]]] = [
     ),
     ([entry("app", "postgres")], {}, ["role 'postgres' is a superuser"]),
     ([entry("app")], {"maintenance_db": "app"}, ["maintenance database"]),
-    ([entry("app")], {"login_port": 1}, ["connect: no session as 'postgres'"]),
+    ([entry("app")], {"login_port": 1}, ["connect: could not connect as 'postgres' to"]),
     (
         [entry("app")],
         {"login_host": "127.0.0.1", "login_password": "wrong " + PASSWORD},
-        ["connect: no session as 'postgres'", "hint: check the role's password"],
+        ["connect: could not connect as 'postgres' to", "hint: check the role's password"],
     ),
 ]
 

@@ -46,18 +46,14 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
     swap,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import Store
 
 from tests.support import scene
 from tests.support.cluster import Cluster, wait_until
+from tests.support.outcomes import details_of as good
+from tests.support.outcomes import error
 
 COLLECTIONS = pathlib.Path(__file__).resolve().parents[2] / ".ansible" / "collections"
-
-
-@pytest.fixture
-def store(tmp_path: pathlib.Path) -> Store:
-    return open_store(DirectorySettings(path=str(tmp_path)))
 
 
 def back_up(cluster: Cluster, store: Store, *entries: Database) -> None:
@@ -72,16 +68,6 @@ def restored(cluster: Cluster, store: Store, *entries: Database, **changes: t.An
     options = RestoreOptions(**{"trust": Trust(mode=UNSIGNED), **given})
     rest = {name: value for name, value in changes.items() if name not in fields}
     return restore.restore_all(entries, settings=cluster.settings, store=store, options=options, **rest)
-
-
-def good(summary: outcome.Summary) -> dict[str, t.Any]:
-    assert not summary.failed, [str(o.error) for o in summary.failed]
-    return dict(summary.outcomes[0].details)
-
-
-def error(summary: outcome.Summary) -> str:
-    assert len(summary.failed) == 1, summary
-    return str(summary.failed[0].error)
 
 
 def logs_in(cluster: Cluster, who: Database, database: str) -> bool:
@@ -114,7 +100,7 @@ def app(cluster: Cluster) -> Database:
 
 
 def test_a_lost_database_comes_back_whole(cluster: Cluster, store: Store, app: Database) -> None:
-    before = scene.rows(cluster, app)
+    before, (_databases, roles, _restores) = scene.rows(cluster, app), traces(cluster)
     back_up(cluster, store, app)
     cluster.psql("DROP DATABASE app")
 
@@ -146,8 +132,8 @@ def test_a_lost_database_comes_back_whole(cluster: Cluster, store: Store, app: D
     # The contract's rule: the schema main has relations, so the user's search_path is main, public: a list.
     path = cluster.psql("SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'app'::regrole", "app")
     assert path == '{"search_path=main, public"}'
-    assert traces(cluster)[1:] == (traces(cluster)[1], "0")
-    assert "infrazero_restore" not in traces(cluster)[1] and "__restore_" not in traces(cluster)[0]
+    databases, *rest = traces(cluster)
+    assert rest == [roles, "0"] and "__restore_" not in databases
 
 
 def test_the_replaced_database_is_kept_and_its_settings_are_carried_over(

@@ -34,8 +34,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
     state,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import Store
 
 from conftest import COLLECTIONS
 from tests.support import scene
@@ -48,11 +47,6 @@ LEFT = (
     "SELECT (SELECT count(*) FROM pg_roles WHERE rolname LIKE 'infrazero%')"
     " + (SELECT count(*) FROM pg_database WHERE datname LIKE '%\\_\\_restore\\_%')"
 )
-
-
-@pytest.fixture
-def store(tmp_path: pathlib.Path) -> Store:
-    return open_store(DirectorySettings(path=str(tmp_path)))
 
 
 def request(store: Store, database: Database, content: bytes, **changes: t.Any) -> Request:
@@ -80,7 +74,7 @@ def assert_untouched(cluster: Cluster) -> None:
 @pytest.mark.parametrize("statements", [FOREVER, "DO $$BEGIN LOOP END LOOP; END$$;", "SELECT 1;" * 5_000_000])
 def test_a_dump_that_never_ends(cluster: Cluster, store: Store, shop: Database, statements: str) -> None:
     asked = request(store, shop, statements.encode(), timeout=datetime.timedelta(seconds=2))
-    with pytest.raises(LoadError, match="took longer than it may") as ended:
+    with pytest.raises(LoadError, match="exceeded its time limit") as ended:
         restore.restore(asked, settings=cluster.settings)
     assert "2 seconds" in ended.value.cause and "DB_RESTORE_TIMEOUT" in ended.value.hint
     assert_untouched(cluster)
@@ -125,7 +119,7 @@ def test_a_store_that_stands_still(
 
     monkeypatch.setattr(store, "open", stalled)
     try:
-        with pytest.raises(LoadError, match="took longer than it may"):
+        with pytest.raises(LoadError, match="exceeded its time limit"):
             restore.restore(asked, settings=cluster.settings)
         assert len(opened) == 2 and not released.is_set()
         assert_untouched(cluster)
@@ -160,7 +154,7 @@ def test_a_server_that_stands_still(fresh_cluster: Cluster, store: Store, monkey
     finally:
         for pid in tree:
             os.kill(pid, signal.SIGCONT)
-    assert len(errors) == 1 and "took longer than it may" in str(errors[0])
+    assert len(errors) == 1 and "exceeded its time limit" in str(errors[0])
     assert cluster.psql("SELECT id FROM precious", "shop") == "1"
 
     # What could not be removed is, by the next backup of another database.
@@ -197,7 +191,7 @@ def test_a_small_dump_that_fills_the_disk(
 ) -> None:
     monkeypatch.setattr(limits, "SIZE_EVERY", 0.1)
     asked = request(store, shop, statements.encode(), max_size=40 << 20)
-    with pytest.raises(LoadError, match="fills more of the disk than it may") as ended:
+    with pytest.raises(LoadError, match="exceeded its size limit") as ended:
         restore.restore(asked, settings=cluster.settings)
     taken = int(ended.value.cause.split("takes ")[1].split()[0])
     assert taken > 40 << 20 and f"max_size is {40 << 20}" in ended.value.cause

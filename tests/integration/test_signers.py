@@ -24,7 +24,7 @@ import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trust
 
 from tests.support import scene
-from tests.support.controller import Controller, Run
+from tests.support.controller import Controller, Run, good
 from tests.support.host import Host, new_host
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="roles install as root and step down")
@@ -39,11 +39,6 @@ def line(name: str, key: str, options: str = "") -> str:
 
 def said(run: Run) -> str:
     return " ".join(run.output.split())
-
-
-def good(run: Run) -> Run:
-    assert run.status == 0, run.output
-    return run
 
 
 # A fleet --------------------------------------------------------------------------------------------------------------

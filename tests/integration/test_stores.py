@@ -23,7 +23,6 @@ import unicodedata
 import boto3
 import moto
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
     AlreadyExists,
     NotFound,
@@ -39,6 +38,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 
 from tests.support.s3server import S3Server
+from tests.support.stores import keys
 from tests.support.streams import Pieces, SourceBroke
 
 if t.TYPE_CHECKING:
@@ -99,27 +99,12 @@ def bench(request: pytest.FixtureRequest, tmp_path: pathlib.Path, monkeypatch: p
     else:
         server = request.getfixturevalue("servers")[kind]
         server.create_bucket(bucket)
-        yield Bench(kind, bucket, open_store(settings_for(server, bucket)), tmp_path, server)
+        yield Bench(kind, bucket, open_store(server.settings(bucket)), tmp_path, server)
 
 
 @pytest.fixture
 def store(bench: Bench) -> Store:
     return bench.store
-
-
-def settings_for(server: S3Server, bucket: str, **more: t.Any) -> S3Settings:
-    return S3Settings(
-        bucket,
-        endpoint=server.endpoint,
-        access_key_id=server.access_key,
-        secret_access_key=Secret(server.secret_key),
-        ca_bundle=server.ca_bundle,
-        **more,
-    )
-
-
-def keys(store: Store, prefix: str = "") -> list[str]:
-    return sorted(found.key for found in store.list(prefix) if not found.key.startswith(".infrazero"))
 
 
 # Small objects --------------------------------------------------------------------------------------------------------
@@ -405,7 +390,7 @@ def test_probe_tells_what_the_store_honours_and_litters_once(bench: Bench) -> No
 @pytest.mark.parametrize("mode", ["when_supported", "when_required"])
 def test_checksum_modes_can_be_chosen(servers: dict[str, S3Server], mode: str) -> None:
     servers["http"].create_bucket("modes")
-    store = open_store(settings_for(servers["http"], "modes", checksums=mode))
+    store = open_store(servers["http"].settings("modes", checksums=mode))
     data = random.randbytes(s3.PART_SIZE + 1)
     store.upload(f"{mode}.gz", Pieces(data))
     assert store.get(f"{mode}.gz", limit=len(data)) == data
@@ -415,6 +400,7 @@ def test_checksum_modes_can_be_chosen(servers: dict[str, S3Server], mode: str) -
 
 MEASURED = """
 import resource, sys
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from tests.integration.test_stores import *
 
 class Zeros:

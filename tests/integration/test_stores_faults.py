@@ -37,6 +37,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.stores 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import S3Settings, read_all
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.s3 import PART_SIZE, S3Store
 
+from tests.support.cluster import free_port
 from tests.support.faultyproxy import (
     Answer,
     Exchange,
@@ -98,15 +99,10 @@ def bucket(past_the_store: t.Any) -> str:
     return name
 
 
-def settings_for(server: S3Server, bucket: str, endpoint: str, **more: t.Any) -> S3Settings:
-    given = {"access_key_id": server.access_key, "secret_access_key": Secret(server.secret_key), **more}
-    return S3Settings(bucket, endpoint=endpoint, **given)
-
-
 @pytest.fixture(scope="module")
 def connections(server: S3Server, running_proxy: FaultyProxy) -> tuple[S3Store, S3Store]:
     """A store through the proxy and one past it, made once: boto3 takes its time."""
-    made = [S3Store(settings_for(server, "none", end)) for end in (running_proxy.endpoint, server.endpoint)]
+    made = [S3Store(server.settings("none", endpoint=end)) for end in (running_proxy.endpoint, server.endpoint)]
     return made[0], made[1]
 
 
@@ -119,7 +115,7 @@ def store(connections: tuple[S3Store, S3Store], proxy: FaultyProxy, bucket: str)
 @pytest.fixture
 def unspent(server: S3Server, proxy: FaultyProxy, bucket: str) -> S3Store:
     """As store, of its own: a client of boto3 tries again only so often in all, and these tests have many faults."""
-    return S3Store(settings_for(server, bucket, proxy.endpoint))
+    return S3Store(server.settings(bucket, endpoint=proxy.endpoint))
 
 
 @pytest.fixture
@@ -368,7 +364,7 @@ def test_elsewhere_without_tls_the_hash_of_each_body_is_signed(
     server: S3Server, proxy: FaultyProxy, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3, "_is_loopback", lambda _url: False)
-    S3Store(settings_for(server, bucket, proxy.endpoint)).upload(KEY, Pieces(TWO_PARTS))
+    S3Store(server.settings(bucket, endpoint=proxy.endpoint)).upload(KEY, Pieces(TWO_PARTS))
     for request in proxy.seen("UploadPart"):
         assert re.fullmatch("[0-9a-f]{64}", request.headers["X-Amz-Content-SHA256"])
         assert "x-amz-checksum-crc32" not in request.headers
@@ -617,7 +613,7 @@ def test_a_stalled_server_is_left_and_asked_again(
         exchange.reset()
 
     proxy.inject("GetObject", stall, times=1)
-    store = S3Store(settings_for(server, bucket, proxy.endpoint))
+    store = S3Store(server.settings(bucket, endpoint=proxy.endpoint))
     try:
         assert store.get(KEY, limit=len(TWO_PARTS)) == TWO_PARTS
     finally:
@@ -675,23 +671,16 @@ def test_a_signal_ends_an_upload_whose_source_hangs(store: S3Store, nothing_left
 # The way to the server ------------------------------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @pytest.mark.parametrize("name", CALLS)
 def test_nothing_listening_is_unreachable(server: S3Server, name: str) -> None:
-    store = S3Store(settings_for(server, "bucket", f"http://127.0.0.1:{free_port()}"))
+    store = S3Store(server.settings("bucket", endpoint=f"http://127.0.0.1:{free_port()}"))
     with pytest.raises(Unreachable) as caught:
         CALLS[name](store)
     assert "nothing answers at http://127.0.0.1" in caught.value.hint
 
 
 def test_a_name_that_does_not_resolve_is_said(server: S3Server) -> None:
-    store = S3Store(settings_for(server, "bucket", "https://s3.no-such-host.invalid"))
+    store = S3Store(server.settings("bucket", endpoint="https://s3.no-such-host.invalid"))
     with pytest.raises(Unreachable, match="can't be resolved"):
         store.head(KEY)
 
@@ -699,7 +688,7 @@ def test_a_name_that_does_not_resolve_is_said(server: S3Server) -> None:
 def test_a_server_that_never_answers_times_out(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "READ_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        store = S3Store(settings_for(server, "bucket", f"http://127.0.0.1:{silent.getsockname()[1]}"))
+        store = S3Store(server.settings("bucket", endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}"))
         with pytest.raises(Unreachable, match="in time"):
             store.head(KEY)
 
@@ -707,22 +696,22 @@ def test_a_server_that_never_answers_times_out(server: S3Server, monkeypatch: py
 def test_tls_is_never_skipped(server: S3Server, tmp_path: t.Any) -> None:
     with S3Server(tls=True) as tls, S3Server(tmp_path, tls=True) as other:
         tls.create_bucket("bucket")
-        known = S3Store(settings_for(tls, "bucket", tls.endpoint, ca_bundle=tls.ca_bundle))
+        known = S3Store(tls.settings("bucket"))
         known.put(KEY, b"x")
         for bundle in (None, other.ca_bundle):
-            store = S3Store(settings_for(tls, "bucket", tls.endpoint, ca_bundle=bundle))
+            store = S3Store(tls.settings("bucket", ca_bundle=bundle))
             with pytest.raises(Unreachable, match=r"CERTIFICATE_VERIFY_FAILED.*CA bundle"):
                 store.head(KEY)
         # http to a port that speaks TLS, and the other way round.
         with pytest.raises(StoreError):
-            S3Store(settings_for(tls, "bucket", tls.endpoint.replace("https", "http"))).head(KEY)
+            S3Store(tls.settings("bucket", endpoint=tls.endpoint.replace("https", "http"))).head(KEY)
         with pytest.raises(Unreachable, match="scheme"):
-            S3Store(settings_for(server, "bucket", server.endpoint.replace("http", "https"))).head(KEY)
+            S3Store(server.settings("bucket", endpoint=server.endpoint.replace("http", "https"))).head(KEY)
 
 
 def test_wrong_credentials_are_said_by_a_real_server(server: S3Server, bucket: str) -> None:
     for wrong in ({"secret_access_key": Secret("x" * 40)}, {"access_key_id": "AKIAWRONG"}):
-        store = S3Store(settings_for(server, bucket, server.endpoint, **wrong))
+        store = S3Store(server.settings(bucket, **wrong))
         for call in CALLS.values():
             with pytest.raises(AccessDenied) as caught:
                 call(store)
@@ -762,5 +751,5 @@ def test_no_secret_in_logs_or_texts(
     proxy.inject(".*", refuse(403, "SignatureDoesNotMatch"))
     with pytest.raises(AccessDenied) as caught:
         store.put(KEY, b"x")
-    for text in (caplog.text, str(caught.value), repr(store), store.location, repr(settings_for(server, "b", "e"))):
+    for text in (caplog.text, str(caught.value), repr(store), store.location, repr(server.settings("b", endpoint="e"))):
         assert server.secret_key not in text

@@ -44,7 +44,6 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.directory import DirectoryStore
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import process
 
 from tests.support import manifests, scene
@@ -81,11 +80,6 @@ def mallory(keys: pathlib.Path) -> SigningHost:
 @pytest.fixture
 def root(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path
-
-
-@pytest.fixture
-def store(root: pathlib.Path) -> Store:
-    return open_store(DirectorySettings(path=str(root)))
 
 
 @pytest.fixture

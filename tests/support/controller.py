@@ -34,6 +34,20 @@ class Run:
         return sum(map(int, re.findall(r"^\S+ +: ok=\d+ +changed=(\d+)", self.output, re.MULTILINE)))
 
 
+def good(run: Run, *, hidden: t.Iterable[str] = ()) -> Run:
+    """Return *run*, which must be a success and print nothing of what is *hidden*."""
+    assert run.status == 0, run.output
+    for secret in hidden:
+        assert secret not in run.output
+    return run
+
+
+def failed(run: Run) -> str:
+    """Return on one line what *run* has printed, which must be a failure."""
+    assert run.status != 0, run.output
+    return " ".join(run.output.split())
+
+
 @dataclasses.dataclass(frozen=True)
 class Controller:
     """Runs playbooks.

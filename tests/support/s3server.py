@@ -26,6 +26,9 @@ import tempfile
 import time
 import typing as t
 
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import S3Settings
+
 if t.TYPE_CHECKING:
     from types import TracebackType
 
@@ -93,6 +96,17 @@ class S3Server:
     def port(self) -> int:
         """The port it listens on."""
         return int(self.endpoint.rsplit(":", 1)[1])
+
+    def settings(self, bucket: str, **changes: t.Any) -> S3Settings:
+        """How the engine reaches *bucket* on this server, with *changes*."""
+        given = {
+            "endpoint": self.endpoint,
+            "access_key_id": self.access_key,
+            "secret_access_key": Secret(self.secret_key),
+            "ca_bundle": self.ca_bundle,
+            **changes,
+        }
+        return S3Settings(bucket, **given)
 
     @property
     def pid(self) -> int:

@@ -34,6 +34,12 @@ def entry(name: str, user: str | None = None, **changes: t.Any) -> Database:
     return Database(**values)
 
 
+def key_of(database: Database) -> str:
+    """Return the private key of an entry."""
+    assert database.identity is not None
+    return database.identity.reveal()
+
+
 def make(cluster: Cluster, database: Database, *scripts: str) -> None:
     """Role and database of *database* as a bootstrap makes them, and what *scripts* make in it as its user."""
     with contextlib.closing(connect(cluster.settings)) as conn, conn.cursor() as cursor:

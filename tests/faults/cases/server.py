@@ -17,7 +17,12 @@ from tests.faults.trial import BACKUP, BOOTSTRAP, RESTORE, SUCCEEDS, Case, Trial
 def cases() -> t.Iterator[Case]:
     """All of them."""
     yield Case(
-        "backup/server/locked", BACKUP, "a table is held ACCESS EXCLUSIVE", _locked, says="held by process", quick=True
+        "backup/server/locked",
+        BACKUP,
+        "a table is held ACCESS EXCLUSIVE",
+        _locked,
+        says="locked by",
+        quick=True,
     )
     for stage in (BACKUP, RESTORE):
         yield Case(f"{stage}/server/full", stage, "there are too many connections", _full, says="max_connections")

@@ -2,10 +2,10 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Archives of pg_dump's custom format, turned into the text that they stand for.
+"""Converts archives in pg_dump's custom format to SQL text.
 
-pg_restore is used as a converter only: it gets no connection and nothing of ours in its environment, so that an archive
-made to attack it finds no superuser's session there.  What it writes is read and loaded like any dump's text.
+pg_restore only converts: it gets no connection, and nothing of ours in its environment.  An archive that is crafted to
+attack pg_restore therefore finds no superuser's session there.  Its output is loaded like the text of any other dump.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _MAGIC = b"PGDMP"
 
 
 class Peekable(Readable, t.Protocol):
-    """A stream whose first bytes can be looked at."""
+    """A stream whose next bytes can be inspected."""
 
     def peek(self, n: int) -> bytes:
-        """The next *n* bytes, fewer only where the stream ends before, without taking them."""
+        """Return the next *n* bytes without consuming them; fewer only if the stream ends before."""
 
 
 @contextlib.contextmanager
 def as_text(source: Peekable, *, server_version_num: int) -> t.Iterator[Readable]:
-    """Give the text of the dump *source*: itself, or what pg_restore makes of an archive as it streams by.
+    """Give the text of the dump *source*: *source* itself, or the output of pg_restore if it is an archive.
 
-    pg_restore reads the whole table of contents before it writes its first line, so an archive that is none fails
-    before anything is loaded.  The text's end is given only after pg_restore has ended with 0 and *source* is proven.
+    pg_restore reads the whole table of contents before it writes its first line, so an invalid archive fails before
+    anything is loaded.  The text ends only after pg_restore has ended with 0 and the end of *source* is proven.
 
-    :param server_version_num: the server's; the newest pg_restore of the host that is not older is taken.
-    :raises ProcessFailed: at a read; pg_restore could not read the archive.
+    :param server_version_num: the server's version.  The host's newest pg_restore that is not older is used.
+    :raises ProcessFailed: in a read, if pg_restore could not read the archive.
     """
     if source.peek(len(_MAGIC)) != _MAGIC:
         yield source

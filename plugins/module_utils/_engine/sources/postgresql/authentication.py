@@ -2,11 +2,11 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Which process is at the other end: the kernel's word for it, before anything is sent to a server.
+"""Asks the kernel which process is at the other end of a connection, before anything is sent to a server.
 
-While PostgreSQL is stopped, or does not listen on an address, any local user can listen in its place.  A Unix socket
-names the user behind it.  A TCP port does not, so a session over TCP is compared with what the server behind the
-socket and the kernel know of it.
+While PostgreSQL is stopped, or does not listen on an address, any local user can listen in its place.  The kernel
+names the user behind a Unix socket.  It does not for a TCP port, so a session over TCP is compared with what the
+server behind the socket and the kernel know about it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from ...domain import peers
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
-#: The account that packages run the server as.
+#: The account under which packages run the server.
 ACCOUNT = "postgres"
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: process, user, group
 
 
 def socket_listener(directory: str, port: int, *, timeout: float) -> int:
-    """The user whose process listens on the server's Unix socket.
+    """Return the ID of the user whose process listens on the server's Unix socket.
 
-    Nothing is sent; a server drops a connection that says nothing without a line in its log.
+    Nothing is sent.  The server drops a connection that sends nothing without a line in its log.
 
-    :param directory: libpq's: an absolute path, or ``@`` and a name for an abstract socket.
-    :raises OSError: nobody listens there, or we may not connect.
+    :param directory: as libpq takes it: an absolute path, or ``@`` and a name for an abstract socket.
+    :raises OSError: if no process listens there, or we may not connect.
     """
     path = f"{directory}/.s.PGSQL.{port}"
     with socket.socket(socket.AF_UNIX) as probe:
@@ -46,38 +46,38 @@ def socket_listener(directory: str, port: int, *, timeout: float) -> int:
 
 
 def peer_user(conn: Connection) -> int:
-    """The user whose process is at the other end of a session through a Unix socket."""
+    """Return the ID of the user whose process is at the other end of a session through a Unix socket."""
     with socket_of(conn) as end:
         return _peer(end)
 
 
 def _peer(end: socket.socket) -> int:
-    # Of a listening process the kernel keeps the user that it had when it began to listen.
+    # For a listening socket the kernel reports the user that its process had when it began to listen.
     return int(_CREDENTIALS.unpack(end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1])
 
 
 def trusted_users(directory: str, user: str) -> frozenset[int]:
-    """The users whose process may be the server behind the sockets in *directory*.
+    """Return the IDs of the users whose process may be the server behind the sockets in *directory*.
 
-    Root; ourselves; the accounts ``postgres`` and *user*; and the owner of the directory, where nobody else can have
-    created that.
+    These are root, the user of this process, the accounts ``postgres`` and *user*, and the owner of the directory if
+    nobody else can have created it.
 
-    :param user: the administrator's role, which usually has the name of the server's account.
+    :param user: the administrator's role, which is usually named like the server's account.
     """
     trusted = {0, os.geteuid()}
     for name in (ACCOUNT, user):
         with contextlib.suppress(KeyError):
             trusted.add(pwd.getpwnam(name).pw_uid)
     if directory.startswith("/"):
-        place = pathlib.Path(directory).resolve()
-        found = [path.stat() for path in (place, *place.parents)]
-        owner = peers.directory_owner([peers.Directory(each.st_uid, each.st_mode) for each in found])
+        resolved = pathlib.Path(directory).resolve()
+        stats = [path.stat() for path in (resolved, *resolved.parents)]
+        owner = peers.directory_owner([peers.Directory(each.st_uid, each.st_mode) for each in stats])
         trusted |= set() if owner is None else {owner}
     return frozenset(trusted)
 
 
 def account(uid: int) -> str | None:
-    """The name of a user; ``None``: this machine has no account for it."""
+    """Return the name of a user; ``None`` if this host has no account for the ID."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -86,13 +86,13 @@ def account(uid: int) -> str | None:
 
 @contextlib.contextmanager
 def socket_of(conn: Connection) -> t.Iterator[socket.socket]:
-    """The socket of a session, to look at; the session keeps its own descriptor."""
+    """Give a session's socket for inspection.  The session keeps its own descriptor."""
     with socket.socket(fileno=os.dup(conn.fileno())) as end:
         yield end
 
 
 def endpoints(conn: Connection) -> tuple[peers.Endpoint, peers.Endpoint] | None:
-    """Our end of a session's TCP connection and the other one; ``None``: it goes through a Unix socket."""
+    """Return our end and the other end of a session's TCP connection; ``None`` if it uses a Unix socket."""
     with socket_of(conn) as end:
         if end.family == socket.AF_UNIX:
             return None
@@ -101,7 +101,7 @@ def endpoints(conn: Connection) -> tuple[peers.Endpoint, peers.Endpoint] | None:
 
 
 def tcp_peer_user(conn: Connection) -> int | None:
-    """The user of this machine that holds the other end of a session's TCP connection; ``None``: no user here does."""
+    """Return the ID of the local user that holds the other end of a session's TCP connection; ``None`` if none does."""
     ends = endpoints(conn)
     if ends is None:
         return None

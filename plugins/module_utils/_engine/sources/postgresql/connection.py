@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Connections to the server: our own through psycopg2, and what PostgreSQL's client programs need for theirs."""
+"""Connects to the server: through psycopg2, and with the arguments that PostgreSQL's client programs need."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ except ImportError:
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
-#: Every session of ours begins its ``application_name`` with this; what it does follows.
+#: The ``application_name`` of all our sessions begins with this, followed by what the session does.
 APPLICATION = "infrazero.database"
 
-#: Where Debian and its relatives keep each major version's programs.
+#: Where Debian and its derivatives install the programs of each major version.
 INSTALLATIONS = "/usr/lib/postgresql"
 
-# What ALTER ... SET says for a role or a database must not change what our statements do.  Settings of the start-up
-# packet win over those.  The empty search_path leaves pg_catalog alone in it: a session of the superuser never calls an
-# object that a tenant made (CVE-2018-1058).
+# A setting that ALTER ROLE or ALTER DATABASE has stored must not change what our statements do.  Settings in the
+# startup packet override those.  With an empty search_path only pg_catalog is searched, so a superuser's session never
+# calls an object that a tenant has created (CVE-2018-1058).
 _SESSION = {
     "client_encoding": "UTF8",
     "default_transaction_read_only": "off",
@@ -48,35 +48,35 @@ _SESSION = {
     "standard_conforming_strings": "on",
     "statement_timeout": "0",
 }
-# The same, and the version that introduced the setting: an older server would refuse the connection for it.
+# More such settings, with the version that introduced each: an older server would reject the connection.
 _SESSION_SINCE = {
     "idle_session_timeout": ("0", 140000),
     "transaction_timeout": ("0", 170000),
 }
 
-# Of a transaction or a connection, not of the database: no start-up packet may, or need, fix them.
+# These belong to a transaction or a connection, not to a database: the startup packet need not, or cannot, set them.
 _NOT_PINNED = ("application_name", "transaction_deferrable", "transaction_isolation", "transaction_read_only")
 
 _USER_SETTINGS = """
 SELECT name, setting FROM pg_catalog.pg_settings WHERE context = 'user' AND name <> ALL (%s) ORDER BY name
 """
 
-# Needs libpq 16; an older one knows no way to refuse a server that asks for less.
+# The version of libpq that introduced require_auth.  An older one cannot refuse a server that asks for less.
 _REQUIRE_AUTH_SINCE = 160000
 
 
 @dataclasses.dataclass(frozen=True)
 class ConnectionSettings:
-    """How the server is reached by its administrator.
+    """How the administrator connects to the server.
 
     :param host: directory of the server's socket, or a host name or address.
-    :param user: a superuser; through the socket usually known by peer authentication.
+    :param user: a superuser, who usually uses the socket with peer authentication.
     :param password: not needed with peer authentication.
-    :param maintenance_database: where the engine keeps its state and its locks.
-    :param sslmode: libpq's; its own default when not given.
-    :param connect_timeout: seconds.
-    :param login_host: where roles with a password log in when *host* is a socket's directory, because Debian's
-        ``pg_hba.conf`` lets them in by password over TCP only.
+    :param maintenance_database: database in which the engine keeps its state and its locks.
+    :param sslmode: as libpq takes it; by default libpq's own default.
+    :param connect_timeout: in seconds.
+    :param login_host: where roles with a password log in if *host* is a socket directory, because Debian's
+        ``pg_hba.conf`` accepts their passwords only over TCP.
     """
 
     host: str = "/var/run/postgresql"
@@ -90,7 +90,7 @@ class ConnectionSettings:
 
     @property
     def over_socket(self) -> bool:
-        """Whether *host* is a socket's directory (an absolute path, or ``@`` for an abstract socket)."""
+        """Whether *host* is a socket directory (an absolute path, or ``@`` for an abstract socket)."""
         return self.host.startswith(("/", "@"))
 
 
@@ -104,18 +104,18 @@ def connect(
     autocommit: bool = True,
     application_name: str = APPLICATION,
 ) -> Connection:
-    """A new session.
+    """Open a session.
 
-    Through a socket the server's process must belong to a user that may be the server
-    (:func:`.authentication.trusted_users`); nothing is sent to another one.
+    Behind a socket, the server's process must belong to a user that may be the server
+    (:func:`.authentication.trusted_users`).  Nothing is sent to any other process.
 
-    :param database: the maintenance database when not given.
-    :param user: another role than the administrator, together with its *password*.  Where the administrator comes in
-        through a socket, this role is let in at :attr:`ConnectionSettings.login_host`.
-    :param through_socket: *user* comes in through the administrator's socket as well.
-    :param application_name: ``infrazero.database`` and what the session does: others read it in ``pg_stat_activity``
-        and in the text of a lock that is held.
-    :raises ConnectionFailed: with the server's reason and what to do about it.
+    :param database: the maintenance database by default.
+    :param user: a role other than the administrator, together with its *password*.  If the administrator connects
+        through a socket, this role connects to :attr:`ConnectionSettings.login_host`.
+    :param through_socket: whether *user* also connects through the administrator's socket.
+    :param application_name: ``infrazero.database`` and what the session does.  It is visible in ``pg_stat_activity``
+        and in the error about a lock that is held.
+    :raises ConnectionFailed: with the server's reason and the remedy.
     """
     if psycopg2 is None:
         raise LibraryMissing("the Python library psycopg2 is not installed", hint="pip install psycopg2-binary")
@@ -125,7 +125,7 @@ def connect(
     host, sslmode = settings.host, settings.sslmode
     optional: dict[str, t.Any] = {}
     if settings.over_socket and user is not None and not through_socket:
-        # On the loopback TLS would only cost time; "allow" still uses it where pg_hba.conf insists.
+        # On the loopback interface TLS only costs time; "allow" still uses it where pg_hba.conf requires it.
         host, sslmode = settings.login_host, sslmode or "allow"
     elif settings.over_socket:
         optional["requirepeer"] = server_account(settings)
@@ -168,20 +168,20 @@ def _set_newer(connection: Connection) -> None:
 
 
 def pinned_options(settings: ConnectionSettings) -> str:
-    """Start-up options that override whatever the owner of a database may have set for it with ``ALTER DATABASE``.
+    """Return startup options that override whatever the owner of a database has set with ``ALTER DATABASE``.
 
-    That is every setting that a user may change, as this very server lists them, with the value that a session of the
-    administrator has in the maintenance database.  So nobody can lock backup and restore out of a database, or change
-    what a dump of it says, by its settings; ``ALTER ROLE ... IN DATABASE`` is covered as well.
+    They set every setting that this server lets a user change, to the value in an administrator's session in the
+    maintenance database.  So nobody can use a database's settings to keep backup and restore out of it, or to change
+    the contents of its dump.  This includes settings of ``ALTER ROLE ... IN DATABASE``.
     """
     with (
         contextlib.closing(connect(settings)) as session,
-        translated("the server's settings can't be listed"),
+        translated("could not list the server's settings"),
         session.cursor() as cursor,
     ):
         cursor.execute(_USER_SETTINGS, (list(_NOT_PINNED),))
         pinned = dict(cursor.fetchall())
-    # "role" is in no list of settings.
+    # pg_settings does not list "role".
     return _as_options({**_SESSION, **pinned})
 
 
@@ -194,15 +194,15 @@ _SCRAM = "scram-sha-256"
 
 
 def _required_authentication(settings: ConnectionSettings) -> str | None:
-    """How the server may ask for the administrator's password over TCP, in the words of libpq's ``require_auth``."""
-    # A server whose certificate was checked may be given it in clear: LDAP and PAM need that.
+    """Return how the server may ask for the administrator's password over TCP, as libpq's ``require_auth``."""
+    # A server whose certificate is verified may receive it in clear text, which LDAP and PAM need.
     return None if settings.sslmode in ("verify-ca", "verify-full") else "!password"
 
 
 def server_account(settings: ConnectionSettings) -> str:
-    """The account whose process listens on the server's socket, for libpq's ``requirepeer``.
+    """Return the account whose process listens on the server's socket, for libpq's ``requirepeer``.
 
-    :raises ConnectionFailed: nobody listens there, or somebody who can't be the server.
+    :raises ConnectionFailed: if no process listens there, or one that cannot be the server.
     """
     where = f"{settings.host}, port {settings.port}"
     try:
@@ -215,71 +215,71 @@ def server_account(settings: ConnectionSettings) -> str:
     if uid not in trusted:
         raise ConnectionFailed(
             f"the process that listens on {where} is not the server",
-            cause=f"it belongs to uid {uid} ({name or 'no account of this host'}), not to root, {settings.user}, "
-            f"{authentication.ACCOUNT}, ourselves or the owner of the directory",
-            hint="nothing was sent to it: find out who runs it (ss -lxp), and start PostgreSQL again; keep the socket "
-            "in a directory that belongs to the server's account",
+            cause=f"it belongs to uid {uid} ({name or 'no account on this host'}), not to root, {settings.user}, "
+            f"{authentication.ACCOUNT}, the user that runs this program or the owner of the directory",
+            hint="nothing was sent to it: find out who runs it (ss -lxp), then start PostgreSQL; keep the socket in a "
+            "directory that the server's account owns",
         )
     if name is None:
         raise ConnectionFailed(
-            f"the process that listens on {where} has no name",
-            cause=f"uid {uid} has no account on this host, and libpq checks the server by the name of its account",
-            hint=f"add an account with the uid {uid}",
+            f"the process that listens on {where} belongs to an unknown account",
+            cause=f"uid {uid} has no account on this host, and libpq verifies the server by its account's name",
+            hint=f"create an account with uid {uid}",
         )
     return name
 
 
 # Errors -------------------------------------------------------------------------------------------------------------
 
-# Before a session exists libpq gives text only, in the server's language; these are the English ones.
+# Before a session exists, libpq gives only text, in the server's language.  These are the English messages.
 _CONNECTION_HINTS = (
     (
         "Peer authentication failed",
-        "run as the operating system user of that role (postgres), or give a host name and a password",
+        "run as the operating system user of that role (postgres), or set a host name and a password",
     ),
     ("password authentication failed", "check the role's password, and that the role may log in"),
     (
         "authentication method requirement",
-        "the server asks for more than a proof of the password: is it the server? use scram-sha-256 in pg_hba.conf",
+        "the server asks for the password itself, so check that it is the real one; use scram-sha-256 in pg_hba.conf",
     ),
-    ("no password supplied", "the server asks for a password: give one, or use the socket as the user postgres"),
-    ("no pg_hba.conf entry", "add a line for this role, database and address to pg_hba.conf and reload the server"),
+    ("no password supplied", "the server asks for a password: set one, or use the socket as the user postgres"),
+    ("no pg_hba.conf entry", "add a line for this role, database and address to pg_hba.conf, then reload the server"),
     ("too many clients", "close idle sessions, or raise max_connections"),
     ("remaining connection slots", "close idle sessions, or raise max_connections"),
     ("starting up", "the server is starting: try again when it accepts connections (pg_isready)"),
     ("not yet accepting connections", "the server is starting: try again when it accepts connections (pg_isready)"),
     ("in recovery mode", "the server is recovering from a crash: try again when it accepts connections"),
-    ("shutting down", "the server is being stopped: start it again"),
-    ("No such file or directory", "is the server running, and are the socket's directory and the port right?"),
+    ("shutting down", "the server is shutting down: start it again"),
+    ("No such file or directory", "is the server running, and are the socket directory and the port right?"),
     ("Connection refused", "is the server running, and does it listen there (listen_addresses, port)?"),
-    ("timeout expired", "no answer: check the address, the network and the firewall"),
-    ("could not translate host name", "check the host's name and the resolver"),
+    ("timeout expired", "the server did not answer: check the address, the network and the firewall"),
+    ("could not translate host name", "check the host name and the resolver"),
     ("Permission denied", "this operating system user may not use the socket: run as postgres"),
     ("not currently accepting connections", "allow connections: ALTER DATABASE ... ALLOW_CONNECTIONS true"),
-    ("does not exist", "check the name; it is case sensitive"),
+    ("does not exist", "check the name; it is case-sensitive"),
     ("SSL", "check sslmode, and the server's TLS settings"),
 )
 
 _STATE_HINTS = {
-    "25006": "the session is read-only: is this server a standby? work on the primary",
+    "25006": "the session is read-only; if this server is a standby, use the primary",
     "42501": "the session's role lacks a privilege: connect as a superuser",
     "53100": "the server's disk is full: free or add space there",
     "53200": "the server is out of memory",
     "53300": "close idle sessions, or raise max_connections",
-    "55006": "somebody is using it: close those sessions (pg_stat_activity) and try again",
+    "55006": "it is in use: close those sessions (pg_stat_activity), then try again",
     "55P03": "another session holds the lock: see pg_locks and pg_stat_activity",
-    "57014": "the statement was cancelled or reached its time-out",
+    "57014": "the statement was canceled or reached its timeout",
     "57P01": "an administrator ended the session, or the server was stopped: run again",
-    "57P02": "the server crashed: look into its log, run again when it is back",
+    "57P02": "the server crashed: check its log, and run again when it accepts connections",
     "57P03": "the server is starting or stopping: run again when it accepts connections",
-    "58030": "the server could not read or write a file: look into its log and the kernel's",
-    "XX001": "the server found damaged data: look into its log, and check the disk before anything else",
-    "XX002": "the server found a damaged index: look into its log, and check the disk before anything else",
+    "58030": "the server could not read or write a file: check its log and the kernel's",
+    "XX001": "the server found corrupted data: check its log, and check the disk first of all",
+    "XX002": "the server found a corrupted index: check its log, and check the disk first of all",
 }
 
-# The primary message of these may quote values of rows: data exceptions, and what functions of a user raise.
+# The primary message of these may quote values of rows: data exceptions, and errors that a user's functions raise.
 _QUOTING_CLASSES = ("22", "P0")
-# ... but these are about settings (an encoding that doesn't fit a locale, for example).
+# ... but these concern settings, for example an encoding that does not match a locale.
 _NOT_QUOTING = frozenset({"22023"})
 
 
@@ -290,21 +290,22 @@ def translate(
     kind: type[PostgresError] = PostgresError,
     phase: str | None = None,
 ) -> PostgresError:
-    """A server's error as one of ours.
+    """Return an error of the server as one of the engine's errors.
 
-    The server's DETAIL, CONTEXT and the statement are left out, and so is a message that may quote a row: they can
-    hold data.
+    The server's DETAIL, its CONTEXT and the statement may contain data, so they are left out.  So is a primary message
+    that may quote a row.
 
-    :param message: what we were doing when it happened, one line.
+    :param message: what failed, in one line.
     """
     state = error.pgcode
     if state is None:
-        # No answer of the server but the end of the connection; libpq's own words.
+        # The connection ended instead of an answer from the server, and the text is libpq's own.
         return kind(
             message,
             phase=phase,
             cause=_one_line(str(error)),
-            hint="the connection broke: was the server stopped, or the session ended? see the server's log",
+            hint="the connection was lost: check in the server's log whether the server stopped or the session was"
+            " ended",
         )
     name = psycopg2.errorcodes.lookup(state).lower() if _known(state) else "error"
     text = error.diag.message_primary or name
@@ -329,11 +330,11 @@ def translate(
 def translated(
     message: str, *, kind: type[PostgresError] = PostgresError, phase: str | None = None
 ) -> t.Iterator[None]:
-    """Whatever psycopg2 raises inside comes out through :func:`translate`."""
+    """Translate errors that psycopg2 raises inside with :func:`translate`."""
     try:
         yield
     except psycopg2.Error as error:
-        # "from None": the original's DETAIL must not stand in a traceback either.
+        # "from None": the original's DETAIL must not appear in a traceback either.
         raise translate(error, message, kind=kind, phase=phase) from None
 
 
@@ -347,11 +348,11 @@ def _known(state: str) -> bool:
 
 def _connection_failed(text: str, *, where: str, who: str) -> ConnectionFailed:
     hint = next((hint for needle, hint in _CONNECTION_HINTS if needle in text), "")
-    return ConnectionFailed(f"no session as {who!r} on {where}", cause=_one_line(text), hint=hint)
+    return ConnectionFailed(f"could not connect as {who!r} to {where}", cause=_one_line(text), hint=hint)
 
 
 def _one_line(text: str) -> str:
-    # A message of the server may come from a dump.
+    # A message from the server may contain text from a dump.
     return printable("; ".join(line.strip() for line in text.splitlines() if line.strip()))
 
 
@@ -359,9 +360,10 @@ def _one_line(text: str) -> str:
 
 
 def client_arguments(settings: ConnectionSettings, database: str) -> list[str]:
-    """How a client program is told where to connect, as which role and to which database; no secret.
+    """Return arguments that tell a client program where to connect, as which role and to which database; no secret.
 
-    One connection string, because a bare name that holds ``=`` or begins with ``postgresql://`` would be read as one.
+    They are one connection string, because a program takes a bare database name that contains ``=`` or begins with
+    ``postgresql://`` for a connection string.
     """
     parts: dict[str, t.Any] = {
         "host": settings.host,
@@ -379,10 +381,10 @@ def client_arguments(settings: ConnectionSettings, database: str) -> list[str]:
 
 @contextlib.contextmanager
 def client_credentials(settings: ConnectionSettings) -> t.Iterator[tuple[dict[str, str], tuple[int, ...]]]:
-    """What lets a client program log in: additions to its environment, and descriptors it must inherit.
+    """Give what a client program needs to log in: additions to its environment, and descriptors to inherit.
 
-    A password goes through a password file that exists in memory only: never in the arguments or the environment of a
-    process, where others could read it, nor on a disk.  The file is gone when the context is left.
+    The password is in a password file that exists only in memory.  It is never in the arguments or the environment of a
+    process, where others could read it, nor on a disk.  The file ends with the context.
     """
     if settings.password is None:
         yield {}, ()
@@ -390,22 +392,24 @@ def client_credentials(settings: ConnectionSettings) -> t.Iterator[tuple[dict[st
     secret = settings.password.reveal()
     if "\n" in secret or "\r" in secret:
         raise ConfigurationError(
-            "the administrator's password holds a line break",
-            cause="a password file has one line for each password, so pg_dump and pg_restore can't be given it",
+            "the administrator's password contains a line break",
+            cause="a password file has one line for each password, so it cannot give this one to pg_dump or pg_restore",
             hint="choose another password, or use peer authentication",
         )
     escaped = secret.replace("\\", "\\\\").replace(":", "\\:")
     descriptor = os.memfd_create("passfile", os.MFD_CLOEXEC)
     try:
-        # libpq takes a regular file only, and one that nobody else may read; both hold for a memory file.
+        # libpq accepts only a regular file that nobody else may read.  A memory file is both.
         os.fchmod(descriptor, 0o600)
         content = f"*:*:*:*:{escaped}\n".encode()
         if os.write(descriptor, content) != len(content):
-            raise ConfigurationError("the password file in memory could not be written", hint="is memory exhausted?")
+            raise ConfigurationError(
+                "could not write the password file in memory", hint="check whether the host is out of memory"
+            )
         environment = {"PGPASSFILE": f"/proc/self/fd/{descriptor}"}
         required = None if settings.over_socket else _required_authentication(settings)
         if required is not None:
-            # Not in the connection string: a libpq before 16 would refuse that, and passes over a variable.
+            # Not in the connection string: libpq before 16 rejects it there, but ignores the variable.
             environment["PGREQUIREAUTH"] = required
         yield environment, (descriptor,)
     finally:
@@ -415,42 +419,42 @@ def client_credentials(settings: ConnectionSettings) -> t.Iterator[tuple[dict[st
 def client_program(
     name: str, server_version_num: int, *, newest: bool = False, installations: str = INSTALLATIONS
 ) -> str:
-    """Path of a client program that is at least as new as the server.
+    """Return the path of a client program that is at least as new as the server.
 
     :param name: ``pg_dump`` or ``pg_restore``.
-    :param server_version_num: the server's, 150018 for 15.18.
-    :param newest: take the newest program there is: the reader of archives, which may come from a newer pg_dump.
-        Otherwise the one nearest to the server, because a newer pg_dump writes settings that an older server and its
-        psql don't know.
+    :param server_version_num: the server's version, such as 150018 for 15.18.
+    :param newest: take the newest installed program.  This is for pg_restore, because an archive may come from a newer
+        pg_dump.  Otherwise take the one closest to the server's version, because a newer pg_dump writes settings that
+        an older server and its psql do not know.
     :param installations: directory with one directory for each major version.
-    :raises LibraryMissing: naming the package to install.
+    :raises LibraryMissing: with the name of the package to install.
     """
     server = server_version_num // 10000
-    found = sorted(
+    installed = sorted(
         int(path.parent.parent.name)
         for path in pathlib.Path(installations).glob(f"*/bin/{name}")
         if path.parent.parent.name.isdigit() and os.access(path, os.X_OK)
     )
-    fitting = [major for major in found if major >= server]
-    if fitting:
-        return str(pathlib.Path(installations, str(fitting[-1 if newest else 0]), "bin", name))
-    elsewhere = None if found else shutil.which(name)
+    suitable = [major for major in installed if major >= server]
+    if suitable:
+        return str(pathlib.Path(installations, str(suitable[-1 if newest else 0]), "bin", name))
+    elsewhere = None if installed else shutil.which(name)
     if elsewhere is not None:
-        # Its version isn't known before it runs; pg_dump itself refuses a server that is newer.
+        # Its version is unknown until it runs; pg_dump itself refuses a newer server.
         return elsewhere
-    if found:
+    if installed:
         message, cause = (
             f"{name} is older than the server",
-            f"the server is {server}, the newest {name} here is {found[-1]}",
+            f"the server has version {server}, the newest {name} on this host has version {installed[-1]}",
         )
     else:
-        message, cause = f"{name} is not installed", f"neither in {installations} nor on PATH"
+        message, cause = f"{name} is not installed", f"it is neither in {installations} nor on PATH"
     raise LibraryMissing(message, cause=cause, hint=f"install the package postgresql-client-{server}")
 
 
 @contextlib.contextmanager
 def transaction(conn: Connection) -> t.Iterator[None]:
-    """Do everything inside in one transaction of an autocommit connection, or in the one that is already open."""
+    """Run everything inside in one transaction of an autocommit connection, or in the one that is already open."""
     if conn.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_IDLE:
         yield
         return
@@ -460,7 +464,7 @@ def transaction(conn: Connection) -> t.Iterator[None]:
             yield
             cursor.execute("COMMIT")
         except BaseException:
-            # Where the connection itself is gone the server has rolled back already.
+            # If the connection itself is lost, the server has already rolled back.
             with contextlib.suppress(psycopg2.Error):
                 cursor.execute("ROLLBACK")
             raise

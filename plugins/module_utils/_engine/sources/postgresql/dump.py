@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Running ``pg_dump``: what it is told, and what a lock that stands in its way is called."""
+"""Prepares pg_dump: its arguments and its environment.  Explains which locks block it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .connection import ConnectionSettings, client_arguments, pinned_options
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
-#: What pg_dump quotes when a table could not be locked in time.
+#: Part of the statement that pg_dump quotes if it could not lock a table in time.
 LOCK_TIMED_OUT = "LOCK TABLE"
 
 _VERSION = re.compile(r"\(PostgreSQL\)\s+(\S+)")
@@ -34,14 +34,14 @@ LIMIT 5
 def arguments(
     program: str, settings: ConnectionSettings, database: str, *, encoding: str, lock_wait_seconds: int
 ) -> list[str]:
-    """The command line of a dump of *database* as plain SQL; it holds no secret.
+    """Return the command line that dumps *database* as plain SQL.  It contains no secret.
 
-    :param encoding: the database's own.
+    :param encoding: encoding of the database.
     """
     return [
         program,
-        "--no-password",  # never prompt: nobody answers
-        # Otherwise the dump is in the client_encoding that the owner has set for the database.
+        "--no-password",  # never prompt: nobody would answer
+        # Otherwise the dump uses the client_encoding that the owner has set for the database.
         f"--encoding={encoding}",
         f"--lock-wait-timeout={lock_wait_seconds * 1000}",
         *client_arguments(settings, database),
@@ -49,21 +49,21 @@ def arguments(
 
 
 def environment(settings: ConnectionSettings) -> dict[str, str]:
-    """What is added to the environment of pg_dump: its session obeys no setting of the database."""
+    """Return additions to pg_dump's environment, by which its session overrides the database's settings."""
     return {"PGOPTIONS": pinned_options(settings)}
 
 
 def version_of(output: bytes) -> str:
-    """The version in what ``pg_dump --version`` printed: ``15.18``."""
+    """Return the version in the output of ``pg_dump --version``, such as ``15.18``."""
     match = _VERSION.search(output.decode("utf-8", "replace"))
     return match[1] if match else "unknown"
 
 
 def blockers(conn: Connection) -> list[str]:
-    """Who holds tables of the connection's database exclusively, longest first, five at most."""
+    """Describe the sessions that have exclusive locks on the database's tables: longest first, at most five."""
     with conn.cursor() as cursor:
         cursor.execute(_BLOCKERS)
         return [
-            f"{relation} is held by process {pid} (role {role}, {application or 'no application name'}) for {age} s"
+            f"{relation} is locked by process {pid} (role {role}, {application or 'no application name'}) for {age} s"
             for relation, pid, role, application, age in cursor.fetchall()
         ]

@@ -2,11 +2,11 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Extensions of a dump: which may be made, what this server lacks, and the superuser who makes them.
+"""Decides which extensions of a dump may be created, finds those that the server lacks, and creates them.
 
-A dump names its extensions, and whoever wrote the dump chose them.  Those that PostgreSQL lets any owner of a database
-make (``trusted``) are made as the throwaway role.  Of the others, whose script runs as superuser, only those are made
-that are known to give a tenant nothing beyond its database, or that the operator has named.
+A dump names its extensions, so whoever wrote the dump chose them.  Trusted extensions, which PostgreSQL lets any owner
+of a database create, are created as the throwaway role.  The scripts of all others run as superuser.  Of these, only
+those are created that are known to give a tenant nothing beyond its database, or that the operator has named.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import typing as t
 
 from ...errors import LoadError
 from ...printing import printable_name
+from ...settings import name_for_errors
 from .connection import transaction, translated
 
 try:
@@ -27,66 +28,67 @@ except ImportError:
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
-#: Extensions that need a superuser to make them and are harmless afterwards: types, operators, index methods,
-#: functions that compute with what they are given, and views and functions for administrators that only those may use.
+#: Extensions that only a superuser can create and that are harmless afterwards: types, operators, index methods,
+#: functions that compute with their arguments, and views and functions that only administrators may use.
 #:
-#: Not among them, and only made where the operator names them:
+#: The following are not in this list, and are created only if the operator names them:
 #:
 #: - ``plpython3u``, ``plperlu``, ``pltclu``, ``plsh``, ``plr``: code that runs as the server's operating system user;
 #: - ``adminpack``, ``file_fdw``, ``orafce`` (``utl_file``), ``postgis_raster`` (drivers of GDAL), ``ogr_fdw``: files of
 #:   the server;
-#: - ``dblink``, ``postgres_fdw`` and other foreign-data wrappers: connections from the server to anywhere, itself too;
-#: - ``pageinspect``, ``pg_walinspect``, ``pg_surgery``, ``pg_visibility``, ``pg_dirtyread``, ``old_snapshot``: the
-#:   raw pages and the log, without regard to who may see or change what;
+#: - ``dblink``, ``postgres_fdw`` and other foreign-data wrappers: connections from the server to anywhere, even itself;
+#: - ``pageinspect``, ``pg_walinspect``, ``pg_surgery``, ``pg_visibility``, ``pg_dirtyread``, ``old_snapshot``: raw
+#:   pages and the write-ahead log, regardless of privileges;
 #: - ``pg_cron``, ``pg_partman``, ``pgagent``, ``pglogical``, ``postgis_tiger_geocoder``: the rows of their
 #:   configuration tables are commands, and a dump fills those tables;
-#: - ``timescaledb``, ``citus``, ``pg_repack``, ``set_user``, ``periods``, ``pgaudit``: functions or event triggers of
-#:   theirs act with a superuser's rights, or in a superuser's session;
-#: - ``refint``, ``xml2``: outdated, with a history of holes.
+#: - ``timescaledb``, ``citus``, ``pg_repack``, ``set_user``, ``periods``, ``pgaudit``: functions or event triggers in
+#:   them act with a superuser's privileges, or in a superuser's session;
+#: - ``refint``, ``xml2``: obsolete, with a history of vulnerabilities.
 #:
-#: Each is here because nothing that PUBLIC may execute of it leaves a process, a file or a connection behind, or shows
-#: rows that the caller may not read. To add one, look through its functions and say why it may be here.
+#: An extension is in the list if nothing in it that PUBLIC may execute leaves a process, a file or a connection behind,
+#: or shows rows that the caller may not read. Before you add one, review its functions; then write down why it is safe.
 DEFAULT_ALLOWED = frozenset(
     {
         # PostgreSQL's own
         "amcheck",  # reads tables and indexes to check them; not for PUBLIC
         "autoinc",  # a trigger that takes numbers from a sequence, as the caller
         "bloom",  # an index method
-        "dict_xsyn",  # reads files of synonyms in tsearch_data alone, as the dictionaries of the server itself do
+        "dict_xsyn",  # reads only synonym files in tsearch_data, like the server's own dictionaries
         "earthdistance",  # computes
         "insert_username",  # a trigger that sets a column to the caller's name
         "intagg",  # computes
         "moddatetime",  # a trigger that sets a column to the time
-        "pg_buffercache",  # shows all databases' pages in memory, evicts them; not for PUBLIC
+        "pg_buffercache",  # shows and evicts the cached pages of all databases; not for PUBLIC
         "pg_freespacemap",  # not for PUBLIC
-        "pg_prewarm",  # reads what the caller may read; for what starts a worker see _NOT_FOR_PUBLIC
-        "pg_stat_statements",  # numbers of all statements, texts of the caller's own; resetting it is not for PUBLIC
-        "pgrowlocks",  # of tables that the caller may read
+        "pg_prewarm",  # reads what the caller may read; for functions that start a worker see _NOT_FOR_PUBLIC
+        "pg_stat_statements",  # figures of all statements, texts of the caller's own; resetting it is not for PUBLIC
+        "pgrowlocks",  # locks in tables that the caller may read
         "pgstattuple",  # not for PUBLIC
-        "sslinfo",  # of the caller's own connection
-        # Geography. They compute; address_standardizer and pgrouting read tables that are named to them, as the caller.
-        # PROJ opens grid files that a coordinate system names. It fetches none unless the host's own proj.ini says so.
+        "sslinfo",  # about the caller's own connection
+        # Geography. They compute; address_standardizer and pgrouting read, as the caller, tables that are passed to
+        # them. PROJ opens grid files that a coordinate system names; it downloads none unless the host's proj.ini
+        # allows it.
         *("address_standardizer", "address_standardizer_data_us", "h3", "pgrouting", "postgis", "postgis_sfcgal"),
         "postgis_topology",
-        # Types, and how to search them. They compute; hll keeps settings and hypopg imagined indexes in the session.
-        # unit_load() reads two files of its own, for those who may read files of the server. Processes in which
-        # rum and vector build an index end with the statement.
+        # Types, and index methods for them. They compute; hll keeps settings and hypopg hypothetical indexes in the
+        # session. unit_load() reads two files of its own, and only for roles that may read the server's files. The
+        # processes in which rum and vector build an index end with the statement.
         *("debversion", "hll", "hypopg", "icu_ext", "ip4r", "jsquery", "numeral", "pg_rational"),
         *("pg_sphere", "prefix", "q3c", "rum", "semver", "tdigest", "unit", "vector"),
     }
 )
 
-#: Functions that PUBLIC could execute, and that do more than the above. When an extension is created, execution is
-#: revoked from PUBLIC, so only superusers are left.
+#: Functions that PUBLIC could execute and that do more than the above. When an extension is created, EXECUTE on them is
+#: revoked from PUBLIC, which leaves them to superusers.
 #:
-#: - ``pg_prewarm``: the worker outlives the session, the restore and the extension, and writes a file into the data
+#: - ``pg_prewarm``: the worker outlives the session, the restore and the extension, and writes a file to the data
 #:   directory every five minutes; the other function writes that file.
 _NOT_FOR_PUBLIC = {"pg_prewarm": ("autoprewarm_start_worker", "autoprewarm_dump_now")}
 
-# Of the harmless ones those whose configuration tables hold data and no commands, so that a dump may add its rows.
+# Harmless extensions whose configuration tables contain data and not commands, so a dump may add its rows.
 _DATA_ROWS = frozenset({"address_standardizer", "address_standardizer_data_us", "postgis", "postgis_topology"})
 
-#: Debian's (and apt.postgresql.org's) packages, where they aren't called after the extension.  ``{}`` is the major.
+#: Packages of Debian and apt.postgresql.org that are not named like the extension.  ``{}`` is the major version.
 _PACKAGES = {
     "address_standardizer": "postgresql-{}-postgis-3",
     "address_standardizer_data_us": "postgresql-{}-postgis-3",
@@ -116,7 +118,7 @@ _NAMED_LIKE_THE_EXTENSION = frozenset(
         *("pgrouting", "pgtap", "prefix", "q3c", "rum", "semver", "tdigest", "unit"),
     }
 )
-# Those of PostgreSQL itself: on Debian they are in the server's package.
+# PostgreSQL's own extensions, which Debian ships in the server's package.
 _CONTRIB = frozenset(
     {
         *(
@@ -141,11 +143,11 @@ _CONTRIB = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Available:
-    """An extension that this server could make.
+    """An extension that this server can create.
 
-    :param version: the one that ``CREATE EXTENSION`` takes.
-    :param by_anyone: PostgreSQL lets whoever may create in a database make it.
-    :param schema: the only one that it can live in, where it insists.
+    :param version: version that ``CREATE EXTENSION`` installs by default.
+    :param by_anyone: whether anyone with the privilege CREATE on a database may create it there.
+    :param schema: the only schema in which it can be installed, if it requires one.
     """
 
     version: str
@@ -155,11 +157,11 @@ class Available:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """What stands against the extensions of a backup on this server.
+    """Problems with the extensions of a backup on this server.
 
-    :param missing: not installed on the host, each with what to do.
-    :param refused: not allowed, each with what to do.
-    :param warnings: other versions than the backup's.
+    :param missing: one line, with the remedy, for each extension that is not installed on the host.
+    :param refused: one line, with the remedy, for each extension that is not allowed.
+    :param warnings: one line for each extension whose version differs from the backup's.
     """
 
     missing: tuple[str, ...]
@@ -175,54 +177,54 @@ JOIN pg_catalog.pg_available_extension_versions v ON v.name = e.name AND v.versi
 
 
 def available(conn: Connection) -> dict[str, Available]:
-    """The extensions that are installed on the server's host, by name; any database will do."""
-    with translated("the server's extensions can't be listed", phase="extensions"), conn.cursor() as cursor:
+    """Return the extensions that are installed on the server's host, by name.  Works in any database."""
+    with translated("could not list the server's extensions", phase="extensions"), conn.cursor() as cursor:
         cursor.execute(_AVAILABLE)
         return {name: Available(version, by_anyone, schema) for name, version, by_anyone, schema in cursor.fetchall()}
 
 
 def check(conn: Connection, wanted: t.Iterable[tuple[str, str | None]], *, allowed: t.Collection[str] = ()) -> Check:
-    """Look before a restore whether the extensions of a backup can be made.
+    """Check before a restore whether the extensions of a backup can be created.
 
-    :param wanted: names and versions, as the manifest has them.
-    :param allowed: what the operator allows besides :data:`DEFAULT_ALLOWED`.
+    :param wanted: names and versions from the manifest.
+    :param allowed: extensions that the operator allows in addition to :data:`DEFAULT_ALLOWED`.
     """
-    there = available(conn)
+    installed = available(conn)
     major = conn.info.server_version // 10000
     missing, refused, warnings = [], [], []
     for name, version in wanted:
-        found = there.get(name)
-        if found is None:
+        extension = installed.get(name)
+        if extension is None:
             missing.append(f"extension {name!r} is not installed on this host: {_package_hint(name, major)}")
             continue
-        if not found.by_anyone and name not in DEFAULT_ALLOWED and name not in allowed:
+        if not extension.by_anyone and name not in DEFAULT_ALLOWED and name not in allowed:
             refused.append(f"extension {name!r} is not allowed in a restore: {_allow_hint(name)}")
-        if version is not None and version != found.version:
-            warnings.append(f"extension {name!r} was version {version} and will be {found.version}")
+        if version is not None and version != extension.version:
+            warnings.append(f"extension {name!r} had version {version} and will have {extension.version}")
     return Check(tuple(missing), tuple(refused), tuple(warnings))
 
 
 def _package_hint(name: str, major: int) -> str:
     if name in _CONTRIB:
-        return f"install the package postgresql-{major} whole (elsewhere: postgresql{major}-contrib)"
+        return f"install the package postgresql-{major} (outside Debian, postgresql{major}-contrib)"
     package = _PACKAGES.get(name, "postgresql-{}-" + name if name in _NAMED_LIKE_THE_EXTENSION else "")
-    return f"install the package {package.format(major)}" if package else "install what brings it, or dump without it"
+    return f"install the package {package.format(major)}" if package else "install it, or dump without it"
 
 
 def _allow_hint(name: str) -> str:
     return (
-        "making it takes a superuser, and it may reach beyond the database; if you trust the dump with it, add"
-        f" {printable_name(name)} to the allowed extensions"
+        "only a superuser can create it, and it may reach beyond the database; if you trust the dump with it, add"
+        f" {printable_name(name)} to {name_for_errors('restore', 'extensions')}"
     )
 
 
 class StageAdministrator:
-    """The superuser's part in loading a dump: :class:`.load.AdminActions`.
+    """What a superuser does while a dump is loaded: :class:`.load.AdminActions`.
 
-    :param conn: the administrator's autocommit session in the stage.
+    :param conn: the administrator's autocommit session in the staging database.
     :param loader: the throwaway role.
-    :param allowed: what the operator allows besides :data:`DEFAULT_ALLOWED`.  Naming an extension says that the dump
-        may fill its configuration tables, too.
+    :param allowed: extensions that the operator allows in addition to :data:`DEFAULT_ALLOWED`.  The dump may also fill
+        the configuration tables of these.
     """
 
     def __init__(self, conn: Connection, *, loader: str, allowed: t.Collection[str] = ()) -> None:
@@ -232,22 +234,22 @@ class StageAdministrator:
         self._available = available(conn)
 
     def create_extension(self, name: str, schema: str | None) -> None:
-        """Make the extension *name*, unless it is there, in *schema*, which is made first if need be."""
+        """Create the extension *name* in *schema*, and the schema if needed.  Do nothing if the extension exists."""
         if self._exists("SELECT FROM pg_catalog.pg_extension WHERE extname = %s", name):
             return
-        message = f"extension {name!r} can't be made"
-        found = self._available.get(name)
-        if found is None:
+        message = f"could not create extension {name!r}"
+        extension = self._available.get(name)
+        if extension is None:
             major = self._conn.info.server_version // 10000
             raise LoadError(message, cause="it is not installed on this host", hint=_package_hint(name, major))
-        if not found.by_anyone and name not in DEFAULT_ALLOWED and name not in self._allowed:
+        if not extension.by_anyone and name not in DEFAULT_ALLOWED and name not in self._allowed:
             raise LoadError(message, cause="it is not allowed in a restore", hint=_allow_hint(name))
-        # With a schema of its own it makes that itself.
-        target = schema or (None if found.schema else "public")
-        with self._alone(message, script_of_superuser=not found.by_anyone):
-            self._create_extension(message, name, found, target)
+        # If it requires a schema, CREATE EXTENSION creates that.
+        target = schema or (None if extension.schema else "public")
+        with self._alone(message, script_of_superuser=not extension.by_anyone):
+            self._create_extension(message, name, extension, target)
 
-    def _create_extension(self, message: str, name: str, found: Available, target: str | None) -> None:
+    def _create_extension(self, message: str, name: str, extension: Available, target: str | None) -> None:
         with translated(message, kind=LoadError), transaction(self._conn), self._conn.cursor() as cursor:
             if target is not None and not self._exists(
                 "SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s", target
@@ -257,21 +259,21 @@ class StageAdministrator:
                         sql.Identifier(target), sql.Identifier(self._loader)
                     )
                 )
-            if found.by_anyone:
-                # It belongs to who owns the database in the end, who may update and drop it then.
+            if extension.by_anyone:
+                # In the end the owner of the database owns it, and may then update and drop it.
                 cursor.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(self._loader)))
             statement = sql.SQL("CREATE EXTENSION {}").format(sql.Identifier(name))
             if target is not None:
                 statement += sql.SQL(" SCHEMA {}").format(sql.Identifier(target))
             cursor.execute(statement)
-            if found.by_anyone:
+            if extension.by_anyone:
                 cursor.execute("RESET ROLE")
             self._revoke_from_public(name, _NOT_FOR_PUBLIC.get(name, ()))
             if name in _DATA_ROWS or name in self._allowed:
                 self._open_configuration(name)
 
     def _revoke_from_public(self, name: str, functions: t.Sequence[str]) -> None:
-        """Leave *functions* of the extension *name* to superusers; older versions may lack some."""
+        """Restrict *functions* of the extension *name* to superusers.  Older versions may lack some of them."""
         with self._conn.cursor() as cursor:
             cursor.execute(
                 "SELECT n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid)"
@@ -291,7 +293,7 @@ class StageAdministrator:
                 )
 
     def publish_all_tables(self, publication: str, parameters: t.Sequence[tuple[str, str]]) -> None:
-        """Make a publication of all tables, with its parameters (name, value)."""
+        """Create a publication of all tables with its parameters (name, value)."""
         self._publish(
             publication,
             sql.SQL("CREATE PUBLICATION {} FOR ALL TABLES{}").format(
@@ -302,7 +304,7 @@ class StageAdministrator:
     def publish_schemas(
         self, publication: str, schemas: t.Sequence[str], *, create: bool, parameters: t.Sequence[tuple[str, str]]
     ) -> None:
-        """Add the tables of *schemas* to a publication, which is made first if *create*."""
+        """Add the tables of *schemas* to a publication.  If *create*, create the publication."""
         statement = (
             "CREATE PUBLICATION {} FOR TABLES IN SCHEMA {}{}"
             if create
@@ -318,21 +320,22 @@ class StageAdministrator:
         )
 
     def _publish(self, publication: str, statement: sql.Composed) -> None:
-        message = f"publication {publication!r} can't be made"
+        message = f"could not create publication {publication!r}"
         with translated(message, kind=LoadError), self._conn.cursor() as cursor:
             cursor.execute(statement)
 
     def _exists(self, query: str, name: str) -> bool:
-        with translated("the database's catalog can't be read", kind=LoadError), self._conn.cursor() as cursor:
+        with translated("could not read the database's catalog", kind=LoadError), self._conn.cursor() as cursor:
             cursor.execute(query, (name,))
             return cursor.fetchone() is not None
 
     @contextlib.contextmanager
     def _alone(self, message: str, *, script_of_superuser: bool) -> t.Iterator[None]:
-        """Let no script of a superuser run among things of the dump, whose functions and operators it might call.
+        """Run a superuser's script only where it cannot call functions or operators of the dump.
 
-        pg_dump writes extensions before everything but schemas, collations and the like.  Nor may anybody else be in
-        the stage and make such things in between: before PostgreSQL 16 the dump can let others act as its role.
+        pg_dump writes extensions before everything but schemas, collations and the like.  Nobody else may be connected
+        to the staging database either, to create such objects meanwhile: before PostgreSQL 16 a dump can let others act
+        as its role.
         """
         if not script_of_superuser:
             yield
@@ -341,7 +344,7 @@ class StageAdministrator:
         with translated(message, kind=LoadError), self._conn.cursor() as cursor:
             cursor.execute("SELECT pg_catalog.current_database()")
             stage = sql.Identifier(cursor.fetchall()[0][0])
-            # It doesn't hold for superusers.  The dump's own session waits for us.
+            # The limit does not apply to superusers.  The dump's own session waits for us.
             cursor.execute(limit.format(stage, sql.Literal(0)))
             try:
                 self._refuse_strangers(message)
@@ -359,9 +362,9 @@ class StageAdministrator:
         ):
             raise LoadError(
                 message,
-                cause="somebody else is connected to the database that is being restored, and might change what its"
-                " script, run by a superuser, does",
-                hint="find out who: a dump can only let others in on purpose",
+                cause="somebody else is connected to the database that is being restored, and could change what the"
+                " extension's script does as superuser",
+                hint="find out who it is: a dump lets others in only on purpose",
             )
 
     def _refuse_hijacking(self, message: str) -> None:
@@ -378,14 +381,14 @@ class StageAdministrator:
         ):
             raise LoadError(
                 message,
-                cause="the dump has made functions, operators, types or tables before it, which its script, run by a"
-                " superuser, might call",
-                hint="no pg_dump writes it in this order: find out where the dump comes from, or move CREATE EXTENSION"
-                " to its beginning",
+                cause="the dump has created functions, operators, types or tables before the extension, and the"
+                " extension's script could call them as superuser",
+                hint="pg_dump never writes this order: check where the dump comes from, or move CREATE EXTENSION to its"
+                " beginning",
             )
 
     def _open_configuration(self, name: str) -> None:
-        """Let the loader add rows to the extension's configuration tables, until its privileges are dropped."""
+        """Let the loader add rows to the extension's configuration tables until its privileges are dropped."""
         loader = sql.Identifier(self._loader)
         with self._conn.cursor() as cursor:
             cursor.execute(

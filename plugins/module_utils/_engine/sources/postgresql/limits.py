@@ -2,10 +2,10 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What a restore may take of time and disk, whatever it is waiting for: a dump's statement, the store, the server.
+"""Limits the time and the disk space of a restore, whatever it waits for: a statement, the store, or the server.
 
-A thread that waits in psycopg2 or in a read can't be interrupted.  But it wakes up when the connection under it is shut
-down, or its source is closed; then the restore fails, and is undone as after any other failure.
+A thread that waits in psycopg2 or in a read cannot be interrupted.  But it wakes up when its connection is shut down or
+its source is closed.  The restore then fails, and is undone like after any other failure.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import threading
 import typing as t
 
 from ...errors import EngineError, LoadError
+from ...settings import name_for_errors
 from ...streams.flow import Readable
 from . import staging
 from .connection import ConnectionSettings, connect
@@ -25,26 +26,26 @@ if t.TYPE_CHECKING:
     import typing_extensions as te
     from psycopg2.extensions import connection as Connection
 
-#: How often the size of a staging database is looked at, in seconds.
+#: Seconds between two checks of a staging database's size.
 SIZE_EVERY = 2.0
 
-#: How long tidying up may take after a limit was reached, in seconds.  With a server that stands still it never ends;
-#: what is left is on record.
+#: Seconds that cleaning up may take after a limit was reached.  If the server hangs it would never end.  Leftovers are
+#: on record.
 GRACE = 60.0
 
 
 class Closable(t.Protocol):
-    """What a reading ends with when it is closed."""
+    """A source; closing it ends a pending read."""
 
     def close(self) -> None:
-        """Give up what is held; a second call does nothing."""
+        """Release all resources.  A second call does nothing."""
 
 
 class Limits:
-    """The limits of one restore; a context around all of it, tidying up included.
+    """The limits of one restore, as a context around all of it, including cleaning up.
 
-    :param database: its name, for the error.
-    :param seconds: what the restore may take.
+    :param database: name of the database, for errors.
+    :param seconds: time that the restore may take.
     """
 
     def __init__(self, database: str, *, seconds: float) -> None:
@@ -59,7 +60,7 @@ class Limits:
         self._last: list[socket.socket] = []
         self._sources: list[Closable] = []
         self._thread = threading.Thread(target=self._work, name="limits", daemon=True)
-        #: Bytes of the dump's text that were read so far.
+        #: Bytes of the dump's text that have been read.
         self.text_bytes = 0
 
     def __enter__(self) -> te.Self:
@@ -75,10 +76,10 @@ class Limits:
         if not self._over.wait(self._seconds):
             self.end(
                 LoadError(
-                    f"the restore of {self._database!r} took longer than it may",
-                    cause=f"it was not done after {self._seconds:g} seconds",
-                    hint="find out what it was waiting for; if that is expected, allow more: option restore_timeout,"
-                    " --timeout, or DB_RESTORE_TIMEOUT",
+                    f"the restore of {self._database!r} exceeded its time limit",
+                    cause=f"it was not complete after {self._seconds:g} seconds",
+                    hint="find out what it was waiting for; if it needs this time, raise"
+                    f" {name_for_errors('restore', 'timeout')}",
                 )
             )
         if self._error is not None and not self._left.wait(GRACE):
@@ -86,7 +87,7 @@ class Limits:
                 _shut_down(self._last)
 
     def end(self, error: EngineError) -> None:
-        """Have the restore fail with *error*, unless it has failed for a limit before, or is through."""
+        """Make the restore fail with *error*, unless it has already exceeded a limit or is complete."""
         with self._changing:
             if self._disarmed or self._error is not None:
                 return
@@ -98,7 +99,7 @@ class Limits:
             _close_apart(source.close)
 
     def disarm(self) -> None:
-        """From here on nothing is ended any more; raises where something was."""
+        """Stop enforcing the limits.  Raise the error if one was exceeded before."""
         with self._changing:
             self._disarmed = True
         self._check()
@@ -109,7 +110,7 @@ class Limits:
 
     @contextlib.contextmanager
     def enforced(self) -> t.Iterator[None]:
-        """Whatever fails inside after a limit was reached fails because of that."""
+        """Replace whatever is raised inside by the error about a limit, if one was exceeded."""
         try:
             yield
         except Exception:
@@ -119,11 +120,11 @@ class Limits:
 
     @contextlib.contextmanager
     def holding(self, conn: Connection, *, to_tidy_up: bool = False) -> t.Iterator[None]:
-        """Shut the session *conn* down when a limit is reached.
+        """Shut down the session *conn* when a limit is exceeded.
 
-        :param to_tidy_up: only when tidying up, for which it is needed, takes too long as well.
+        :param to_tidy_up: the session is needed to clean up.  Shut it down only if cleaning up also takes too long.
         """
-        # A descriptor of our own: the session's may belong to something else by then.
+        # A descriptor of our own: by then the session's may refer to something else.
         with socket.socket(fileno=os.dup(conn.fileno())) as end:
             group = self._last if to_tidy_up else self._held
             with self._changing:
@@ -137,7 +138,7 @@ class Limits:
 
     @contextlib.contextmanager
     def sources(self) -> t.Iterator[contextlib.ExitStack]:
-        """A stack for what the dump is read from.  After a limit was reached nobody waits until it is closed."""
+        """Give a stack for the dump's sources.  After a limit was exceeded, do not wait until they are closed."""
         stack = contextlib.ExitStack()
         try:
             yield stack
@@ -150,22 +151,22 @@ class Limits:
                 _close_apart(stack.close)
 
     def closing(self, source: Closable) -> None:
-        """Close *source*, of the stack of :meth:`sources`, when a limit is reached."""
+        """Close *source*, which is on the stack of :meth:`sources`, when a limit is exceeded."""
         with self._changing:
             self._check()
             self._sources.append(source)
 
     def text(self, source: Readable) -> Readable:
-        """The text of the dump, counted; a read fails after a limit was reached."""
+        """Return the dump's text with its bytes counted.  A read fails after a limit was exceeded."""
         return _Text(source, self)
 
     @contextlib.contextmanager
     def bounded(
         self, settings: ConnectionSettings, stage: str, most: t.Callable[[int], int | None]
     ) -> t.Iterator[None]:
-        """End the restore when the database *stage* is larger than it may be.
+        """End the restore when the staging database *stage* exceeds its size limit.
 
-        :param most: bytes, for the bytes of text that were read so far; ``None``: any.
+        :param most: the limit in bytes, given the bytes of text that have been read; ``None``: no limit.
         """
         ended = threading.Event()
 
@@ -180,10 +181,10 @@ class Limits:
                 if limit is not None and size > limit:
                     self.end(
                         LoadError(
-                            f"the restore of {self._database!r} fills more of the disk than it may",
+                            f"the restore of {self._database!r} exceeded its size limit",
                             cause=f"its staging database takes {size} bytes, max_size is {limit}",
-                            hint="if the dump is trusted allow more, or 0 for any size: option max_size, --max-size, or"
-                            " DB_RESTORE_MAX_SIZE",
+                            hint="if you trust the dump, raise"
+                            f" {name_for_errors('restore', 'max_size')}; 0 means any size",
                         )
                     )
                     return
@@ -220,10 +221,10 @@ def _shut_down(ends: t.Iterable[socket.socket]) -> None:
 
 
 def _close_apart(close: t.Callable[[], None]) -> None:
-    """Close something whose read may never return."""
+    """Close, in a thread, something whose read may never return."""
 
     def work() -> None:
-        # The restore has failed already, and says why.
+        # The restore has already failed and reports why.
         with contextlib.suppress(Exception):
             close()
 

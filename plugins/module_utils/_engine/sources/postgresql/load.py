@@ -2,11 +2,11 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Loads the text of a dump: statements as statements, rows as COPY data, as a role that is no superuser.
+"""Loads the text of a dump, statements as statements and rows as COPY data, as a role that is not a superuser.
 
-A dump is code.  psql would obey its meta-commands, and a superuser's session would let it do anything to the host, so
-neither is ever given one.  The little that needs a superuser (extensions, publications of all tables) is read from
-the dump, and done by :class:`AdminActions`, which decide about it, in another session; no text of the dump gets there.
+A dump is code.  psql would run its meta-commands, and a superuser's session would let it do anything to the host, so
+a dump is never given to either.  The few things that need a superuser (extensions, publications of all tables) are
+parsed, and left to :class:`AdminActions`, which decides about them in another session.  No text of the dump gets there.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import typing as t
 
 from ...errors import DumpSyntax, LoadError
 from ...printing import printable
+from ...settings import name_for_errors
 from .connection import translate, translated
 from .dumptext import statements
 from .dumptext.events import CHUNK, CopyBlock
@@ -39,37 +40,37 @@ if t.TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
 
 MAINTENANCE_WORK_MEM = 256 * 1024
-"""Memory for building an index, in KiB, where the server's own setting is lower."""
+"""KiB of memory for building an index, if the server's own setting is lower."""
 
 LEAST_MEMORY = 256 << 20
-"""Bytes that a load may take in any case, see :func:`_bounded_memory`."""
+"""Bytes of memory that a load may always take, see :func:`_bounded_memory`."""
 
 
 class AdminActions(t.Protocol):
-    """What a superuser does for a dump, in the database that is loaded.
+    """What a superuser does for a dump in the database that is loaded.
 
-    Each action is done, or raises one of the engine's errors, which ends the load.
+    Each action succeeds, or raises one of the engine's errors, which ends the load.
     """
 
     def create_extension(self, name: str, schema: str | None) -> None:
-        """Make an extension if it is allowed and not there yet; *schema* None: where it belongs by itself."""
+        """Create an extension if it is allowed and does not exist; *schema* ``None``: the extension's own default."""
 
     def publish_all_tables(self, publication: str, parameters: t.Sequence[tuple[str, str]]) -> None:
-        """Make a publication of all tables, with its parameters (name, value)."""
+        """Create a publication of all tables with its parameters (name, value)."""
 
     def publish_schemas(
         self, publication: str, schemas: t.Sequence[str], *, create: bool, parameters: t.Sequence[tuple[str, str]]
     ) -> None:
-        """Add the tables of *schemas* to a publication, which is made first if *create*."""
+        """Add the tables of *schemas* to a publication.  If *create*, create the publication."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadOptions:
-    """How a dump is loaded.
+    """Options for loading a dump.
 
     :param skip_acl: leave out the dump's grants.
-    :param role_map: new names of roles that the dump names: in grants, policies, user mappings and as owners.
-    :param statement_seconds: how long a statement may take, or a table's rows stand still; ``None``: for ever.
+    :param role_map: new names for roles that the dump names in grants, policies, user mappings and as owners.
+    :param statement_seconds: how long a statement may take, or the rows of one table may pause; ``None``: no limit.
     """
 
     skip_acl: bool
@@ -79,13 +80,13 @@ class LoadOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """Statements of a dump that were not carried out.
+    """Statements of a dump that were not run.
 
-    :param kind: of the object: ``event trigger``, ``grant``, ``parameter`` and so on.
-    :param what: the object's name, or what else tells it from others; may be empty.
-    :param why: the reason, one line.
-    :param loss: something of the dump is missing in the database that nobody else sees to.
-    :param count: how many statements.
+    :param kind: kind of object: ``event trigger``, ``grant``, ``parameter`` and so on.
+    :param what: name of the object, or what else identifies it; may be empty.
+    :param why: the reason, in one line.
+    :param loss: whether the database now lacks something from the dump that no other part of the restore supplies.
+    :param count: number of statements.
     """
 
     kind: str
@@ -101,11 +102,11 @@ class Skipped:
 
 @dataclasses.dataclass(frozen=True)
 class LoadResult:
-    """What a load did.
+    """The result of a load.
 
-    :param rows: rows for each table, by its name in the dump's COPY statements, as the server counted them.
-    :param owner_changes: the owners that the dump names, roles mapped; none has been set.
-    :param skipped: what was not carried out.
+    :param rows: number of rows by table (its name in the dump's COPY statements), as the server counted them.
+    :param owner_changes: the owners that the dump names, with mapped roles.  None has been set.
+    :param skipped: the statements that were not run.
     """
 
     rows: t.Mapping[str, int]
@@ -114,19 +115,19 @@ class LoadResult:
 
     @property
     def warnings(self) -> list[str]:
-        """What the operator should know: one line for everything of the dump that is missing now."""
+        """Warnings for the operator: one line for each thing from the dump that the database now lacks."""
         return [str(skipped) for skipped in self.skipped if skipped.loss]
 
 
 def load(
     events: t.Iterable[Statement], *, connection: Connection, admin: AdminActions, options: LoadOptions
 ) -> LoadResult:
-    """Load a dump into the connection's database, which is empty.
+    """Load a dump into the connection's database, which must be empty.
 
-    :param events: of :func:`.dumptext.events.events`; whatever it raises comes through.
-    :param connection: an autocommit session of a role that may create in the database and is no superuser.  The dump
-        changes its settings; it is good for nothing else afterwards.
-    :raises LoadError: the server refused something.  The text names the statement's object and never holds its data.
+    :param events: from :func:`.dumptext.events.read`, whose errors are passed on.
+    :param connection: an autocommit session of a role that may create objects in the database and is not a superuser.
+        The dump changes its settings, so do not use it for anything else afterwards.
+    :raises LoadError: if the server refuses a statement.  The text names the statement's object, never its data.
     """
     with (
         connection.cursor() as cursor,
@@ -137,36 +138,36 @@ def load(
 
 
 def analyze(connection: Connection) -> None:
-    """Gather statistics of all tables that the connection's role owns."""
-    with translated("the statistics can't be gathered", kind=LoadError), connection.cursor() as cursor:
-        # The server warns of each table that is not the role's own, all system catalogs among them.
+    """Collect statistics about all tables that the connection's role owns."""
+    with translated("could not collect statistics", kind=LoadError), connection.cursor() as cursor:
+        # The server warns about each table that the role does not own, including all system catalogs.
         cursor.execute("SET client_min_messages = error")
         cursor.execute("ANALYZE")
 
 
-# A dump's text is scanned byte by byte; in these encodings a character's second byte may look like a quote or a
-# backslash.  Servers don't have them, clients can ask for them.
+# A dump's text is scanned byte by byte.  In these encodings the second byte of a character may look like a quote or a
+# backslash.  Servers cannot use them, but clients can.
 _UNSAFE_ENCODINGS = re.compile("BIG5|GB18030|GBK|JOHAB|MSKANJI|SHIFTJIS|SHIFTJIS2004|SJIS|UHC|WIN(DOWS)?9(32|36|49|50)")
 
 _COPY_LINE = re.compile(r", line (\d+)(?=[,:]|\Z)", re.MULTILINE)
 
 _HINTS = {
-    "0A000": "this server can't do that: is the dump from a newer PostgreSQL?",
-    "42501": "only a superuser may do that, and a dump is never loaded as one: provide it as an extension and allow"
-    " that one, or take it out of the source database",
-    "42601": "the server doesn't understand the statement: is the dump from a newer PostgreSQL?",
-    "42704": "the dump needs something that isn't here: an extension that it doesn't name, or a role?",
-    "42883": "the dump needs something that isn't here: an extension that it doesn't name?",
-    "42P01": "the dump needs something that isn't here: was only a part of the database dumped?",
-    "22021": "the dump's text doesn't fit the encoding of the database",
-    "22P05": "the dump's text doesn't fit the encoding of the database",
-    "23503": "the dump's rows contradict the dump's constraints: was it made with pg_dump, of the whole database?",
-    "23505": "the dump's rows contradict the dump's constraints: a damaged index in the source, or another collation",
+    "0A000": "this server does not support that: is the dump from a newer PostgreSQL?",
+    "42501": "only a superuser may do that, and a dump is never loaded as a superuser: package it as an extension and"
+    " allow that extension, or remove it from the source database",
+    "42601": "the server does not understand the statement: is the dump from a newer PostgreSQL?",
+    "42704": "the dump needs something that does not exist here, such as a role, or an extension that it does not name",
+    "42883": "the dump needs something that does not exist here, such as an extension that it does not name",
+    "42P01": "the dump needs something that does not exist here: was only part of the database dumped?",
+    "22021": "the dump's text does not match the encoding of the database",
+    "22P05": "the dump's text does not match the encoding of the database",
+    "23503": "the dump's rows violate its own constraints: did pg_dump create it, from the whole database?",
+    "23505": "the dump's rows violate its own constraints: the source has a corrupted index or another collation",
 }
 
 
-# The role that loads may not log in any more.  Before these minor releases the server applied that to the parallel
-# workers of its session, too, and the statement failed.
+# By now the loading role may no longer log in.  Before these minor releases, the server also applied that to the
+# parallel workers of the role's session, and the statement failed.
 _WORKERS_SINCE = {13: 130019, 14: 140016, 15: 150011, 16: 160007, 17: 170003}
 
 
@@ -196,7 +197,7 @@ class _Loader:
             return self._run(events)
         except MemoryError:
             raise LoadError(
-                f"statement {self._number} of the dump, or the one after it, takes more memory than the host can spare",
+                f"statement {self._number} of the dump, or the next one, needs more memory than the host can spare",
                 hint=_HINT_MEMORY,
             ) from None
 
@@ -208,21 +209,22 @@ class _Loader:
                 self._take(statement)
         if not self._idle:
             raise LoadError(
-                "the dump leaves a transaction open", hint="it has a BEGIN without its COMMIT: was it cut or edited?"
+                "the dump leaves a transaction open",
+                hint="it contains a BEGIN without a COMMIT: was it truncated or edited?",
             )
         skipped = [Skipped(*key, count) for key, count in self._skipped.items()]
         return LoadResult(self._rows, self._owner_changes, skipped)
 
     def _prepare(self) -> None:
         if self._connection.info.parameter_status("is_superuser") != "off":
-            raise LoadError("a dump is not loaded as a superuser", hint="connect as the throwaway role")
-        with translated("the session can't be prepared", kind=LoadError):
+            raise LoadError("a dump is never loaded as a superuser", hint="connect as the throwaway role")
+        with translated("could not prepare the session", kind=LoadError):
             self._cursor.execute(
-                # What text that doesn't come from pg_dump may rely on; pg_dump's own sets it anyway.
+                # Text that does not come from pg_dump may rely on it; pg_dump's own text sets it anyway.
                 "SET search_path = public;"
-                # Lost with the server, a stage is filled again from the start.
+                # If the server crashes, the staging database is filled again from the start.
                 "SET synchronous_commit = off;"
-                # It would be made anew for the check of every foreign key.
+                # Otherwise the check of every foreign key would compile anew.
                 "SET jit = off;"
                 "SELECT pg_catalog.set_config('maintenance_work_mem', %s || 'kB', false) FROM pg_catalog.pg_settings"
                 " WHERE name = 'maintenance_work_mem' AND setting::bigint < %s",
@@ -234,27 +236,27 @@ class _Loader:
                 )
 
     def _take(self, statement: Statement) -> None:
-        found = statements.classify(statement, encoding=self._encoding)
-        if found is None:
+        parsed = statements.classify(statement, encoding=self._encoding)
+        if parsed is None:
             self._execute(statement)
-        elif isinstance(found, statements.SetParameter):
-            self._set(statement, found)
-        elif isinstance(found, statements.OwnerChange):
-            role = self._options.role_map.get(found.role, found.role)
-            self._owner_changes.append(dataclasses.replace(found, role=role))
-        elif isinstance(found, statements.LeaveOut):
-            self._skip(found.kind, found.what, found.why, loss=found.loss)
-        elif isinstance(found, statements.Privileges):
-            self._grant(statement, found)
-        elif isinstance(found, statements.Comment):
+        elif isinstance(parsed, statements.SetParameter):
+            self._set(statement, parsed)
+        elif isinstance(parsed, statements.OwnerChange):
+            role = self._options.role_map.get(parsed.role, parsed.role)
+            self._owner_changes.append(dataclasses.replace(parsed, role=role))
+        elif isinstance(parsed, statements.LeaveOut):
+            self._skip(parsed.kind, parsed.what, parsed.why, loss=parsed.loss)
+        elif isinstance(parsed, statements.Privileges):
+            self._grant(statement, parsed)
+        elif isinstance(parsed, statements.Comment):
             if self._execute(statement, codes.INSUFFICIENT_PRIVILEGE):
-                self._skip(self._describe(statement), "", "the object is not the dump's own", loss=True)
-        elif isinstance(found, statements.NamesRoles):
-            self._name_roles(statement, found)
-        elif isinstance(found, statements.CreateSchema):
-            # It is there from the start, but "pg_dump --schema=public" and "--clean" make it all the same.
-            self._execute(statement, *((codes.DUPLICATE_SCHEMA,) if found.name == "public" else ()))
-        elif isinstance(found, statements.Removal):
+                self._skip(self._describe(statement), "", "the dump does not own the object", loss=True)
+        elif isinstance(parsed, statements.NamesRoles):
+            self._name_roles(statement, parsed)
+        elif isinstance(parsed, statements.CreateSchema):
+            # public exists from the start, but "pg_dump --schema=public" and "--clean" create it nevertheless.
+            self._execute(statement, *((codes.DUPLICATE_SCHEMA,) if parsed.name == "public" else ()))
+        elif isinstance(parsed, statements.Removal):
             self._execute(
                 statement,
                 codes.UNDEFINED_TABLE,
@@ -263,28 +265,28 @@ class _Loader:
                 codes.UNDEFINED_COLUMN,
                 codes.INVALID_SCHEMA_NAME,
             )
-        elif isinstance(found, statements.CreateExtension):
-            self._admin.create_extension(found.name, found.schema)
-        elif isinstance(found, statements.PublishAllTables):
-            self._admin.publish_all_tables(found.publication, found.parameters)
+        elif isinstance(parsed, statements.CreateExtension):
+            self._admin.create_extension(parsed.name, parsed.schema)
+        elif isinstance(parsed, statements.PublishAllTables):
+            self._admin.publish_all_tables(parsed.publication, parsed.parameters)
         else:
             self._admin.publish_schemas(
-                found.publication, found.schemas, create=found.create, parameters=found.parameters
+                parsed.publication, parsed.schemas, create=parsed.create, parameters=parsed.parameters
             )
 
     def _execute(self, statement: Statement, *tolerated: str) -> str | None:
-        """Send a statement; the SQLSTATE of its failure if that is among *tolerated*."""
+        """Send a statement.  Return the SQLSTATE of its failure if that is among *tolerated*, otherwise ``None``."""
         if b"\0" in statement.text:
-            # libpq would send what stands before it.
+            # libpq would send only what comes before it.
             raise DumpSyntax(
-                f"a NUL byte in statement {self._number} of the dump ({self._describe(statement)})",
-                hint="text of PostgreSQL has none: was the file written in UTF-16, or damaged?",
+                f"statement {self._number} of the dump contains a NUL byte ({self._describe(statement)})",
+                hint="PostgreSQL's text never does: was the file written in UTF-16, or damaged?",
             )
         try:
             with self._watch:
                 self._cursor.execute(statement.text)
         except psycopg2.Error as error:
-            # Within a transaction of the dump's own nothing can be passed over.
+            # In a transaction that the dump has begun, no failure can be ignored.
             if error.pgcode in tolerated and self._idle:
                 return error.pgcode
             raise self._failed(statement, error) from None
@@ -301,32 +303,33 @@ class _Loader:
             raise self._failed(block, error) from None
         self._rows[block.table] = self._rows.get(block.table, 0) + self._cursor.rowcount
 
-    def _set(self, statement: Statement, found: statements.SetParameter) -> None:
-        if found.name == "client_encoding" and found.value is not None:
-            self._set_encoding(statement, found.value)
+    def _set(self, statement: Statement, parsed: statements.SetParameter) -> None:
+        if parsed.name == "client_encoding" and parsed.value is not None:
+            self._set_encoding(statement, parsed.value)
             return
         failed = self._execute(
             statement, codes.UNDEFINED_OBJECT, codes.INVALID_PARAMETER_VALUE, codes.INSUFFICIENT_PRIVILEGE
         )
-        if failed == codes.UNDEFINED_OBJECT and found.name != "default_tablespace":
-            self._skip("parameter", found.name, "this server doesn't know it", loss=False)
+        if failed == codes.UNDEFINED_OBJECT and parsed.name != "default_tablespace":
+            self._skip("parameter", parsed.name, "this server does not have it", loss=False)
         elif failed:
-            self._skip("parameter", found.name, "its value can't be had here; the default is used", loss=True)
-        elif found.name == "default_tablespace" and found.value and not self._may_use(found.value):
+            self._skip("parameter", parsed.name, "this server rejects its value; the default is used", loss=True)
+        elif parsed.name == "default_tablespace" and parsed.value and not self._may_use(parsed.value):
             failed = codes.INSUFFICIENT_PRIVILEGE
-            self._skip("tablespace", found.value, "the restore may not use it; the default is used", loss=True)
-        if failed and found.name == "default_tablespace":
+            self._skip("tablespace", parsed.value, "the restore may not use it; the default is used", loss=True)
+        if failed and parsed.name == "default_tablespace":
             self._execute(Statement(b"SET default_tablespace = ''"))
 
     def _may_use(self, tablespace: str) -> bool:
-        with translated(f"the tablespace {tablespace!r} can't be looked up", kind=LoadError):
+        with translated(f"could not look up tablespace {tablespace!r}", kind=LoadError):
             self._cursor.execute("SELECT pg_catalog.has_tablespace_privilege(%s, 'CREATE')", (tablespace,))
             return bool(self._cursor.fetchall()[0][0])
 
     def _set_encoding(self, statement: Statement, encoding: str) -> None:
         if _UNSAFE_ENCODINGS.fullmatch(re.sub("[^A-Z0-9]", "", encoding.upper())):
             raise DumpSyntax(
-                f"the dump is written in {encoding}", hint="make it in the database's own encoding, or in UTF8"
+                f"the dump is encoded in {encoding}, which cannot be loaded",
+                hint="dump the database in its own encoding, or in UTF8",
             )
         try:
             self._connection.set_client_encoding(encoding)
@@ -335,32 +338,32 @@ class _Loader:
         codec = psycopg2.extensions.encodings.get(self._connection.encoding, "ascii")
         self._encoding = "utf-8" if codec == "ascii" else codec
 
-    def _grant(self, statement: Statement, found: statements.Privileges) -> None:
+    def _grant(self, statement: Statement, parsed: statements.Privileges) -> None:
         if self._options.skip_acl:
-            self._skip("grant", "", "the dump's grants are not asked for", loss=False)
+            self._skip("grant", "", "the restore was asked to skip the dump's grants", loss=False)
             return
-        missing = self._missing(found.roles)
+        missing = self._missing(parsed.roles)
         if missing:
             self._skip("grant", f"to {', '.join(missing)}", "there is no such role", loss=True)
-        elif self._execute(self._mapped(statement, found.roles), codes.INSUFFICIENT_PRIVILEGE):
-            self._skip("grant", "", "the object is not the dump's own", loss=True)
+        elif self._execute(self._mapped(statement, parsed.roles), codes.INSUFFICIENT_PRIVILEGE):
+            self._skip("grant", "", "the dump does not own the object", loss=True)
 
-    def _name_roles(self, statement: Statement, found: statements.NamesRoles) -> None:
-        missing = self._missing(found.roles)
+    def _name_roles(self, statement: Statement, parsed: statements.NamesRoles) -> None:
+        missing = self._missing(parsed.roles)
         if missing:
             raise LoadError(
-                printable(f"{self._describe(statement)} is for a role that is missing: {', '.join(missing)}"),
-                hint="make the role first, or map it to another one",
+                printable(f"{self._describe(statement)} needs a role that does not exist: {', '.join(missing)}"),
+                hint="create the role first, or map it to another one",
             )
-        self._execute(self._mapped(statement, found.roles))
+        self._execute(self._mapped(statement, parsed.roles))
 
     def _mapped(self, statement: Statement, roles: t.Sequence[statements.RoleName]) -> Statement:
         return statements.rewrite_roles(statement, roles, self._options.role_map, encoding=self._encoding)
 
     def _missing(self, roles: t.Iterable[statements.RoleName]) -> list[str]:
-        """Which of *roles*, mapped, the cluster hasn't."""
+        """Return which of *roles*, after mapping, do not exist in the cluster."""
         if self._known_roles is None:
-            with translated("the roles can't be listed", kind=LoadError):
+            with translated("could not list the roles", kind=LoadError):
                 self._cursor.execute("SELECT rolname FROM pg_catalog.pg_roles")
                 self._known_roles = frozenset(name for (name,) in self._cursor.fetchall())
         names = {self._options.role_map.get(role.name, role.name) for role in roles}
@@ -388,14 +391,14 @@ class _Loader:
         failed.hint = _HINTS.get(error.pgcode or "", failed.hint)
         if self._watch.struck:
             failed.cause = f"it took longer than {self._options.statement_seconds:g} seconds"
-            failed.hint = "if the dump is trusted, allow more: DB_RESTORE_STATEMENT_TIMEOUT"
+            failed.hint = f"if you trust the dump, raise {name_for_errors('restore', 'statement_timeout')}"
         elif error.pgcode is None and "memory" in failed.cause:
             failed.hint = _HINT_MEMORY
         return failed
 
 
 class _Rows:
-    """A block's rows for psycopg2, which loses the error of a failing read."""
+    """Passes the rows of a block to psycopg2, and keeps the error of a failed read, which psycopg2 loses."""
 
     def __init__(self, block: CopyBlock, watch: _Watch) -> None:
         self._block = block
@@ -403,7 +406,7 @@ class _Rows:
         self.error: BaseException | None = None
 
     def read(self, n: int, /) -> bytes:
-        self._watch.go_on()
+        self._watch.restart()
         try:
             return self._block.read(n)
         except BaseException as error:
@@ -411,13 +414,13 @@ class _Rows:
             raise
 
 
-# What a hostile dump could take from the host -----------------------------------------------------------------------
+# Protection of the host from a hostile dump -------------------------------------------------------------------------
 
-_HINT_MEMORY = "no pg_dump writes statements that answer with so much: find out where the dump comes from"
+_HINT_MEMORY = "pg_dump writes no statements with such large results: check where the dump comes from"
 
 
 class _Memory:
-    """The limit of this process, which all of its loads share."""
+    """The memory limit of this process, which all of its loads share."""
 
     lock = threading.Lock()
     loads = 0
@@ -426,14 +429,14 @@ class _Memory:
 
 @contextlib.contextmanager
 def _bounded_memory() -> t.Iterator[None]:
-    """Let this process take at most half of the memory that the host has to spare.
+    """Let this process take at most half of the host's available memory.
 
-    libpq and psycopg2 hold whatever a statement answers with, rows, notices, notifications, before anybody sees it, and
-    there is no asking them for less.  With no limit a dump could have the host's other processes killed for it.  Both
-    survive an allocation that fails.
+    libpq and psycopg2 keep a statement's whole result in memory (rows, notices, notifications) before anyone can see
+    it, and cannot be told to keep less.  Without a limit a dump could make the kernel kill the host's other processes.
+    Both libraries survive a failed allocation.
 
-    The kernel knows one limit for the process.  Each further load at the same time may take half of what is left then;
-    the limit ends with the last one.
+    The kernel has a single limit for the process.  Each further load at the same time may take half of what is
+    available when it begins; the limit ends with the last load.
     """
     with _Memory.lock:
         if not _Memory.loads:
@@ -468,9 +471,9 @@ _CANCEL_SECONDS = 5
 
 
 class _Watch:
-    """Cancels what the server does for longer than it may; a dump can undo the server's own time limits.
+    """Cancels a statement that exceeds the time limit.  A dump can turn off the server's own limits.
 
-    A context for each statement; :meth:`go_on` within one says that it gets somewhere.
+    It is a context around each statement.  Within one, :meth:`restart` reports progress.
     """
 
     def __init__(self, connection: Connection, seconds: float | None) -> None:
@@ -484,20 +487,20 @@ class _Watch:
             self._thread.start()
 
     def __enter__(self) -> None:
-        self.go_on()
+        self.restart()
 
     def __exit__(self, *_exception: object) -> None:
         self._since = None
 
-    def go_on(self) -> None:
-        """Begin to count anew."""
+    def restart(self) -> None:
+        """Restart the time limit."""
         self._since = time.monotonic()
 
     def close(self) -> None:
         """End the thread."""
         self._closed.set()
         if self._thread.ident is not None:
-            # Not for ever: it may be asking a server that stands still to cancel a statement.
+            # Not forever: it may be asking a server that hangs to cancel a statement.
             self._thread.join(_CANCEL_SECONDS)
 
     def _work(self) -> None:

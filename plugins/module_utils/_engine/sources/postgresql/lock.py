@@ -2,16 +2,15 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""One backup or restore of a database at a time, whichever host it is started on.
+"""Locks a database, so that only one backup or restore of it runs at a time, on whichever host.
 
-The lock is that of an empty table in the schema ``infrazero`` of the maintenance database, one table for each database.
-Tenants have no privilege on that schema, so they can neither take the lock nor hold it up.  (An advisory lock, by
-contrast, is free for everybody who can connect.)  It is held by a session of its own, in a transaction that stays open,
-because the work itself needs autocommit: it ends with that session, so a killed run leaves nothing behind and no lock
-ever has to be judged stale.
+The lock is on an empty table in the schema ``infrazero`` of the maintenance database, one table for each database.
+Tenants have no privileges on that schema, so they can neither take the lock nor block it.  (By contrast, anyone who can
+connect can take an advisory lock.)  A separate session holds it in an open transaction, because the work itself needs
+autocommit.  The lock ends with that session, so a killed run leaves nothing behind, and no lock is ever stale.
 
 The open transaction holds nothing else back.  LOCK TABLE assigns no transaction ID and keeps no snapshot, so vacuum
-removes dead rows as ever (``test_the_open_transaction_holds_back_nothing``).
+still removes dead rows (``test_the_open_transaction_holds_back_nothing``).
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ except ImportError:
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
-#: How long the release of a lock may take.  A server that does not answer has released it when it goes on.
+#: Seconds that the release of a lock may take.  A server that hangs releases it when it continues.
 RELEASE_SECONDS = 10.0
 
-# The weakest mode that conflicts with itself.  pg_dump of the maintenance database doesn't mind it.
+# The weakest mode that conflicts with itself.  It does not block pg_dump of the maintenance database.
 _MODE = "ShareUpdateExclusiveLock"
 
-# Whatever bars our mode.  Readers don't, and they must not be taken for the holder.
+# The modes that conflict with ours.  Readers do not conflict, and must not be reported as the holder.
 _HOLDER = """
 SELECT a.pid, coalesce(a.usename, a.backend_type), coalesce(a.application_name, ''),
        coalesce(pg_catalog.host(a.client_addr), 'a local socket'), coalesce(a.xact_start, a.backend_start)
@@ -70,10 +69,10 @@ SELECT EXISTS (
 class Holder:
     """The session that holds a lock.
 
-    :param role: who it is, or what kind of process where it is nobody's session.
-    :param application_name: says what it is doing: ``infrazero.database backup app``.
-    :param client: its address.
-    :param since: when its transaction began; ours take their lock first of all.
+    :param role: its role, or the kind of process if it has none.
+    :param application_name: what it is doing, such as ``infrazero.database backup app``.
+    :param client: address of the client.
+    :param since: start of its transaction; our sessions first of all take their lock.
     """
 
     pid: int
@@ -89,10 +88,10 @@ class Holder:
 
 
 class Lock:
-    """A lock that is held; given by :func:`database_lock`.
+    """A lock that is held, from :func:`database_lock`.
 
     :param conn: the session that holds it.
-    :param relation: OID of the table that is locked; ``None``: the server is a standby, where nothing can be locked.
+    :param relation: OID of the locked table; ``None`` on a standby, where nothing can be locked.
     """
 
     def __init__(self, conn: Connection, name: str, relation: int | None) -> None:
@@ -101,10 +100,10 @@ class Lock:
         self._relation = relation
 
     def check(self) -> None:
-        """Raise :class:`LockHeld` unless the lock is still ours.
+        """Raise :class:`LockHeld` unless we still hold the lock.
 
-        To be called before the steps that others see (a manifest, the end of a swap): a run that was stopped for a
-        while may find its session ended and another run at work.
+        Call it before each step that others can see (a manifest, the end of a swap): while a run was suspended, its
+        session may have ended and another run may have begun.
         """
         message = f"the lock of database {self._name!r} was lost"
         with translated(message, kind=LockHeld), self._conn.cursor() as cursor:
@@ -118,23 +117,23 @@ class Lock:
         holder = holder_of(self._conn, self._name)
         raise LockHeld(
             message,
-            cause="the server was a standby and is none any more"
+            cause="the server was a standby and has been promoted"
             if self._relation is None
             else f"it is held by {holder}"
             if holder
-            else "nobody holds it any more",
+            else "no session holds it now",
             hint="run again",
         )
 
 
 def lock_table(name: str) -> str:
-    """The table in the schema ``infrazero`` that is locked for database *name*: the same on every host."""
+    """Return the table in the schema ``infrazero`` that is locked for database *name*, the same on every host."""
     return "lock_" + hashlib.sha256(b"infrazero.database\0" + name.encode("utf-8")).hexdigest()[:32]
 
 
 def holder_of(conn: Connection, name: str) -> Holder | None:
-    """Who holds the lock of database *name*, seen from a session in the maintenance database."""
-    with translated(f"could not see who holds the lock of database {name!r}"), conn.cursor() as cursor:
+    """Return who holds the lock of database *name*.  *conn* is a session in the maintenance database."""
+    with translated(f"could not find out who holds the lock of database {name!r}"), conn.cursor() as cursor:
         cursor.execute(_HOLDER, (f"infrazero.{lock_table(name)}",))
         row = cursor.fetchone()
     return Holder(*row) if row is not None else None
@@ -142,26 +141,27 @@ def holder_of(conn: Connection, name: str) -> Holder | None:
 
 @contextlib.contextmanager
 def database_lock(conn: Connection, name: str) -> t.Iterator[Lock]:
-    """Hold the lock of database *name* as long as the context, or as *conn* lives.
+    """Hold the lock of database *name* until the context or the session *conn* ends.
 
-    On a standby there is nothing to lock and nothing is locked: no database is restored there, and of two backups at
-    once the one that is late finds that ``latest`` has moved.
+    On a standby nothing is locked, and nothing has to be: no database is restored there, and of two backups at the same
+    time the later one detects that ``latest`` has changed.
 
-    :param conn: a session in the maintenance database, in autocommit, for nothing else: its transaction stays open.
-    :raises LockHeld: at once, naming the holder, when somebody has it.
+    :param conn: a session in the maintenance database, in autocommit mode.  Do not use it for anything else: its
+        transaction stays open.
+    :raises LockHeld: immediately, with the holder, if another session has the lock.
     """
     relation = _acquire(conn, name)
     try:
         yield Lock(conn, name, relation)
     finally:
-        # A lock that can't be released any more went with its session; what happened inside the context matters more.
+        # A lock that cannot be released has ended with its session.  What happened inside the context matters more.
         with contextlib.suppress(psycopg2.Error), _hurried(conn), conn.cursor() as cursor:
             cursor.execute("ROLLBACK")
 
 
 @contextlib.contextmanager
 def _hurried(conn: Connection) -> t.Iterator[None]:
-    """Shut the session down when it takes too long: a server that stands still would keep us waiting for ever."""
+    """Shut down the session if this takes too long: we would wait forever for a server that hangs."""
 
     def shut_down(end: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -179,10 +179,10 @@ def _hurried(conn: Connection) -> t.Iterator[None]:
 
 @contextlib.contextmanager
 def locked_session(settings: ConnectionSettings, name: str, *, doing: str) -> t.Iterator[tuple[Connection, Lock]]:
-    """A session in the maintenance database to work with, under the lock of database *name*, which another one holds.
+    """Open a session in the maintenance database, while another session holds the lock of database *name*.
 
-    :param doing: ``backup`` or ``restore``: what others are told when they find the lock held.
-    :raises LockHeld: at once, naming the holder, when somebody has it.
+    :param doing: ``backup`` or ``restore``, for others that find the lock held.
+    :raises LockHeld: immediately, with the holder, if another session has the lock.
     """
     application_name = f"{APPLICATION} {doing} {name}"
     with (
@@ -194,14 +194,14 @@ def locked_session(settings: ConnectionSettings, name: str, *, doing: str) -> t.
 
 
 def _acquire(conn: Connection, name: str) -> int | None:
-    """Lock the table of database *name*, made where need be; its OID comes back, on a standby ``None``."""
+    """Lock the table of database *name*, and create it if needed.  Return its OID; ``None`` on a standby."""
     message = f"could not lock database {name!r}"
     with translated(message), conn.cursor() as cursor:
         cursor.execute("SELECT pg_catalog.pg_is_in_recovery()")
         if cursor.fetchall()[0][0]:
             return None
     holder: Holder | None = None
-    # A holder that is gone when we look for its name has let go of the lock: try once more.
+    # A holder that is gone when we ask for its name has released the lock: try again.
     for _attempt in range(3):
         with translated(message), conn.cursor() as cursor:
             relation = _try(cursor, name)
@@ -212,13 +212,13 @@ def _acquire(conn: Connection, name: str) -> int | None:
             break
     raise LockHeld(
         f"another backup or restore of database {name!r} is running",
-        cause=f"its lock is held by {holder}" if holder else "its lock changes hands",
+        cause=f"its lock is held by {holder}" if holder else "its lock passes from one session to another",
         hint="wait until it has ended; if it hangs, end it with SELECT pg_terminate_backend(pid)",
     )
 
 
 def _try(cursor: t.Any, name: str) -> int | None:
-    """Begin a transaction that holds the lock and return the table's OID; ``None``: somebody else has the lock."""
+    """Begin a transaction that holds the lock.  Return the table's OID; ``None`` if another session has the lock."""
     table = lock_table(name)
     look = "SELECT pg_catalog.to_regclass(%s)::oid"
     cursor.execute(look, (f"infrazero.{table}",))
@@ -234,7 +234,7 @@ def _try(cursor: t.Any, name: str) -> int | None:
                 comment=sql.Literal(f"Locked while database {name!r} is backed up or restored"),
             )
         )
-    # Not the isolation that the role or the database may have been given: it could keep a snapshot.
+    # Not the default isolation level of the role or the database, which could keep a snapshot.
     cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
     try:
         cursor.execute(

@@ -2,14 +2,14 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Who owns what in a database, who may use it, and which roles are no longer needed.
+"""Sets the owners of the objects in a database, grants privileges on them, and drops roles that are no longer needed.
 
-The functions take an autocommit connection of a superuser, in the database that they are about unless they say
-otherwise.  Objects of the system and members of extensions keep their owners.
+Unless stated otherwise, the functions take a superuser's autocommit connection to the database that they change.
+System objects and members of extensions keep their owners.
 
-The names of objects are those of somebody who may be hostile and may still be running code (autovacuum does so for
-him).  So an object is known by its OID: it and its schema are locked, its name is read under that lock, and after the
-change of owner it is looked up by its OID again, all in one transaction.
+Whoever named the objects may be hostile and may still be running code, for example through autovacuum.  An object is
+therefore identified by its OID.  In one transaction, the object and its schema are locked, the name is read under these
+locks, the owner is changed, and the object is looked up by its OID again.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ except ImportError:
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
-#: Objects that change hands in one transaction.  Each table takes locks for itself, its indexes, TOAST and sequences,
-#: and the server's room for locks (6,400 with its defaults) is for all sessions.
+#: Number of objects whose owner is changed in one transaction.  Each table takes locks for itself, its indexes, TOAST
+#: and sequences, and all sessions share the server's lock table (6,400 locks by default).
 BATCH = 20
 
-#: How long a change of owner waits for what somebody else has locked.  Autovacuum gives way after ``deadlock_timeout``.
+#: How long a change of owner waits for locks of others.  Autovacuum yields after ``deadlock_timeout``.
 LOCK_TIMEOUT = "60s"
 
-#: How many functions an error names.
+#: Number of functions that an error lists.
 _NAMED = 5
 
-#: The first OID of what users make; everything below is the system's (FirstNormalObjectId).
+#: The first OID of objects that users create; lower ones are system objects (FirstNormalObjectId).
 _FIRST_USER_OID = 16384
 
-# Who may become superuser, run programs or read files as the server's user: never the owner of what a dump made,
-# because a SECURITY DEFINER function does what its owner may.
+# Roles that may run programs or access files as the server's user.  Neither their members nor superusers may own the
+# objects of a dump, because a SECURITY DEFINER function may do whatever its owner may.
 _HOST_ROLES = ("pg_execute_server_program", "pg_read_server_files", "pg_write_server_files")
 
 
@@ -57,7 +57,7 @@ _HOST_ROLES = ("pg_execute_server_program", "pg_read_server_files", "pg_write_se
 
 @dataclasses.dataclass(frozen=True)
 class TakeOver:
-    """What changed hands: how many objects, and what did not and why."""
+    """How many objects got a new owner, and warnings about those that did not."""
 
     changed: int
     warnings: tuple[str, ...]
@@ -67,11 +67,11 @@ class TakeOver:
 class _Kind:
     """One kind of object.
 
-    :param catalog: where its objects are.
-    :param column: of the catalog, with the owner.
-    :param command: what ALTER calls it, as an expression.
-    :param condition: which rows are objects of their own.
-    :param schema: column with the schema, where objects have one.
+    :param catalog: catalog that contains the objects.
+    :param column: column of the catalog with the owner.
+    :param command: SQL expression for the kind's name in ALTER.
+    :param condition: SQL condition for the rows that are independent objects.
+    :param schema: column with the schema, if objects of this kind have one.
     """
 
     catalog: str
@@ -83,14 +83,14 @@ class _Kind:
     def query(self, template: str) -> str:
         return template.format(
             **dataclasses.asdict(self),
-            # Large objects are known to the server by the catalog of their contents.
+            # The server identifies large objects by the catalog of their contents.
             identified_by=self.catalog.replace("pg_largeobject_metadata", "pg_largeobject"),
             first=_FIRST_USER_OID,
         )
 
 
-# Foreign-data wrappers and event triggers can only be a superuser's; languages and subscriptions are the
-# administrator's business, and extensions have no command that changes their owner.
+# Only a superuser can own foreign-data wrappers and event triggers.  Languages and subscriptions are left to the
+# administrator.  No command changes the owner of an extension.
 _KINDS = (
     _Kind("pg_namespace", "nspowner", "'SCHEMA'", "o.nspname !~ '^pg_' AND (o.oid >= 16384 OR o.nspname = 'public')"),
     _Kind(
@@ -98,7 +98,7 @@ _KINDS = (
         "relowner",
         """CASE o.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
         WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END""",
-        # A sequence of a column always has the table's owner, and temporary tables are their sessions'.
+        # A column's sequence always has the table's owner, and temporary tables belong to their sessions.
         """o.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND o.relpersistence <> 't'
         AND NOT (o.relkind = 'S' AND EXISTS (
             SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = o.oid
@@ -109,7 +109,7 @@ _KINDS = (
         "pg_type",
         "typowner",
         "'TYPE'",
-        # Not the row types of tables, nor arrays: they follow.  (Multiranges: see _MULTIRANGES.)
+        # Not row types of tables and arrays, which follow.  (For multiranges see _MULTIRANGES.)
         """o.typtype IN ('b', 'c', 'd', 'e', 'r')
         AND (o.typrelid = 0 OR (SELECT c.relkind = 'c' FROM pg_class c WHERE c.oid = o.typrelid))
         AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = o.oid)""",
@@ -118,9 +118,9 @@ _KINDS = (
     _Kind(
         "pg_proc",
         "proowner",
-        # A function, a procedure or an aggregate: one command fits all.
+        # One command for functions, procedures and aggregates.
         "'ROUTINE'",
-        # Not what a range type brings with it.
+        # Not the functions that a range type creates.
         """NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = o.oid
         AND d.deptype = 'i')""",
         "pronamespace",
@@ -138,22 +138,22 @@ _KINDS = (
     _Kind("pg_largeobject_metadata", "lomowner", "'LARGE OBJECT'"),
 )
 
-# Since a fix of 2024 a multirange follows its range; before, it has to be told by itself.
+# Since a fix of 2024 a multirange follows its range.  Older servers need a command of its own for it.
 _MULTIRANGES = _Kind("pg_type", "typowner", "'TYPE'", "o.typtype = 'm'", "typnamespace")
 
-# Objects of one kind that aren't the owner's yet.
+# Objects of one kind that do not belong to the owner yet.
 _OBJECTS = """
 FROM pg_catalog.{catalog} o
 WHERE {condition} AND o.{column} <> %(owner)s
-  -- The schema public has an OID of the system's, and a large object any that its maker chose.
+  -- The schema public has a system OID, and the creator of a large object may choose any OID.
   AND (o.oid >= {first} OR '{catalog}' IN ('pg_namespace', 'pg_largeobject_metadata'))
   AND o.{column} IS DISTINCT FROM (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = 'pg_database_owner')
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                   WHERE d.classid = 'pg_catalog.{catalog}'::regclass AND d.objid = o.oid AND d.deptype = 'e')
 """
 
-# A lock of the row in the catalog: anyone who wants to rename the object, drop it or move it waits for the end of our
-# transaction.  There is no other lock for a schema, a function or a type.
+# A row lock in the catalog: anyone who renames, drops or moves the object waits for the end of our transaction.
+# Schemas, functions and types have no other lock.
 _LOCK_OBJECTS = "SELECT o.oid" + _OBJECTS + " AND o.oid = ANY (%(oids)s::oid[]) ORDER BY o.oid FOR UPDATE OF o"
 
 _LOCK_SCHEMAS = """
@@ -171,8 +171,8 @@ WHERE o.oid = ANY (%(oids)s::oid[])
 
 _OWNED = "SELECT o.oid FROM pg_catalog.{catalog} o WHERE o.oid = ANY (%(oids)s::oid[]) AND o.{column} = %(owner)s"
 
-# Functions of the dump that run with their owner's rights: those that say so, and those that
-# ANALYZE, REINDEX or autovacuum call as the owner of the table.
+# Functions of the dump that run with their owner's privileges: SECURITY DEFINER functions, and functions that
+# ANALYZE, REINDEX or autovacuum calls as the owner of the table.
 _DEPUTIES = """
 SELECT i.identity
 FROM pg_catalog.pg_proc p
@@ -190,8 +190,8 @@ ORDER BY i.identity
 
 
 def owner_fault(conn: Connection, role: str) -> str | None:
-    """Why *role* must not own what a dump made; ``None``: it may.  Works in any database."""
-    with translated(f"role {role!r} can't be looked up", phase="ownership"), conn.cursor() as cursor:
+    """Return why *role* must not own the objects of a dump; ``None`` if it may.  Works in any database."""
+    with translated(f"could not look up role {role!r}", phase="ownership"), conn.cursor() as cursor:
         cursor.execute(
             "SELECT r.rolsuper OR EXISTS (SELECT FROM pg_catalog.pg_roles s"
             " WHERE (s.rolsuper OR s.rolname = ANY(%s)) AND pg_catalog.pg_has_role(r.oid, s.oid, 'MEMBER'))"
@@ -203,20 +203,20 @@ def owner_fault(conn: Connection, role: str) -> str | None:
         return f"there is no role {role!r}"
     if row[0]:
         return (
-            f"role {role!r} is a superuser or can act as one, and functions of a dump that are declared SECURITY"
-            " DEFINER do what their owner may"
+            f"role {role!r} is a superuser or can act as one, and SECURITY DEFINER functions of the dump would run with"
+            " its privileges"
         )
     return None
 
 
 def deputy_fault(conn: Connection, role: str) -> str | None:
-    """Why functions that run with their owner's rights must not be *role*'s; ``None``: they may.
+    """Return why *role* must not own functions that run with their owner's privileges; ``None`` if it may.
 
-    A role with CREATEROLE makes roles that outlast the database, and before PostgreSQL 16 it gives membership in
-    almost any role.  CREATEDB and REPLICATION are of no use inside a function (a slot could fill the disk, but so can
-    a table), and with BYPASSRLS a function sees no more than rows of the same database.
+    A role with CREATEROLE can create roles that outlive the database, and before PostgreSQL 16 it can grant membership
+    in almost any role.  CREATEDB and REPLICATION are useless inside a function (a slot could fill the disk, but so can
+    a table), and with BYPASSRLS a function sees only rows of the same database.
     """
-    with translated(f"role {role!r} can't be looked up", phase="ownership"), conn.cursor() as cursor:
+    with translated(f"could not look up role {role!r}", phase="ownership"), conn.cursor() as cursor:
         cursor.execute(
             "SELECT s.rolname FROM pg_catalog.pg_roles r JOIN pg_catalog.pg_roles s"
             " ON s.rolcreaterole AND pg_catalog.pg_has_role(r.oid, s.oid, 'MEMBER')"
@@ -227,13 +227,13 @@ def deputy_fault(conn: Connection, role: str) -> str | None:
     if row is None:
         return None
     who = f"role {role!r}" if row[0] == role else f"role {row[0]!r}, of which {role!r} is a member,"
-    return f"{who} has CREATEROLE, and these functions would run with that right"
+    return f"{who} has CREATEROLE, and these functions would run with that privilege"
 
 
 def deputies_fault(conn: Connection, owner: str) -> str | None:
-    """Why *owner* must not own the functions of the connection's database that run with their owner's rights.
+    """Return why *owner* must not own the functions in this database that run with their owner's privileges.
 
-    :returns: the reason and the functions; ``None``: there are none, or it may own them.
+    :returns: the reason and the functions; ``None`` if there are none, or *owner* may own them.
     """
     return _deputies_fault(conn, owner, _deputies(conn))
 
@@ -246,39 +246,39 @@ def take_over(
     owner_changes: t.Iterable[OwnerChange] = (),
     trusted_owners: t.Collection[str] = (),
 ) -> TakeOver:
-    """Give everything in the connection's database to *owner*; the database itself changes hands in the swap.
+    """Make *owner* the owner of everything in this database.  The owner of the database itself changes in the swap.
 
-    Whoever owned it before: every schema, table, view, sequence, function, procedure, aggregate, type, large object,
-    publication, operator, and so on, that is neither the system's nor an extension's.
+    This applies to every schema, table, view, sequence, function, procedure, aggregate, type, large object,
+    publication, operator, and so on, whoever owned it before, unless it belongs to the system or to an extension.
 
-    :param loader: the throwaway role; nothing belongs to it afterwards and it has no privileges any more, so what is
-        to be done as that role (ANALYZE) comes before.
-    :param owner_changes: owners that the dump names, roles mapped, where they are to be kept.  The dump decides then
-        whose rights its functions run with, so *owner* must be a member of such a role, or it must be in
+    :param loader: the throwaway role.  Afterwards it owns nothing and has no privileges, so whatever that role must do
+        (ANALYZE) comes before.
+    :param owner_changes: owners that the dump names, with mapped roles, if they are to be kept.  The dump then chooses
+        whose privileges its functions run with, so *owner* must be a member of each such role, or the role must be in
         *trusted_owners*.
-    :param trusted_owners: roles that the operator has named (targets of the role map, for example).
-    :raises RestoreRefused: *owner* is missing or a superuser, or has CREATEROLE and the dump brings functions that
-        would run with that right; or something else than what was meant has changed hands.
+    :param trusted_owners: roles that the operator has named, for example as targets of the role map.
+    :raises RestoreRefused: if *owner* does not exist or is a superuser; if it has CREATEROLE and the dump contains
+        functions that would run with that privilege; or if another object than the intended ones got a new owner.
     """
-    fault = owner_fault(conn, owner)
-    if fault is not None:
+    reason = owner_fault(conn, owner)
+    if reason is not None:
         raise RestoreRefused(
-            f"{owner!r} can't be the owner of the database",
+            f"{owner!r} cannot own the database",
             phase="ownership",
-            cause=fault,
-            hint="give it a role of its own",
+            cause=reason,
+            hint="use a separate role for this database",
         )
     deputies = _deputies(conn)
-    fault = _deputies_fault(conn, owner, deputies)
-    if fault is not None:
+    reason = _deputies_fault(conn, owner, deputies)
+    if reason is not None:
         raise RestoreRefused(
-            f"{owner!r} can't be the owner of functions that run with their owner's rights",
+            f"{owner!r} cannot own functions that run with their owner's privileges",
             phase="ownership",
-            cause=fault,
-            hint="take the right from it (ALTER ROLE ... NOCREATEROLE), or give the database to another user",
+            cause=reason,
+            hint="revoke the privilege (ALTER ROLE ... NOCREATEROLE), or give the database to another user",
         )
     changed = 0
-    with translated(f"the database can't be given to {owner!r}", phase="ownership"), conn.cursor() as cursor:
+    with translated(f"could not make {owner!r} the owner of the database", phase="ownership"), conn.cursor() as cursor:
         cursor.execute(
             "SELECT r.oid, n.nspname FROM pg_catalog.pg_roles r"
             " LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'public'"
@@ -287,12 +287,12 @@ def take_over(
         )
         owner_oid, public_is_loaders = cursor.fetchall()[0]
         if public_is_loaders and conn.info.server_version >= 150000:
-            # As a new database has it: the owner of the database owns it by that.
+            # As in a new database: so it belongs to the owner of the database.
             cursor.execute("ALTER SCHEMA public OWNER TO pg_database_owner")
         changed += _give(conn, _KINDS[:2], owner, owner_oid)
         if loader is not None:
             _require_nothing_shared(conn, loader)
-            # All the rest at once, which the server finds by OID; tables would take too many locks in one transaction.
+            # The rest at once, which the server finds by OID.  Tables would take too many locks in one transaction.
             with _impatient(conn):
                 cursor.execute(
                     sql.SQL("REASSIGN OWNED BY {} TO {}").format(sql.Identifier(loader), sql.Identifier(owner))
@@ -305,7 +305,7 @@ def take_over(
         for warning in _change_owner(conn, change, owner, trusted_owners, deputies)
     ]
     if loader is not None:
-        with translated(f"what is left of {loader} can't be removed", phase="ownership"), conn.cursor() as cursor:
+        with translated(f"could not remove what role {loader} has left", phase="ownership"), conn.cursor() as cursor:
             cursor.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(loader)))
         _require_nothing_of(conn, loader)
     return TakeOver(changed, tuple(warnings))
@@ -313,21 +313,21 @@ def take_over(
 
 @contextlib.contextmanager
 def _impatient(conn: Connection) -> t.Iterator[None]:
-    """A transaction that doesn't wait for ever for what somebody else has locked."""
+    """Run a transaction that does not wait forever for locks of others."""
     with transaction(conn), conn.cursor() as cursor:
         cursor.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (LOCK_TIMEOUT,))
         yield
 
 
 def _deputies_fault(conn: Connection, owner: str, deputies: t.Sequence[str]) -> str | None:
-    fault = deputy_fault(conn, owner) if deputies else None
-    if fault is None:
+    reason = deputy_fault(conn, owner) if deputies else None
+    if reason is None:
         return None
-    return f"{fault}: {', '.join(deputies[:_NAMED])}" + (", ..." if len(deputies) > _NAMED else "")
+    return f"{reason}: {', '.join(deputies[:_NAMED])}" + (", ..." if len(deputies) > _NAMED else "")
 
 
 def _deputies(conn: Connection) -> list[str]:
-    with translated("functions can't be listed", phase="ownership"), conn.cursor() as cursor:
+    with translated("could not list the functions", phase="ownership"), conn.cursor() as cursor:
         cursor.execute(_DEPUTIES.format(first=_FIRST_USER_OID))
         return [printable(identity) for (identity,) in cursor.fetchall()]
 
@@ -345,10 +345,10 @@ def _give(conn: Connection, kinds: t.Iterable[_Kind], owner: str, owner_oid: int
 
 
 def _give_batch(conn: Connection, kind: _Kind, owner: str, owner_oid: int, oids: t.Sequence[int]) -> int:
-    """Change the owner of objects of one kind, in the caller's transaction.
+    """Change the owner of objects of one kind in the caller's transaction.
 
-    As many statements as there are objects, each of which changes the owner of one object: when all the objects that
-    were meant have changed hands, no other has.
+    There are as many statements as objects, and each changes the owner of one object.  If all the intended objects then
+    have the new owner, no other object got it.
     """
     with conn.cursor() as cursor:
         cursor.execute(kind.query(_LOCK_OBJECTS), {"owner": owner_oid, "oids": list(oids)})
@@ -356,7 +356,7 @@ def _give_batch(conn: Connection, kind: _Kind, owner: str, owner_oid: int, oids:
         if kind.schema is not None:
             cursor.execute(kind.query(_LOCK_SCHEMAS), {"oids": locked})
         cursor.execute(kind.query(_IDENTITIES), {"oids": locked})
-        # The server has quoted these identities itself.
+        # The server itself has quoted these identities.
         statements = [
             sql.SQL("ALTER {} {} OWNER TO {}").format(sql.SQL(what), sql.SQL(identity), sql.Identifier(owner))
             for what, identity in cursor.fetchall()
@@ -367,18 +367,18 @@ def _give_batch(conn: Connection, kind: _Kind, owner: str, owner_oid: int, oids:
         given = [oid for (oid,) in cursor.fetchall()]
         if len(statements) != len(locked) or sorted(given) != sorted(locked):
             raise RestoreRefused(
-                f"something else than what was meant has been given to {owner!r}",
+                f"{owner!r} became the owner of another object than the intended one",
                 phase="ownership",
-                cause="names of objects change while their owner is changed: the dump runs code of its own, or the"
-                " catalogs of the database are damaged",
-                hint="it was rolled back; find out where the dump comes from",
+                cause="objects were renamed while their owner was changed: the dump runs code of its own, or the"
+                " database's catalogs are corrupted",
+                hint="the change was rolled back; check where the dump comes from",
             )
     return len(locked)
 
 
 def _require_nothing_shared(conn: Connection, role: str) -> None:
-    """REASSIGN OWNED gives databases and tablespaces away, too, and the throwaway role never has one."""
-    with translated(f"what {role} owns can't be listed", phase="ownership"), conn.cursor() as cursor:
+    """Refuse a throwaway role that owns databases or tablespaces: REASSIGN OWNED would give them away as well."""
+    with translated(f"could not list what role {role} owns", phase="ownership"), conn.cursor() as cursor:
         cursor.execute(
             "SELECT pg_catalog.pg_describe_object(s.classid, s.objid, s.objsubid) FROM pg_catalog.pg_shdepend s"
             " WHERE s.deptype = 'o' AND s.dbid = 0 AND s.refclassid = 'pg_catalog.pg_authid'::regclass"
@@ -390,13 +390,13 @@ def _require_nothing_shared(conn: Connection, role: str) -> None:
         raise RestoreRefused(
             f"the throwaway role {role} owns {', '.join(shared)}",
             phase="ownership",
-            cause="it can't have got that from the dump",
-            hint="find out who gave it to the role, and give it back to its owner",
+            cause="the dump cannot have caused this",
+            hint="find out who gave this to the role, and give it back to its owner",
         )
 
 
 def _require_nothing_of(conn: Connection, role: str) -> None:
-    with translated(f"what {role} has can't be listed", phase="ownership"), conn.cursor() as cursor:
+    with translated(f"could not list what role {role} has", phase="ownership"), conn.cursor() as cursor:
         cursor.execute(
             "SELECT pg_catalog.pg_describe_object(classid, objid, objsubid) FROM pg_catalog.pg_shdepend"
             " WHERE refclassid = 'pg_catalog.pg_authid'::regclass"
@@ -408,7 +408,9 @@ def _require_nothing_of(conn: Connection, role: str) -> None:
         left = [description for (description,) in cursor.fetchall()]
     if left:
         raise PostgresError(
-            f"the throwaway role {role} still has something in the database", phase="ownership", cause=", ".join(left)
+            f"the throwaway role {role} still has objects or privileges in the database",
+            phase="ownership",
+            cause=", ".join(left),
         )
 
 
@@ -418,7 +420,7 @@ _QUOTED = r'"(?:[^"]|"")[^"]*(?:""[^"]*)*"'
 _IDENTIFIER = rf"(?:{_QUOTED}|[^\W\d][\w$]*)"
 _NAME = rf"{_IDENTIFIER}(?:\.{_IDENTIFIER}){{0,2}}"
 _OPERATOR = rf"(?:{_IDENTIFIER}\.)?[-+*/<>=~!@#%^&|`?]+"
-# What may stand in a list of arguments: names, modes and types, with brackets and lengths.
+# What a list of arguments may contain: names, modes and types, with brackets and lengths.
 _ARGUMENT_TOKEN = re.compile(rf"\s+|{_QUOTED}|[^\W\d][\w$]*|\d+|[.,*()\[\]]")
 
 _WITHOUT_ARGUMENTS = dict.fromkeys(
@@ -451,9 +453,9 @@ LIMIT 1
 
 
 def is_identity(kind: str, identity: str) -> bool:
-    """Whether *identity* names one object of *kind* and can't be anything else in ``ALTER <kind> <identity> OWNER``.
+    """Return whether *identity* names one object of *kind*, and is nothing else in ``ALTER <kind> <identity> OWNER``.
 
-    Kinds whose owner a dump may not choose are never.
+    It is false for kinds whose owner a dump may not choose.
     """
     plain = _WITHOUT_ARGUMENTS.get(kind)
     if plain is not None:
@@ -470,7 +472,7 @@ def is_identity(kind: str, identity: str) -> bool:
         depth += {"(": 1, ")": -1}.get(token[0], 0)
         position = token.end()
         if depth == 0:
-            # The list has ended, or it has never begun: nothing may follow.
+            # The list has ended, or it has never begun.  Nothing may follow.
             return token[0] == ")" and position == len(identity)
     return False
 
@@ -484,14 +486,14 @@ def _change_owner(
 ) -> t.Iterator[str]:
     what = printable(f"{change.kind.lower()} {change.identity}")
     stays = f"{what} stays with {owner!r}"
-    fault = owner_fault(conn, change.role) or _stranger_fault(conn, change.role, owner, trusted_owners)
-    if fault is None and deputies:
-        fault = deputy_fault(conn, change.role)
-    if fault is not None:
-        yield f"{stays}: {fault}"
+    reason = owner_fault(conn, change.role) or _stranger_fault(conn, change.role, owner, trusted_owners)
+    if reason is None and deputies:
+        reason = deputy_fault(conn, change.role)
+    if reason is not None:
+        yield f"{stays}: {reason}"
         return
     if not is_identity(change.kind, change.identity):
-        yield f"{stays}: a dump may not choose the owner of that"
+        yield f"{stays}: a dump may not choose the owner of such an object"
         return
     try:
         with _impatient(conn), conn.cursor() as cursor:
@@ -506,24 +508,24 @@ def _change_owner(
                 raise RestoreRefused(
                     f"the dump gives {stolen[0]} to {change.role!r}",
                     phase="ownership",
-                    cause="that belongs to the system or to an extension",
-                    hint="no pg_dump writes this: find out where the dump comes from",
+                    cause="this belongs to the system or to an extension",
+                    hint="pg_dump never writes this: check where the dump comes from",
                 )
     except psycopg2.Error as exc:
-        yield f"{stays}: {translate(exc, 'the owner could not be changed').cause}"
+        yield f"{stays}: {translate(exc, 'could not change the owner').cause}"
 
 
 def _stranger_fault(conn: Connection, role: str, owner: str, trusted_owners: t.Collection[str]) -> str | None:
-    """Why the dump of *owner*'s database may not act as *role*: it would, in a SECURITY DEFINER function."""
+    """Return why the dump of *owner*'s database may not act as *role*, as a SECURITY DEFINER function would."""
     if role in trusted_owners:
         return None
-    # Who may SET ROLE to it could have given it the object anyway.
+    # If the owner may SET ROLE to it, the owner could have given it the object anyway.
     right = "SET" if conn.info.server_version >= 160000 else "MEMBER"
-    with translated(f"role {role!r} can't be looked up", phase="ownership"), conn.cursor() as cursor:
+    with translated(f"could not look up role {role!r}", phase="ownership"), conn.cursor() as cursor:
         cursor.execute("SELECT pg_catalog.pg_has_role(%s, %s, %s)", (owner, role, right))
         if cursor.fetchall()[0][0]:
             return None
-    return f"{owner!r} is no member of {role!r}, and nobody has said that the dump may choose it (role map)"
+    return f"{owner!r} is not a member of {role!r}, and the role map does not allow the dump to choose it"
 
 
 # Privileges ---------------------------------------------------------------------------------------------------------
@@ -570,18 +572,19 @@ SELECT session_user
 
 
 def grant_all(conn: Connection, user: str, *, owns_database: bool = False) -> int:
-    """Let *user* use everything in the connection's database, also what is made later; returns how many grants it took.
+    """Grant *user* all privileges on everything in this database, also on future objects.
 
-    USAGE and CREATE on the schemas, ALL on tables, views and sequences, and default privileges for what the
-    administrator, and whoever owns relations there, will make in those schemas.  What the user can do already, as the
-    owner for example, is not granted once more.
+    These are USAGE and CREATE on the schemas, ALL on tables, views and sequences, and default privileges on what the
+    administrator and the owners of its relations will create in these schemas.  Privileges that the user already has,
+    for example as the owner, are not granted again.
 
-    :param owns_database: whether the database is the user's, or will be.
+    :param owns_database: whether the user owns the database, or will own it.
+    :returns: number of grants, without default privileges.
     """
     role = sql.Identifier(user)
     table_privileges = [*_TABLE_PRIVILEGES, *(["MAINTAIN"] if conn.info.server_version >= 170000 else [])]
     with (
-        translated(f"privileges can't be granted to {user!r}", phase="grants"),
+        translated(f"could not grant privileges to {user!r}", phase="grants"),
         transaction(conn),
         conn.cursor() as cursor,
     ):
@@ -590,7 +593,7 @@ def grant_all(conn: Connection, user: str, *, owns_database: bool = False) -> in
         cursor.execute(_RELATIONS, {"user": user, "table": table_privileges, "sequence": list(_SEQUENCE_PRIVILEGES)})
         relations = cursor.fetchall()
         cursor.execute(_OWNERS)
-        makers = sorted({maker for (maker,) in cursor.fetchall()} - {user})
+        creators = sorted({creator for (creator,) in cursor.fetchall()} - {user})
         statements = [
             sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role)
             for schema, granted in schemas
@@ -603,9 +606,9 @@ def grant_all(conn: Connection, user: str, *, owns_database: bool = False) -> in
         granted = len(statements)
         statements += [
             sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT ALL ON {} TO {}").format(
-                sql.Identifier(maker), sql.Identifier(schema), sql.SQL(kind), role
+                sql.Identifier(creator), sql.Identifier(schema), sql.SQL(kind), role
             )
-            for maker in makers
+            for creator in creators
             for schema, _granted in schemas
             for kind in ("TABLES", "SEQUENCES")
         ]
@@ -618,12 +621,12 @@ def grant_all(conn: Connection, user: str, *, owns_database: bool = False) -> in
 
 
 def choose_search_path(conn: Connection) -> list[str] | None:
-    """The search_path that the contract gives the connection's database; ``None``: it is left alone.
+    """Return the search_path for this database (docs/formats/switches.md); ``None`` if it is to stay unchanged.
 
-    ``main, public`` where the schema ``main`` has relations, else the only schema besides ``public`` that has some,
-    and ``public``.
+    It is ``main, public`` if the schema ``main`` contains relations.  Otherwise, if exactly one schema
+    other than ``public`` contains relations, it is that schema and ``public``.
     """
-    with translated("schemas can't be listed", phase="search_path"), conn.cursor() as cursor:
+    with translated("could not list the schemas", phase="search_path"), conn.cursor() as cursor:
         cursor.execute(
             "SELECT DISTINCT n.nspname FROM pg_catalog.pg_class c"
             " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
@@ -639,8 +642,8 @@ def choose_search_path(conn: Connection) -> list[str] | None:
 
 
 def set_search_path(conn: Connection, *, database: str, role: str, path: t.Sequence[str]) -> None:
-    """Set *role*'s search_path in *database*, each of its names by itself.  Works in any database and transaction."""
-    with translated(f"the search_path in {database!r} can't be set", phase="search_path"), conn.cursor() as cursor:
+    """Set *role*'s search_path in *database*.  Each name is quoted.  Works in any database and transaction."""
+    with translated(f"could not set the search_path in {database!r}", phase="search_path"), conn.cursor() as cursor:
         cursor.execute(
             sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path = {}").format(
                 sql.Identifier(role), sql.Identifier(database), sql.SQL(", ").join(map(sql.Identifier, path))
@@ -648,7 +651,7 @@ def set_search_path(conn: Connection, *, database: str, role: str, path: t.Seque
         )
 
 
-# Roles that are mapped away -----------------------------------------------------------------------------------------
+# Roles that the role map replaces -----------------------------------------------------------------------------------
 
 _ROLE = """
 SELECT r.rolsuper, r.rolname = session_user, r.rolname ~ '^pg_',
@@ -671,21 +674,21 @@ ORDER BY 3 DESC, 2 NULLS FIRST, 1
 
 @dataclasses.dataclass(frozen=True)
 class DroppedRoles:
-    """The roles that were dropped, and why others were not."""
+    """The roles that were dropped, and warnings about those that were not."""
 
     dropped: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
 def drop_mapped_roles(conn: Connection, roles: t.Iterable[str], *, protected: t.Collection[str]) -> DroppedRoles:
-    """Drop those of *roles* that own nothing and may do nothing anywhere in the cluster.  Works in any database.
+    """Drop those of *roles* that own nothing and have no privileges anywhere in the cluster.  Works in any database.
 
-    :param roles: old names of a role map; those that aren't there are passed over.
-    :param protected: roles that are kept whatever they own: the users of ``databases_json``, targets of the map.
+    :param roles: old names of a role map.  Those that do not exist are ignored.
+    :param protected: roles that are always kept: the users of ``databases_json``, and targets of the map.
     """
     dropped, warnings = [], []
     for role in roles:
-        with translated(f"role {role!r} can't be looked up", phase="roles"), conn.cursor() as cursor:
+        with translated(f"could not look up role {role!r}", phase="roles"), conn.cursor() as cursor:
             cursor.execute(_ROLE, (role,))
             row = cursor.fetchone()
             if row is None:
@@ -697,7 +700,7 @@ def drop_mapped_roles(conn: Connection, roles: t.Iterable[str], *, protected: t.
                     cursor.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
                     dropped.append(role)
                 except psycopg2.errors.DependentObjectsStillExist:
-                    reasons = ["it has just got something"]
+                    reasons = ["it has just become the owner of an object or got a privilege"]
         if reasons:
             warnings.append(f"role {role!r} is kept: " + ", ".join(reasons))
     return DroppedRoles(tuple(dropped), tuple(warnings))
@@ -712,14 +715,14 @@ def _reasons_to_keep(
         for holds, reason in (
             (superuser, "it is a superuser"),
             (ourselves, "it is the role of this connection"),
-            (predefined, "it is one of PostgreSQL's own"),
-            (role in protected, "it is needed"),
-            (members, f"roles are members of it ({members})"),
+            (predefined, "it is a predefined role"),
+            (role in protected, "the databases list or the role map needs it"),
+            (members, f"it has members ({members})"),
             (sessions, f"it has {sessions} sessions"),
         )
         if holds
     ]
     for shared, database, owns, count in dependencies:
-        verb = "it owns" if owns else "it may use"
+        verb = "it owns" if owns else "it has privileges on"
         reasons.append(f"{verb} {shared}" if shared else f"{verb} {count} objects in database {database!r}")
     return reasons

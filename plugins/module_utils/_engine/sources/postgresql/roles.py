@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Roles and databases of a bootstrap: read in one look, changed in the fewest statements."""
+"""Creates the roles and databases of a bootstrap: reads them in one query, changes them in as few as possible."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ SELECT
   pg_catalog.pg_is_in_recovery()
 """
 
-# A verifier is no password, but somebody could try passwords on it: it must not stand in the server's log,
-# nor in pg_stat_statements, which monitoring may read.  From PostgreSQL 16 on the trees of debug_print_parse and its
-# kind hold it, too; which of them there are differs.
+# A verifier is not a password, but it lets anyone test guesses.  It must not appear in the server's log, nor in
+# pg_stat_statements, which monitoring may read.  Since PostgreSQL 16 the trees of debug_print_parse and the like also
+# contain it.  Which of these settings exist depends on the version.
 _QUIET = """
 BEGIN;
 SET LOCAL log_statement = 'none';
@@ -80,17 +80,17 @@ SET LOCAL pg_stat_statements.track = 'none';
 SELECT pg_catalog.set_config(name, 'off', true) FROM pg_catalog.pg_settings WHERE name LIKE 'debug\\_print\\_%';
 """
 
-# Somebody else was faster: the role or database is there now, or its row was changed under our hands.
+# Another session was faster: the role or database now exists, or its row has changed concurrently.
 _RACES = frozenset({"42710", "42P04", "23505", "XX000", "42704", "3D000"})
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The facts for a plan, and what applying it needs to know besides.
+    """The facts for a plan, and what else is needed to apply it.
 
-    :param iterations: for new verifiers, as the server would choose.
-    :param stored: what the server has stored for each role's password.
-    :param proven: whether the recorded proof says that all of them match.
+    :param iterations: iterations for new verifiers, as the server would choose them.
+    :param stored: what the server stores for each role's password.
+    :param proven: whether the recorded proof shows that all of them match.
     """
 
     facts: Facts
@@ -101,14 +101,14 @@ class Found:
 
 
 def look(conn: Connection, wish: Wish) -> Found:
-    """Compare the wish with the cluster.  Reads only, in three queries at most.
+    """Compare the declared roles and databases with the cluster.  Only reads, in three queries at most.
 
     :param conn: a superuser's session in the maintenance database.
     """
     with translated("could not read the roles and databases"), conn.cursor() as cursor:
         cursor.execute(_LOOK, {"roles": list(wish.passwords), "databases": list(wish.owners)})
         rows = cursor.fetchall()
-    roles, found, open_databases, iterations, in_recovery = rows[0]
+    roles, databases, open_databases, iterations, in_recovery = rows[0]
     stored = {name: password for name, _login, _superuser, _expired, password in roles if password is not None}
     compared, proven = _compare(conn, wish.passwords, stored)
     facts = Facts(
@@ -127,7 +127,7 @@ def look(conn: Connection, wish: Wish) -> Found:
                 valid=valid,
                 unfinished=unfinished,
             )
-            for name, owner, template, valid, unfinished, privileges in found
+            for name, owner, template, valid, unfinished, privileges in databases
         },
         open_databases=tuple(open_databases),
     )
@@ -141,12 +141,12 @@ def look(conn: Connection, wish: Wish) -> Found:
 
 
 def converge(conn: Connection, wish: Wish) -> BootstrapPlan:
-    """Make the roles and databases what *wish* says.
+    """Change the roles and databases until they are as declared.
 
-    Others may be doing the same meanwhile: then the cluster is looked at again, and what is left is done.
+    Others may be doing the same at the same time.  In that case the cluster is read again, and the rest is done.
 
-    :param conn: a superuser's session in the maintenance database, in autocommit: CREATE DATABASE needs it.
-    :returns: what was done, with the texts from before the first and after the last step.
+    :param conn: a superuser's session in the maintenance database, in autocommit mode, which CREATE DATABASE needs.
+    :returns: the steps that were done, with the state before the first and after the last one as text.
     """
     done: list[Step] = []
     before: tuple[str, ...] | None = None
@@ -158,23 +158,23 @@ def converge(conn: Connection, wish: Wish) -> BootstrapPlan:
         try:
             _apply(conn, plan, wish, found, done)
         except psycopg2.Error as error:
-            # Whoever was faster has changed what is left for us to do: with the same still to do it was no race.
+            # Another session that was faster changes what is left to do.  If that is still the same, it was not a race.
             if error.pgcode not in _RACES or plan.steps == failed:
-                raise translate(error, "could not make the roles and databases", phase="bootstrap") from None
+                raise translate(error, "could not create the roles and databases", phase="bootstrap") from None
             failed = plan.steps
             continue
         return BootstrapPlan(tuple(done), before, plan.after, plan.warnings)
 
 
 def _apply(conn: Connection, plan: BootstrapPlan, wish: Wish, found: Found, done: list[Step]) -> None:
-    """Apply the plan's steps, noting in *done* each that has taken effect."""
+    """Apply the plan's steps, and append each that has taken effect to *done*."""
     stored = dict(found.stored)
     roles = [step for step in plan.steps if isinstance(step, (CreateRole, AlterRole))]
     if roles:
         stored.update(_apply_roles(conn, roles, found.iterations))
         done.extend(roles)
     creations = [step for step in plan.steps if isinstance(step, CreateDatabase)]
-    # Encoding and locale are those that a database has by default, which template0 need not have.
+    # New databases get the default encoding and locale, which are those of template1 and not always of template0.
     like = database_settings.capture(conn, "template1").creation if creations else None
     for step in plan.steps:
         if isinstance(step, CreateDatabase) and like is not None:
@@ -196,16 +196,16 @@ def _apply(conn: Connection, plan: BootstrapPlan, wish: Wish, found: Found, done
 
 
 def _apply_roles(conn: Connection, steps: t.Sequence[CreateRole | AlterRole], iterations: int) -> dict[str, str]:
-    """Make and alter roles in one transaction; the new verifiers, by role, come back."""
+    """Create and alter roles in one transaction.  Return the new verifiers by role."""
     secrets = {step.role: step.password for step in steps if step.password is not None}
-    made = _in_threads(lambda secret: scram.verifier(secret, iterations=iterations), list(secrets.values()))
-    verifiers = dict(zip(secrets, made))
+    computed = _in_threads(lambda secret: scram.verifier(secret, iterations=iterations), list(secrets.values()))
+    verifiers = dict(zip(secrets, computed))
     statements = [_role_statement(step, verifiers.get(step.role)) for step in steps]
     with conn.cursor() as cursor:
         cursor.execute(_QUIET)
         try:
             cursor.execute(sql.SQL(";\n").join(statements))
-            # By itself: at the end of a query that commits, the log's own settings are back before it is logged.
+            # Separately: a query that ends with COMMIT is logged after the log settings have been restored.
             cursor.execute("COMMIT")
         except psycopg2.Error:
             if not conn.closed:
@@ -229,7 +229,10 @@ def _role_statement(step: CreateRole | AlterRole, verifier: str | None) -> sql.C
 
 
 def _creation(conn: Connection, step: CreateDatabase, like: database_settings.Creation) -> sql.Composable:
-    """Nobody can connect to what this makes, and the limit tells it from a database that somebody has closed."""
+    """Return the statement that creates a database to which nobody can connect.
+
+    The connection limit distinguishes it from a database that somebody has closed.
+    """
     created = staging.create_statement(conn.info.server_version, step.database, like)
     return sql.SQL("{} OWNER {} CONNECTION LIMIT 0").format(created, sql.Identifier(step.owner))
 
@@ -251,19 +254,19 @@ def _database_statement(step: ChangeOwner | GrantDatabase) -> sql.Composable:
 # Passwords ----------------------------------------------------------------------------------------------------------
 
 
-def _credentials(wished: t.Mapping[str, Secret], stored: t.Mapping[str, str]) -> list[scram.Credential]:
-    return [scram.Credential(name, wished[name], text) for name, text in stored.items()]
+def _credentials(passwords: t.Mapping[str, Secret], stored: t.Mapping[str, str]) -> list[scram.Credential]:
+    return [scram.Credential(name, passwords[name], text) for name, text in stored.items()]
 
 
 def _compare(
-    conn: Connection, wished: t.Mapping[str, Secret], stored: t.Mapping[str, str]
+    conn: Connection, passwords: t.Mapping[str, Secret], stored: t.Mapping[str, str]
 ) -> tuple[dict[str, Password], bool]:
-    """How each stored password compares with the wish, and whether the recorded proof was enough to say so.
+    """Compare each stored password with the declared one.  Also return whether the recorded proof was sufficient.
 
-    Recomputing a verifier takes some milliseconds by design.  The proof of a run that left everything in order lets
-    the next one see with one such computation that nothing has changed since.
+    By design it takes some milliseconds to compute a verifier.  If a run leaves everything as declared, its proof lets
+    the next run detect with a single such computation that nothing has changed.
     """
-    credentials = _credentials(wished, stored)
+    credentials = _credentials(passwords, stored)
     if scram.proves(state.passwords_proof(conn), credentials):
         return dict.fromkeys(stored, Password.MATCHES), True
     matching = _in_threads(lambda one: scram.matches(one.stored, one.password), credentials)
@@ -282,7 +285,7 @@ _Out = t.TypeVar("_Out")
 
 
 def _in_threads(work: t.Callable[[_In], _Out], items: t.Sequence[_In]) -> list[_Out]:
-    """The results of *work*, in order; hashing leaves the interpreter's lock, so every processor helps."""
+    """Return the results of *work* in order.  Hashing releases the interpreter lock, so threads use all processors."""
     if not items:
         return []
     workers = min(len(items), len(os.sched_getaffinity(0)))

@@ -2,10 +2,10 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""SCRAM-SHA-256 verifiers, made and compared on the client, so that no password is ever sent to the server.
+"""Computes and compares SCRAM-SHA-256 verifiers on the client, so that no password is ever sent to the server.
 
-The format is that of ``pg_authid.rolpassword``; the rules are RFC 5802, RFC 7677 and, for how a password becomes
-bytes, PostgreSQL's own reading of SASLprep (RFC 4013).
+The format is that of ``pg_authid.rolpassword``.  The rules are those of RFC 5802 and RFC 7677.  A password is converted
+to bytes by PostgreSQL's own variant of SASLprep (RFC 4013).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import unicodedata
 
 from ...domain.secret import Secret
 
-#: PostgreSQL's default (and only value before 16, which has the setting ``scram_iterations``).
+#: PostgreSQL's default.  Before 16, which introduced ``scram_iterations``, it was the only value.
 ITERATIONS = 4096
-#: Bytes of salt, as the server makes them.
+#: Bytes of salt, as many as the server uses.
 SALT_BYTES = 16
 
 _VERIFIER = re.compile(
@@ -48,9 +48,9 @@ _PROHIBITED = (
 
 
 def verifier(password: Secret, *, salt: bytes | None = None, iterations: int = ITERATIONS) -> str:
-    """What ``ALTER ROLE ... PASSWORD`` is given instead of *password*.
+    """Return the verifier to put into ``ALTER ROLE ... PASSWORD`` instead of *password*.
 
-    :param salt: random when not given.
+    :param salt: random by default.
     """
     salt = os.urandom(SALT_BYTES) if salt is None else salt
     stored, server = _keys(password, salt, iterations)
@@ -58,9 +58,9 @@ def verifier(password: Secret, *, salt: bytes | None = None, iterations: int = I
 
 
 def matches(stored: str | None, password: Secret) -> bool:
-    """Whether *stored*, as it stands in ``pg_authid.rolpassword``, is a SCRAM verifier of *password*.
+    """Return whether *stored*, the content of ``pg_authid.rolpassword``, is a SCRAM verifier of *password*.
 
-    An MD5 hash never is: it has to be replaced, whatever password it was made of.
+    An MD5 hash never is: it must be replaced, even if it is a hash of this password.
     """
     match = _VERIFIER.fullmatch(stored or "")
     if match is None:
@@ -75,7 +75,7 @@ def matches(stored: str | None, password: Secret) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Credential:
-    """A role's password as it is wished for, and what the server has stored for it."""
+    """A role's declared password, and what the server stores for it."""
 
     user: str
     password: Secret
@@ -83,12 +83,12 @@ class Credential:
 
 
 def proof(credentials: t.Iterable[Credential], *, salt: bytes | None = None) -> str:
-    """A text that later shows, at the price of one comparison, that all of *credentials* are still the same.
+    """Return a text with which a single comparison later shows that none of *credentials* has changed.
 
-    It is derived from all of them together, with as many iterations as the strongest of their verifiers.  Whoever
-    wants to try a password on it pays what the role's own verifier costs, and must know all the others besides.
+    It is derived from all of them together, with as many iterations as the strongest of their verifiers.  To try a
+    password on it costs as much as to try it on the role's own verifier, and takes all the other passwords as well.
 
-    :param salt: random when not given.
+    :param salt: random by default.
     """
     salt = os.urandom(SALT_BYTES) if salt is None else salt
     material = hashlib.sha256()
@@ -104,7 +104,7 @@ def proof(credentials: t.Iterable[Credential], *, salt: bytes | None = None) -> 
 
 
 def proves(text: str | None, credentials: t.Iterable[Credential]) -> bool:
-    """Whether *text* is a :func:`proof` of exactly these credentials."""
+    """Return whether *text* is a :func:`proof` of exactly these credentials."""
     try:
         salt = base64.b64decode((text or "").partition(":")[0], validate=True)
     except binascii.Error:
@@ -123,10 +123,10 @@ def _base64(data: bytes) -> str:
 
 
 def saslprep(text: str) -> bytes:
-    """The bytes of a password as libpq and the server take them.
+    """Return a password as the bytes that libpq and the server use.
 
-    PostgreSQL departs from RFC 4013: pure ASCII is taken as it is, and so is a password that SASLprep refuses.  The
-    checks look at the text before normalisation, and code points are those of Unicode 3.2.
+    PostgreSQL departs from RFC 4013: it uses pure ASCII, and a password that SASLprep prohibits, unchanged.  The checks
+    apply to the text before normalization, with the code points of Unicode 3.2.
     """
     raw = text.encode("utf-8")
     if text.isascii():

@@ -2,14 +2,14 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What the engine remembers, in the schema ``infrazero`` of the maintenance database.
+"""Stores the engine's state in the schema ``infrazero`` of the maintenance database.
 
-The memory lies in the cluster that it is about: a cluster that is lost takes it along, and a fresh one has none.  A
-bootstrap writes down what it is going to do before it does it, so that one that was killed is resumed; a restore writes
-down the database and the role it is going to make, so that what a killed one left behind is known by name.
+The state is in the cluster that it describes: it is lost together with the cluster, and a new cluster has none.  A
+bootstrap records what it is going to do before it does it, so that a killed one can be resumed.  A restore records the
+database and the role that it is going to create, so that the leftovers of a killed one are known by name.
 
-Every function takes a session in the maintenance database and leaves its transaction to the caller: the record of a
-swap belongs into the transaction of the swap.  Reading works where nothing was ever recorded.
+Every function takes a session in the maintenance database and leaves the transaction to the caller: the record of a
+swap is part of the swap's transaction.  Reading also works if nothing was ever recorded.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from .connection import translated
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
-#: Of the tables below.  A release that changes them raises it and migrates older ones in :func:`ensure`.
+#: Version of the tables below.  A release that changes them increments it, and migrates older ones in :func:`ensure`.
 VERSION = 2
 
-#: Makes the schema; to be followed by the statements that make tables in it, in the same query or transaction.  CREATE
-#: ... IF NOT EXISTS by two at once fails in one of them, so they take turns.  Nobody but a superuser can lock a system
-#: catalog in this mode, so a tenant can't hold them up.
+#: Creates the schema.  Statements that create tables in it follow in the same query or transaction.  If two sessions
+#: run CREATE ... IF NOT EXISTS at the same time, one of them fails, so they take turns.  Only a superuser can lock a
+#: system catalog in this mode, so a tenant cannot block them.
 SCHEMA = """
 LOCK TABLE pg_catalog.pg_namespace IN SHARE UPDATE EXCLUSIVE MODE;
 CREATE SCHEMA IF NOT EXISTS infrazero;
@@ -95,7 +95,7 @@ REVOKE ALL ON ALL SEQUENCES IN SCHEMA infrazero FROM PUBLIC;
 
 @dataclasses.dataclass(frozen=True)
 class Bootstrap:
-    """The cluster's latest bootstrap; without :attr:`finished_at` it is to be resumed."""
+    """The cluster's latest bootstrap.  Without :attr:`finished_at` it must be resumed."""
 
     id: int
     host: str
@@ -105,11 +105,11 @@ class Bootstrap:
 
 @dataclasses.dataclass(frozen=True)
 class RestoreRecord:
-    """A restore that has begun.  One that nobody is working on any more was killed, and its things are left over.
+    """A restore that has begun.  If no session works on it any more, it was killed, and its objects are leftovers.
 
-    :param database: the one to be restored.
-    :param stage: the database that is filled.
-    :param role: the throwaway role that it is filled as.
+    :param database: the database to restore.
+    :param stage: the staging database.
+    :param role: the throwaway role that fills the staging database.
     """
 
     id: str
@@ -123,8 +123,8 @@ class RestoreRecord:
 class ReplacedRecord:
     """A database that was replaced and is kept for a while.
 
-    :param name: what it is called now.
-    :param database: what it was called.
+    :param name: its current name.
+    :param database: its former name.
     """
 
     name: str
@@ -134,21 +134,21 @@ class ReplacedRecord:
 
 
 def ensure(conn: Connection) -> None:
-    """Create the schema and its tables where they don't exist yet; those of an older release are brought up to date.
+    """Create the schema and its tables if they do not exist, and migrate those of an older release.
 
-    :raises PostgresError: where a newer release has made them.
+    :raises PostgresError: if a newer release has created them.
     """
-    found = _version(conn)
-    if found is None or found < VERSION:
-        with translated("could not make the schema infrazero", phase="state"), conn.cursor() as cursor:
-            # One query, and so one transaction also for a session in autocommit.
+    version = _version(conn)
+    if version is None or version < VERSION:
+        with translated("could not create the schema infrazero", phase="state"), conn.cursor() as cursor:
+            # A single query is a single transaction, also in autocommit mode.
             cursor.execute(SCHEMA + _TABLES, {"version": VERSION})
-        found = _version(conn)
-    if found is None or found > VERSION:
+        version = _version(conn)
+    if version is None or version > VERSION:
         raise PostgresError(
-            "the schema infrazero is of a newer release",
+            "a newer release has created the schema infrazero",
             phase="state",
-            cause=f"it has version {found}, this release knows {VERSION}",
+            cause=f"it has version {version}, and this release supports up to {VERSION}",
             hint="update infrazero.database on this host",
         )
 
@@ -159,9 +159,9 @@ def _version(conn: Connection) -> int | None:
 
 
 def exists(conn: Connection) -> bool:
-    """Whether anything was ever recorded in this cluster."""
-    with translated("could not look for the schema infrazero", phase="state"), conn.cursor() as cursor:
-        # The table that is made last of all, so a transaction in progress doesn't count.
+    """Return whether anything was ever recorded in this cluster."""
+    with translated("could not look up the schema infrazero", phase="state"), conn.cursor() as cursor:
+        # Not the schema itself, which the lock of a database also creates.  This table exists since version 1.
         cursor.execute("SELECT pg_catalog.to_regclass('infrazero.passwords') IS NOT NULL")
         row = cursor.fetchone()
     return row is not None and bool(row[0])
@@ -171,19 +171,19 @@ def exists(conn: Connection) -> bool:
 
 
 def latest_bootstrap(conn: Connection) -> Bootstrap | None:
-    """The bootstrap that began last; ``None``: there never was one."""
+    """Return the bootstrap that began last; ``None`` if there was none."""
     rows = _read(conn, "SELECT id, host, started_at, finished_at FROM infrazero.bootstrap ORDER BY id DESC LIMIT 1")
     return Bootstrap(*rows[0]) if rows else None
 
 
 def begin_bootstrap(conn: Connection, wanted: t.Mapping[str, bool], *, host: str) -> Bootstrap:
-    """Record that a bootstrap begins, or that one which never finished is resumed.
+    """Record that a bootstrap begins, or that an unfinished one is resumed.
 
-    To be called, and committed, before the first role or database is made.  What an interrupted run has already done
-    stays recorded as done; a name that it didn't know is added.
+    Call it and commit before the first role or database is created.  What an interrupted run has done stays recorded as
+    done.  New names are added.
 
-    :param wanted: for each database whether a backup is to be restored into it.
-    :param host: where it runs.
+    :param wanted: for each database, whether a backup is to be restored into it.
+    :param host: host on which the bootstrap runs.
     """
     ensure(conn)
     with translated("could not record the bootstrap", phase="state"), conn.cursor() as cursor:
@@ -198,24 +198,24 @@ def begin_bootstrap(conn: Connection, wanted: t.Mapping[str, bool], *, host: str
             " ON CONFLICT ((true)) WHERE finished_at IS NULL DO NOTHING",
             (json.dumps(dict(wanted)), host),
         )
-    found = latest_bootstrap(conn)
-    if found is None:
-        raise PostgresError("the record of the bootstrap has vanished", phase="state", hint="run again")
-    return found
+    bootstrap = latest_bootstrap(conn)
+    if bootstrap is None:
+        raise PostgresError("the record of the bootstrap has disappeared", phase="state", hint="run again")
+    return bootstrap
 
 
 def finish_bootstrap(conn: Connection) -> bool:
-    """Record that the bootstrap is finished, unless a restore is outstanding.
+    """Record that the bootstrap has finished, unless a restore is outstanding.
 
-    :returns: whether it is finished now.
+    :returns: whether it has finished.
     """
     with translated("could not record the end of the bootstrap", phase="state"), conn.cursor() as cursor:
         cursor.execute(
             "UPDATE infrazero.bootstrap SET finished_at = now() WHERE finished_at IS NULL"
             " AND NOT EXISTS (SELECT FROM infrazero.database WHERE restore = 'outstanding')"
         )
-    found = latest_bootstrap(conn)
-    return found is not None and found.finished_at is not None
+    bootstrap = latest_bootstrap(conn)
+    return bootstrap is not None and bootstrap.finished_at is not None
 
 
 # Databases ----------------------------------------------------------------------------------------------------------
@@ -224,19 +224,19 @@ _DATABASE_COLUMNS = "name, restore, restored_from, since, dropped"
 
 
 def database_records(conn: Connection) -> dict[str, DatabaseRecord]:
-    """What is remembered of each database, by name."""
+    """Return the records of all databases by name."""
     rows = _read(conn, f"SELECT {_DATABASE_COLUMNS} FROM infrazero.database ORDER BY name")
     return {row[0]: _database_record(*row) for row in rows}
 
 
 def database_record(conn: Connection, name: str) -> DatabaseRecord | None:
-    """What is remembered of one database; ``None``: nothing."""
+    """Return the record of one database; ``None`` if there is none."""
     rows = _read(conn, f"SELECT {_DATABASE_COLUMNS} FROM infrazero.database WHERE name = %s", (name,))
     return _database_record(*rows[0]) if rows else None
 
 
 def outstanding(conn: Connection) -> tuple[str, ...]:
-    """Databases whose restore is wanted and not done."""
+    """Return the databases that still wait for their restore."""
     return tuple(record.name for record in database_records(conn).values() if record.restore == OUTSTANDING)
 
 
@@ -248,17 +248,17 @@ def record_outcome(
     restored_from: RestoredFrom | None = None,
     dropped: t.Mapping[str, t.Any] | None = None,
 ) -> None:
-    """Record what became of a database's restore; what was recorded before is replaced.
+    """Record the outcome of a database's restore in place of what was recorded before.
 
-    :param restore: a status of :mod:`...domain.records`; ``OUTSTANDING`` where a restore is going to empty the database
+    :param restore: a status of :mod:`...domain.records`; ``OUTSTANDING`` if a restore is going to empty the database
         first.
-    :param restored_from: with ``RESTORED``, and only then.
+    :param restored_from: only with ``RESTORED``, and always then.
     :param dropped: with ``OUTSTANDING``, see :class:`...domain.records.DatabaseRecord`.
     """
     ensure(conn)
     source = None if restored_from is None else json.dumps(dataclasses.asdict(restored_from))
     settings = None if dropped is None else json.dumps(dropped)
-    with translated(f"could not record what became of database {name!r}", phase="state"), conn.cursor() as cursor:
+    with translated(f"could not record the outcome of restoring {name!r}", phase="state"), conn.cursor() as cursor:
         cursor.execute(
             "INSERT INTO infrazero.database (name, restore, restored_from, dropped) VALUES (%s, %s, %s, %s)"
             " ON CONFLICT (name) DO UPDATE SET restore = excluded.restore, restored_from = excluded.restored_from,"
@@ -268,11 +268,11 @@ def record_outcome(
 
 
 def put_back(conn: Connection, name: str, record: DatabaseRecord | None) -> None:
-    """Record of database *name* again what was recorded before; ``None``: nothing was."""
+    """Put an earlier record of database *name* back; ``None``: there was none."""
     if record is not None:
         record_outcome(conn, name, record.restore, restored_from=record.restored_from, dropped=record.dropped)
         return
-    with translated(f"could not forget database {name!r}", phase="state"), conn.cursor() as cursor:
+    with translated(f"could not delete the record of database {name!r}", phase="state"), conn.cursor() as cursor:
         cursor.execute("DELETE FROM infrazero.database WHERE name = %s", (name,))
 
 
@@ -289,12 +289,12 @@ def _database_record(
 # Backups ------------------------------------------------------------------------------------------------------------
 
 
-def record_backup(conn: Connection, made: BackupRecord) -> None:
-    """Record the backup that has become the latest one; the one before in the same place is forgotten."""
+def record_backup(conn: Connection, record: BackupRecord) -> None:
+    """Record the backup that has become the latest one, in place of the previous one in the same location."""
     ensure(conn)
-    values = dataclasses.asdict(made)
-    values["signed_by"] = None if made.signed_by is None else json.dumps(made.signed_by)
-    with translated(f"could not record the backup of {made.database!r}", phase="state"), conn.cursor() as cursor:
+    values = dataclasses.asdict(record)
+    values["signed_by"] = None if record.signed_by is None else json.dumps(record.signed_by)
+    with translated(f"could not record the backup of {record.database!r}", phase="state"), conn.cursor() as cursor:
         cursor.execute(
             "INSERT INTO infrazero.backup (database, location, sequence, manifest_sha256, key, created_at, signed_by)"
             " VALUES (%(database)s, %(location)s, %(sequence)s, %(manifest_sha256)s, %(key)s, %(created_at)s,"
@@ -307,8 +307,8 @@ def record_backup(conn: Connection, made: BackupRecord) -> None:
 
 
 def last_backup(conn: Connection, database: str, *, location: str) -> BackupRecord | None:
-    """The last backup that this cluster has made of *database* in *location*; ``None``: none is recorded."""
-    # A cluster of an older release has no such table until something is recorded.
+    """Return the last backup of *database* that this cluster has stored in *location*; ``None`` if none is recorded."""
+    # A cluster of an older release does not have this table until something is recorded.
     if not _read(conn, "SELECT WHERE pg_catalog.to_regclass('infrazero.backup') IS NOT NULL"):
         return None
     rows = _read(
@@ -324,9 +324,9 @@ def last_backup(conn: Connection, database: str, *, location: str) -> BackupReco
 
 
 def begin_restore(conn: Connection, restore_id: str, *, database: str, stage: str, role: str) -> None:
-    """Record, before they are made, the database and the role that a restore is going to make.
+    """Record the database and the role that a restore is going to create.
 
-    To be committed at once.
+    Call it before they are created, and commit immediately.
     """
     ensure(conn)
     with translated(f"could not record the restore of {database!r}", phase="state"), conn.cursor() as cursor:
@@ -337,9 +337,9 @@ def begin_restore(conn: Connection, restore_id: str, *, database: str, stage: st
 
 
 def restores(conn: Connection, *, database: str | None = None) -> tuple[RestoreRecord, ...]:
-    """Restores that have begun and not ended, oldest first.
+    """Return restores that have begun and not ended, oldest first.
 
-    Under the lock of *database* all of its own are leftovers: nobody else can be working on them.
+    Under the lock of *database*, all of its own are leftovers, because nobody else can be working on them.
     """
     rows = _read(
         conn,
@@ -351,7 +351,7 @@ def restores(conn: Connection, *, database: str | None = None) -> tuple[RestoreR
 
 
 def end_restore(conn: Connection, restore_id: str) -> None:
-    """Forget a restore: what it made is gone, or has become what it was made for."""
+    """Delete the record of a restore: what it has created was dropped or swapped in."""
     with translated(f"could not record the end of restore {restore_id}", phase="state"), conn.cursor() as cursor:
         cursor.execute("DELETE FROM infrazero.restore WHERE id = %s", (restore_id,))
 
@@ -360,7 +360,7 @@ def end_restore(conn: Connection, restore_id: str) -> None:
 
 
 def record_replaced(conn: Connection, name: str, *, database: str, keep: datetime.timedelta) -> None:
-    """Record that *database* was replaced and is kept as *name* for the time *keep*, by the server's clock."""
+    """Record that *database* was replaced and is kept as *name* for *keep*, by the server's clock."""
     ensure(conn)
     with translated(f"could not record the replaced database {name!r}", phase="state"), conn.cursor() as cursor:
         cursor.execute(
@@ -370,10 +370,10 @@ def record_replaced(conn: Connection, name: str, *, database: str, keep: datetim
 
 
 def replaced(conn: Connection, *, expired: bool = False, database: str | None = None) -> tuple[ReplacedRecord, ...]:
-    """Replaced databases that are kept, oldest first.
+    """Return replaced databases that are kept, oldest first.
 
-    :param expired: only those whose time is over, by the server's clock.
-    :param database: only former selves of this one.
+    :param expired: only those that have expired by the server's clock.
+    :param database: only those that this database has replaced.
     """
     rows = _read(
         conn,
@@ -386,8 +386,11 @@ def replaced(conn: Connection, *, expired: bool = False, database: str | None = 
 
 
 def forget_replaced(conn: Connection, name: str) -> None:
-    """Forget a replaced database that is gone."""
-    with translated(f"could not forget the replaced database {name!r}", phase="state"), conn.cursor() as cursor:
+    """Delete the record of a replaced database that no longer exists."""
+    with (
+        translated(f"could not delete the record of the replaced database {name!r}", phase="state"),
+        conn.cursor() as cursor,
+    ):
         cursor.execute("DELETE FROM infrazero.replaced WHERE name = %s", (name,))
 
 
@@ -395,13 +398,13 @@ def forget_replaced(conn: Connection, name: str) -> None:
 
 
 def passwords_proof(conn: Connection) -> str | None:
-    """The proof that was recorded last (see :func:`.scram.proof`)."""
+    """Return the proof that was recorded last (see :func:`.scram.proof`)."""
     rows = _read(conn, "SELECT proof FROM infrazero.passwords")
     return str(rows[0][0]) if rows else None
 
 
 def record_passwords_proof(conn: Connection, proof: str) -> None:
-    """Record a proof in place of the one before."""
+    """Record a proof in place of the previous one."""
     ensure(conn)
     with translated("could not record the proof of the passwords", phase="state"), conn.cursor() as cursor:
         cursor.execute(

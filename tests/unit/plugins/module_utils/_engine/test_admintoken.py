@@ -22,6 +22,8 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings, Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 
+from tests.support.stores import keys
+
 IDENTITY = pyrage.x25519.Identity.generate()
 TOKEN = Secret("eyJ0 - 'a token'")
 SITE = "https://infisical.example.com"
@@ -40,10 +42,6 @@ def keep(store: Store, **changes: t.Any) -> admintoken.Kept:
 
 def pointer(store: Store) -> t.Any:
     return json.loads(store.get(POINTER, limit=10_000))
-
-
-def keys(store: Store) -> list[str]:
-    return sorted(info.key for info in store.list("infisical/"))
 
 
 def test_the_token_lies_encrypted_without_a_line_end_and_is_pointed_at(store: Store) -> None:

@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The text of a dump as it streams by: its statements, and the rows between them."""
+"""Reads the text of a dump as a stream of statements and of the rows between them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import typing as t
 from .scanner import CopyData, CopyStart, Event, Scanner, Statement
 
 CHUNK = 1 << 18
-"""Bytes asked of a source in one read."""
+"""Bytes to request from a source in one read."""
 
 
 class Readable(t.Protocol):
-    """Where text comes from."""
+    """A source of text."""
 
     def read(self, n: int, /) -> bytes:
         """Return up to *n* bytes; ``b""`` only at the proven end."""
 
 
 class CopyBlock(Statement):
-    """A ``COPY … FROM stdin`` and its rows, to be read before the next event is asked for."""
+    """A ``COPY … FROM stdin`` statement and its rows.  Read the rows before you request the next event."""
 
     __slots__ = ("_at", "_data", "_ended", "_events", "table")
 
@@ -35,9 +35,9 @@ class CopyBlock(Statement):
         self._ended = False
 
     def read(self, n: int = -1, /) -> bytes:
-        """Return up to *n* bytes of rows, ``b""`` after the last.
+        """Return up to *n* bytes of rows, or ``b""`` after the last row.
 
-        :raises DumpIncomplete: the text ends before the block does.
+        :raises DumpIncomplete: if the text ends before the block does.
         """
         if self._at == len(self._data):
             event = None if self._ended else next(self._events)
@@ -53,12 +53,12 @@ class CopyBlock(Statement):
 
 
 def read(source: Readable, *, size: int = CHUNK) -> t.Iterator[Statement]:
-    """Yield the statements of the dump that *source* gives, :class:`CopyBlock` with their rows among them.
+    """Yield the statements of the dump in *source*.  A statement that rows follow is a :class:`CopyBlock`.
 
-    Rows that the caller leaves unread are passed over.
+    Rows that the caller does not read are skipped.
 
-    :param size: bytes to ask of *source* in one read; also the most that a block gives in one.
-    :raises DumpSyntax, DumpIncomplete: as the scanner does; and whatever *source* raises.
+    :param size: bytes to request from *source* in one read; also the most that a block returns in one read.
+    :raises DumpSyntax, DumpIncomplete: like the scanner.  Errors of *source* are passed on.
     """
     flow = _flow(source, size)
     for event in flow:

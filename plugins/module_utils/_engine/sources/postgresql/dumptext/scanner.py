@@ -2,21 +2,21 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-r"""Cuts the SQL text that pg_dump and pg_restore write into statements, and the rows between them.
+r"""Splits the SQL text that pg_dump and pg_restore write into statements and the rows between them.
 
-A dump is never read by line patterns: a table row, or a line of a function's body, may look like any statement.  The
+A dump is never parsed line by line: a table row, or a line of a function body, may look like any statement.  The
 scanner follows PostgreSQL's own lexer (``scan.l``; ``psqlscan.l`` for where a statement ends): strings and quoted
 names, ``E''`` strings and their continuation on later lines, dollar quotes with tags, nested comments, ``BEGIN ATOMIC``
 bodies, rules with several actions, and the rows after ``COPY … FROM stdin`` up to ``\.``.
 
-Rows are most of a dump, and cost one search for their end in each chunk.  The text between them is crossed in the
-longest steps that a compiled pattern can make.
+Most of a dump is rows.  They cost one search for their end in each chunk.  The scanner skips the text between them in
+the longest steps that a compiled pattern can match.
 
-The text may be made to stall its reader, so the time is linear in the bytes, for every text and however it is cut.  No
-pattern can match the same text in two ways, and a pattern that can fail is never tried again on bytes that it has
-crossed: where more text is to come, the state says what has been crossed.  The memory is that of the statement being
-read: Python's ``re`` takes 100 bytes and more for each repetition of a group, so groups are repeated only within one
-chunk, never over a whole statement.
+A text may be written to stall its reader.  The time is therefore linear in the number of bytes, for every text and for
+every way to split it into chunks.  No pattern can match the same text in two ways, and a pattern that can fail is never
+tried again on bytes that it has passed: where more text may come, the state records what has been passed.  The scanner
+takes as much memory as the statement that it is reading.  Python's ``re`` takes 100 bytes or more for each repetition
+of a group, so groups are repeated only within one chunk, never over a whole statement.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import typing as t
 from ....errors import DumpIncomplete, DumpSyntax
 
 STATEMENT_LIMIT = (1 << 30) - 2
-"""The longest statement in bytes: the server takes no longer message (``PQ_LARGE_MESSAGE_LIMIT`` in ``libpq.h``)."""
+"""The longest statement in bytes: the server accepts no longer message (``PQ_LARGE_MESSAGE_LIMIT`` in ``libpq.h``)."""
 
 _LINE_LIMIT = 1 << 20
 
@@ -43,9 +43,9 @@ class Statement:
 
 
 class CopyStart(Statement):
-    """A ``COPY … FROM stdin``; its rows follow as :class:`CopyData`, then :class:`CopyEnd`.
+    """A ``COPY … FROM stdin`` statement.  Its rows follow as :class:`CopyData`, then :class:`CopyEnd`.
 
-    ``table`` is the table's name as the statement has it, with schema and quotes.
+    ``table`` is the table's name as the statement writes it, with schema and quotes.
     """
 
     __slots__ = ("table",)
@@ -56,7 +56,7 @@ class CopyStart(Statement):
 
 
 class CopyData:
-    """Rows, cut anywhere.  A block's data together end with the line end of the last row."""
+    """A piece of the rows, which may end anywhere.  All pieces of a block together end with the last row's newline."""
 
     __slots__ = ("data",)
 
@@ -75,7 +75,7 @@ _Text = t.Union[bytes, bytearray]
 
 # Lexical patterns ---------------------------------------------------------------------------------------------------
 
-# Bytes above 0x7f belong to names, in every encoding that a server can have (scan.l: ident_start, ident_cont).
+# Bytes above 0x7f are part of names in every encoding that a server can use (scan.l: ident_start, ident_cont).
 _IN_NAME = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_$" + bytes(range(0x80, 0x100)))
 _NO_NAME_BEFORE, _NO_NAME_AFTER = rb"(?<![A-Za-z0-9_$\x80-\xff])", rb"(?![A-Za-z0-9_$\x80-\xff])"
 _IDENTIFIER = re.compile(rb"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*")
@@ -84,15 +84,15 @@ _LINES = _BLANK + rb"(?:--[^\n\r]*[\n\r]" + _BLANK + rb")*"
 _SPACE = re.compile(_BLANK)
 _SPACES = b" \t\n\r\f\v"
 
-# From anywhere in a statement as far as nothing needs a decision.  It can't fail, so it never goes back.  It stops
-# before what may be an E'' string; these take the slow way.
+# Matches from anywhere in a statement as far as no decision is needed.  It cannot fail, so it never backtracks.  It
+# stops before what may be an E'' string; these take the slow path.
 _PLAIN = rb"[^'\"$\\;/\-]*"
 _STEP_TEXT = _PLAIN + rb"(?:(?:(?<![eE])'[^']*'|\"[^\"]*\"|-(?=[^-])|/(?=[^*]))" + _PLAIN + rb")*"
 _STEP = re.compile(_STEP_TEXT)
 _STEP_NOT_CONFORMING = re.compile(_PLAIN)
 _WHOLE = re.compile(_LINES + rb"(" + _STEP_TEXT + rb");?")
 _BETWEEN = re.compile(_LINES)
-# For statements that may hold semicolons: every byte that matters, and the words around a body.
+# For statements that may contain semicolons: every byte that matters, and the words around a body.
 _STOP_IN_RULE = re.compile(rb"['\"$\\;/\-()]")
 _STOP_IN_ROUTINE = re.compile(
     rb"['\"$\\;/\-()]|" + _NO_NAME_BEFORE + rb"(?:begin|atomic|case|end)" + _NO_NAME_AFTER, re.IGNORECASE
@@ -100,10 +100,10 @@ _STOP_IN_ROUTINE = re.compile(
 _LONGEST_WORD = len(b"atomic")
 _ATOMIC = re.compile(rb"atomic", re.IGNORECASE)
 _WORD = re.compile(rb"[A-Za-z]{1,9}" + _NO_NAME_AFTER)
-# Where there is no comment in it.
+# Matches only without comments in between; _created() handles the rest.
 _CREATE = rb"create\s+(?:or\s+replace\s+)?(rule|function|procedure)" + _NO_NAME_AFTER
 _CREATED = re.compile(_CREATE, re.IGNORECASE)
-# Statements that change how the text behind them is read, where they hold no comment.
+# Statements that change how the text after them is read, if they contain no comment.
 _SPECIAL = re.compile(rb"copy|set\s+(?:\w+\s+)?standard_conforming_strings|" + _CREATE, re.IGNORECASE)
 _DOLLAR_TAG = rb"\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]{0,255})?"
 _DOLLAR_QUOTE = re.compile(_DOLLAR_TAG + rb"\$")
@@ -126,39 +126,39 @@ _COMMENT_LINE = re.compile(rb"--[^\n\r]*\n?")
 _HEADER_LINE = re.compile(_HEADER + rb"( complete)?[ \t]*\n")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-# Where in the text the scanner stands.
+# What the scanner is reading.
 _SQL, _STRING, _ESCAPE, _AFTER_ESCAPE, _NAME, _TAGGED, _LINE, _BLOCK, _META_COMMAND, _COPY_STATEMENT, _ROWS = range(11)
 _QUOTE, _DOUBLE, _DOLLAR, _BACKSLASH, _SEMICOLON, _SLASH, _DASH, _OPEN, _CLOSE, _STAR = b"'\"$\\;/-()*"
 _WATCHED = frozenset(b"cCsS")  # the first bytes of _SPECIAL
 
 
 class Scanner:
-    r"""Cuts the text of a dump into events; the text comes in chunks of any size, cut anywhere.
+    r"""Splits the text of a dump into events.  The text comes in chunks of any size, which may end anywhere.
 
-    Give every chunk to :meth:`feed`, exhaust what it returns, and call :meth:`finish` at the end.  However the text
-    is cut, the events are the same but for the places where rows are cut into :class:`CopyData`.
+    Pass every chunk to :meth:`feed`, exhaust what it returns, and call :meth:`finish` at the end.  The chunks have no
+    influence on the events, except on where the rows are split into :class:`CopyData`.
 
-    psql's meta-commands are no SQL; one in a dump is refused with :class:`DumpSyntax`.  Only ``\restrict`` and
-    ``\unrestrict``, by which pg_dump keeps psql from obeying others (CVE-2025-8714), are passed over.
+    psql's meta-commands are not SQL: the scanner refuses them with :class:`DumpSyntax`.  It skips only ``\restrict``
+    and ``\unrestrict``, with which pg_dump keeps psql from running others (CVE-2025-8714).
     """
 
     def __init__(self) -> None:
         self._rest = bytearray()  # what is not part of an event yet
-        self._at = 0  # how much of _rest has been looked at
+        self._at = 0  # how much of _rest has been scanned
         self._state = _SQL
         self._begun = False  # _rest begins with the first byte of a statement
-        self._stops: re.Pattern[bytes] | None = None  # for a statement that may hold semicolons
+        self._stops: re.Pattern[bytes] | None = None  # for a statement that may contain semicolons
         self._parentheses = 0
         self._bodies = 0
-        self._begin = -1  # where BEGIN, and white space and comments behind it, end in the statement; -1: none did
+        self._begin = -1  # where BEGIN and the white space and comments after it end in the statement; -1: no BEGIN
         self._depth = 0  # of nested comments
-        self._after_line = _SQL  # the state behind a line comment
-        self._line_ended = False  # since the end of an E'' string, which goes on in a later line only
+        self._after_line = _SQL  # the state after a line comment
+        self._line_ended = False  # since the end of an E'' string, which continues only on a later line
         self._tag = b""
         self._conforming = True
         self._opening = True  # no byte has been passed yet
         self._line_end = b""  # of the COPY block: LF, or CR LF
-        self._before_rows = 0  # bytes of the COPY statement's own line end that stand before the rows
+        self._before_rows = 0  # bytes of the COPY statement's own line end, which come before the rows
         self._from_pg_dump = False
         self._empty = True
         self._complete = False
@@ -166,7 +166,7 @@ class Scanner:
     def feed(self, chunk: bytes) -> t.Iterator[Event]:
         """Yield the events that *chunk* completes.
 
-        :raises DumpSyntax: for what no dump holds.
+        :raises DumpSyntax: for text that no dump contains.
         """
         text: _Text = chunk
         if self._rest:
@@ -183,7 +183,7 @@ class Scanner:
         while at < size or self._state == _ROWS:
             if self._state == _ROWS:
                 marker = self._line_end + b"\\." + self._line_end
-                # Most rows hold no backslash, and a single byte is found several times as fast.
+                # Most rows contain no backslash, and searching for a single byte is several times as fast.
                 backslash = text.find(b"\\", start)
                 end = -1 if backslash < 0 else text.find(marker, max(start, backslash - len(self._line_end)))
                 stop = size - _cut_marker(text, start, marker) if end < 0 else end + len(self._line_end)
@@ -207,7 +207,7 @@ class Scanner:
                 if line_end[:1] == b"\n":
                     line_end = b"\n"
                 elif line_end != b"\r\n":
-                    raise DumpSyntax("the rows of a COPY don't begin on the next line", hint=_HINT)
+                    raise DumpSyntax("the rows of a COPY statement do not begin on the next line", hint=_HINT)
                 self._line_end = line_end
                 self._before_rows = len(line_end)
                 self._state = _ROWS
@@ -243,7 +243,7 @@ class Scanner:
                     self._comments(text, start, at)
                 start = at
             else:
-                # The quick way: statements that are whole and have nothing in them that needs a decision.
+                # The fast path: complete statements with nothing in them that needs a decision.
                 for match in _WHOLE.finditer(text, at) if self._conforming else ():
                     begin, stop = match.span(1)
                     if begin - at > len(_HEADER):
@@ -255,7 +255,7 @@ class Scanner:
                         self._empty = self._complete = False
                         yield Statement(match[1])
                     start = at = stop + 1
-                # The careful way: one statement, or a comment or meta-command before it.
+                # The slow path: one statement, or a comment or meta-command before it.
                 end = _end_of(_BETWEEN, text, at)
                 self._comments(text, at, end)
                 start = at = end
@@ -279,10 +279,10 @@ class Scanner:
         self._at = at - start
 
     def finish(self) -> None:
-        """The text is at its end.
+        """Signal the end of the text.
 
-        :raises DumpIncomplete: inside a statement or the rows of a table; there was nothing in the text; or pg_dump's
-            closing comment is missing from text that has its opening one.
+        :raises DumpIncomplete: if the text ends inside a statement or the rows of a table, if it is empty, or if it
+            has pg_dump's opening comment but not the closing one.
         """
         if self._state == _ROWS:
             raise DumpIncomplete("the dump ends inside the rows of a table", hint=_HINT_INCOMPLETE)
@@ -310,9 +310,9 @@ class Scanner:
                     self._complete = line[1] is not None
 
     def _scan(self, text: _Text, start: int, at: int) -> bool:
-        """Go on from *at* in the statement, or the comment before one, that begins at *start*.
+        """Continue at *at* in the statement, or the comment before one, that begins at *start*.
 
-        :returns: whether its end was found; ``_at`` is behind it, else where to go on with more text.
+        :returns: whether the end was reached; ``_at`` is then after it, and otherwise where to continue with more text.
         """
         size = len(text)
         while True:
@@ -331,7 +331,7 @@ class Scanner:
                     at = stop.start()
                     if stop.end() - at > 1:
                         if stop.end() == size:
-                            break  # the word may go on
+                            break  # the word may continue
                         self._word(stop[0].lower(), text, start, at)
                         at = stop.end()
                         continue
@@ -377,7 +377,7 @@ class Scanner:
                     self._parentheses = max(0, self._parentheses - 1)
                     at += 1
                 elif at + 1 == size:
-                    break  # the second byte of a comment's start may come
+                    break  # it may be the first byte of a comment's start
                 elif byte == _DASH and text[at + 1] == _DASH:
                     self._follows_begin(text, start, at)
                     self._state, self._after_line = _LINE, _SQL
@@ -407,7 +407,7 @@ class Scanner:
                         break  # it may be the first of two
                     self._state, self._line_ended = _AFTER_ESCAPE, False
             elif state == _AFTER_ESCAPE:
-                # Another piece of the string on a later line is read by the same rules (scan.l: quotecontinue).
+                # A continuation of the string on a later line follows the same rules (scan.l: quotecontinue).
                 if at == size:
                     break
                 byte = text[at]
@@ -464,7 +464,7 @@ class Scanner:
         return False
 
     def _word(self, word: bytes, text: _Text, start: int, at: int) -> None:
-        """Count the bodies of a routine: BEGIN ATOMIC … END, and CASE … END inside it."""
+        """Count how deep a routine's bodies are nested: BEGIN ATOMIC … END, and CASE … END inside it."""
         if self._bodies:
             self._bodies += -1 if word == b"end" else word == b"case"
         elif word == b"begin":
@@ -474,7 +474,7 @@ class Scanner:
             self._begin = -1
 
     def _follows_begin(self, text: _Text, start: int, at: int) -> bool:
-        """Whether only white space and comments are between BEGIN and *at*; if not, that BEGIN is forgotten."""
+        """Return whether only white space and comments are between BEGIN and *at*; if not, forget that BEGIN."""
         if self._begin >= 0:
             between = text[start + self._begin : at]
             if between and not between.isspace():
@@ -482,7 +482,7 @@ class Scanner:
         return self._begin >= 0
 
     def _escapes(self, text: _Text, start: int, at: int) -> bool:
-        """Whether a backslash escapes in the string whose quote is at *at*."""
+        """Return whether a backslash is an escape in the string whose opening quote is at *at*."""
         if not self._conforming:
             return True
         if at == start or text[at - 1] not in b"eE":
@@ -505,7 +505,7 @@ class Scanner:
 
 
 def _end_of(pattern: re.Pattern[bytes], text: _Text, at: int, end: int = sys.maxsize) -> int:
-    """Where the match of *pattern*, which can't fail, ends."""
+    """Return where the match of *pattern* ends, which cannot fail."""
     return pattern.match(text, at, end).end()  # type: ignore[union-attr]
 
 
@@ -517,7 +517,7 @@ def _cut(text: _Text, start: int, end: int) -> bytes:
 
 
 def _after_gap(text: _Text, at: int, end: int) -> int:
-    """Where the white space and the comments from *at* on end."""
+    """Return where the white space and the comments at *at* end."""
     while True:
         at = _end_of(_SPACE, text, at, end)
         if text.startswith(b"--", at, end):
@@ -537,7 +537,7 @@ def _after_gap(text: _Text, at: int, end: int) -> int:
 
 
 def _words(text: _Text, at: int, end: int) -> t.Iterator[bytes]:
-    """The keywords that a statement begins with, in small letters."""
+    """Yield the keywords that a statement begins with, in lower case."""
     while True:
         word = _WORD.match(text, at, end)
         if word is None:
@@ -550,7 +550,7 @@ _ROUTINES = (b"function", b"procedure")
 
 
 def _created(text: _Text, start: int, end: int) -> bytes:
-    """The word behind CREATE, or CREATE OR REPLACE; empty for another statement."""
+    """Return the word after CREATE or CREATE OR REPLACE; empty for any other statement."""
     created = _CREATED.match(text, start, end)
     if created is not None:
         return created[1].lower()
@@ -562,7 +562,7 @@ def _created(text: _Text, start: int, end: int) -> bytes:
 
 
 def _copied_table(statement: bytes) -> bytes | None:
-    """The table in ``COPY table [(columns)] FROM stdin``, as it is written; None for another COPY."""
+    """Return the table in ``COPY table [(columns)] FROM stdin`` as it is written; ``None`` for any other COPY."""
     begin = at = _after_gap(statement, len(b"copy"), len(statement))
     if begin == len(b"copy"):
         return None
@@ -586,7 +586,7 @@ def _copied_table(statement: bytes) -> bytes | None:
 
 
 def _after_name(text: bytes, at: int) -> int:
-    """Where the name at *at* ends; -1: there is none."""
+    """Return where the name at *at* ends; -1 if there is none."""
     if not text.startswith(b'"', at):
         name = _IDENTIFIER.match(text, at)
         return name.end() if name else -1
@@ -600,7 +600,7 @@ def _after_name(text: bytes, at: int) -> int:
 
 def _require_short_statement(size: int) -> None:
     if size > STATEMENT_LIMIT:
-        raise DumpSyntax("a statement is longer than the server takes (1 GiB)", hint=_HINT)
+        raise DumpSyntax("a statement is longer than the server accepts (1 GiB)", hint=_HINT)
 
 
 def _require_short_line(size: int) -> None:
@@ -609,7 +609,7 @@ def _require_short_line(size: int) -> None:
 
 
 def _cut_marker(text: _Text, start: int, marker: bytes) -> int:
-    """How many of the last bytes of *text*, not before *start*, may be the beginning of *marker*."""
+    """Return how many of the last bytes of *text*, from *start* on, may be the beginning of *marker*."""
     for length in range(min(len(marker) - 1, len(text) - start), 0, -1):
         if text.endswith(marker[:length]):
             return length
@@ -620,9 +620,9 @@ def _meta_command(text: _Text, at: int) -> DumpSyntax:
     name = t.cast("re.Match[bytes]", _META.match(text, at))[0].decode("ascii")
     hint = _HINT
     if name in ("\\connect", "\\c"):
-        hint = "make the dump of one database, without pg_dump --create and not with pg_dumpall"
-    return DumpSyntax(f"the dump holds the psql meta-command {name}, which is not obeyed", hint=hint)
+        hint = "dump a single database, with pg_dump without --create, and not with pg_dumpall"
+    return DumpSyntax(f"the dump contains the psql meta-command {name}, which is never run", hint=hint)
 
 
-_HINT = "only the text that pg_dump or pg_restore writes is accepted; look at where this dump comes from"
-_HINT_INCOMPLETE = "the dump was cut short when it was made or copied; use another one"
+_HINT = "only the text that pg_dump or pg_restore writes is accepted; check where this dump comes from"
+_HINT_INCOMPLETE = "the dump was truncated when it was created or copied; use another one"

@@ -2,11 +2,11 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Which statements of a dump a restore must not just send to the server, and what they say.
+"""Finds the statements of a dump that a restore must not send to the server unchanged, and parses them.
 
-Most of a dump is loaded as it stands.  :func:`classify` picks out the rest: what names roles of another cluster, what
-only a superuser may do, what belongs to a database's surroundings and not to its contents.  Statements are parsed by
-the server's rules for tokens and names, never matched as lines.
+Most of a dump is loaded as it is.  :func:`classify` picks out the rest: statements that name roles of another cluster,
+that only a superuser may run, or that concern the database itself and not its contents.  Statements are parsed by the
+server's rules for tokens and names, never matched line by line.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from .scanner import Statement
 # Tokens -------------------------------------------------------------------------------------------------------------
 
 _LETTER = r"A-Za-z_\u0080-\U0010ffff"
-# What may be long is only begun here, and its end is searched for: a text that is made for it must not take time that
-# grows faster than its length, nor the memory that Python's re takes for each repetition of a group.
+# Of a token that may be long only the beginning is matched here, and its end is searched for: a text that is written to
+# stall its reader must not take time that grows faster than its length, nor the memory that Python's re takes for each
+# repetition of a group.
 _TOKEN = re.compile(
     rf"""
       (?P<skip>    [ \t\n\r\f\v]+ | --[^\n\r]* )
@@ -39,21 +40,21 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-_OPERATOR_GOES_ON = re.compile(r"[+*<>=~!@#%^&|`?]+|-(?!-)|/(?!\*)")
+_OPERATOR_CONTINUES = re.compile(r"[+*<>=~!@#%^&|`?]+|-(?!-)|/(?!\*)")
 _ESCAPE_STOP = re.compile(r"\\.|''|'", re.DOTALL)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
-#: Two escapes that together are one character.
+#: Two escapes that together stand for one character.
 _SURROGATES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _UNICODE_ESCAPE = re.compile(r"\\(?:\\|\+([0-9A-Fa-f]{6})|([0-9A-Fa-f]{4}))")
-# The server folds ASCII letters only, in every encoding of several bytes (downcase_identifier in scansup.c).
+# In multibyte encodings the server folds only ASCII letters (downcase_identifier in scansup.c).
 _FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 class Token(t.NamedTuple):
     """A token.
 
-    ``kind`` is ``word`` (an unquoted name or a keyword; ``value`` is folded), ``name`` (quoted; ``value`` is what it
-    names), ``text`` (a string; ``value`` is as written), ``number`` or ``symbol``.
+    ``kind`` is ``word`` (an unquoted name or a keyword; ``value`` is folded to lower case), ``name`` (a quoted name;
+    ``value`` is the name itself), ``text`` (a string; ``value`` is as written), ``number`` or ``symbol``.
     """
 
     kind: str
@@ -63,7 +64,7 @@ class Token(t.NamedTuple):
 
 
 def tokens(text: str) -> t.Iterator[Token]:
-    """Yield the tokens of a statement, comments left out; ends early at what is not SQL."""
+    """Yield the tokens of a statement without its comments.  Stop at the first text that is not SQL."""
     at = 0
     while at < len(text):
         match = _TOKEN.match(text, at)
@@ -84,14 +85,14 @@ def tokens(text: str) -> t.Iterator[Token]:
                 value = text[inner : at - 1].replace('""', '"')
                 yield Token("name", _unicode(value) if kind == "uname" else value, begin, at)
             else:
-                return  # a name without a letter
+                return  # an empty quoted name
 
 
 _KINDS_OF_TOKENS = {"escape": "text", "dollar": "text", "operator": "symbol"}
 
 
 def _after(kind: str, text: str, match: re.Match[str]) -> int:
-    """Where a token of *kind*, which begins with *match*, ends; -1: it doesn't."""
+    """Return where a token of *kind* that begins with *match* ends; -1 if it has no end."""
     at = match.end()
     if kind == "dollar":
         end = text.find(match[0], at)
@@ -106,17 +107,17 @@ def _after(kind: str, text: str, match: re.Match[str]) -> int:
                 return -1
             if not text.startswith(quote, at):
                 return at
-            at += 1  # two quotes are one
+            at += 1  # two quotes stand for one
     if kind == "operator":
-        more = _OPERATOR_GOES_ON.match(text, at)
+        more = _OPERATOR_CONTINUES.match(text, at)
         while more is not None:
             at = more.end()
-            more = _OPERATOR_GOES_ON.match(text, at)
+            more = _OPERATOR_CONTINUES.match(text, at)
     return at
 
 
 def _after_comment(text: str, at: int) -> int:
-    """Where the comment at *at* ends."""
+    """Return where the comment at *at* ends."""
     depth = 0
     for edge in _COMMENT_EDGE.finditer(text, at):
         depth += 1 if edge[0] == "/*" else -1
@@ -133,20 +134,20 @@ def _unicode(text: str) -> str:
 
 def _unescaped(match: re.Match[str]) -> str:
     number = int(match[1] or match[2] or "5c", 16)
-    # The server refuses a number that is none of Unicode's: such a statement may stay as it is.
+    # The server rejects a number that is not a Unicode code point, so such a statement may stay as it is.
     return chr(number) if number <= 0x10FFFF else match[0]
 
 
-# What statements turn out to be -------------------------------------------------------------------------------------
+# Kinds of statements ------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class OwnerChange:
     """``ALTER … OWNER TO``.
 
-    ``kind`` is the object's kind in SQL (``TABLE``, ``MATERIALIZED VIEW``).  ``identity`` names the object with all
-    that ALTER needs: schema, argument types, access method.  It consists of names, type names, numbers and an operator
-    at most, with every bracket closed, so it can be made part of a statement as it stands.
+    ``kind`` is the object's kind in SQL (``TABLE``, ``MATERIALIZED VIEW``).  ``identity`` names the object with
+    everything that ALTER needs: schema, argument types, access method.  It contains only names, type names, numbers
+    and at most an operator, and all its brackets are closed, so it can be inserted into a statement as it is.
     """
 
     kind: str
@@ -156,7 +157,7 @@ class OwnerChange:
 
 @dataclasses.dataclass(frozen=True)
 class RoleName:
-    """A role's name, and where in the statement's text it stands (in characters)."""
+    """A role's name and its position in the statement's text, in characters."""
 
     name: str
     start: int
@@ -165,21 +166,21 @@ class RoleName:
 
 @dataclasses.dataclass(frozen=True)
 class Privileges:
-    """``GRANT`` or ``REVOKE`` of privileges on an object; PUBLIC and the like are not among the roles."""
+    """``GRANT`` or ``REVOKE`` of privileges on an object.  ``roles`` does not contain PUBLIC and similar keywords."""
 
     roles: tuple[RoleName, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class NamesRoles:
-    """A statement that is part of the contents and names roles: a policy, a user mapping."""
+    """A statement that names roles and is part of the database's contents: a policy or a user mapping."""
 
     roles: tuple[RoleName, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class CreateExtension:
-    """``CREATE EXTENSION``; ``schema`` None: wherever the extension's control file says."""
+    """``CREATE EXTENSION``.  If ``schema`` is ``None``, the extension's control file chooses the schema."""
 
     name: str
     schema: str | None
@@ -187,7 +188,7 @@ class CreateExtension:
 
 @dataclasses.dataclass(frozen=True)
 class PublishAllTables:
-    """``CREATE PUBLICATION … FOR ALL TABLES``, with its parameters as (name, value)."""
+    """``CREATE PUBLICATION … FOR ALL TABLES`` with its parameters as (name, value)."""
 
     publication: str
     parameters: tuple[tuple[str, str], ...]
@@ -195,7 +196,7 @@ class PublishAllTables:
 
 @dataclasses.dataclass(frozen=True)
 class PublishSchemas:
-    """``ALTER PUBLICATION … ADD TABLES IN SCHEMA``, or the creation of a publication of schemas."""
+    """``ALTER PUBLICATION … ADD TABLES IN SCHEMA``, or ``CREATE PUBLICATION … FOR TABLES IN SCHEMA``."""
 
     publication: str
     schemas: tuple[str, ...]
@@ -205,7 +206,7 @@ class PublishSchemas:
 
 @dataclasses.dataclass(frozen=True)
 class SetParameter:
-    """``SET name = value``; ``value`` is None where it is no single word, name, number or string."""
+    """``SET name = value``.  ``value`` is ``None`` unless it is a single word, name, number or string."""
 
     name: str
     value: str | None
@@ -220,20 +221,20 @@ class CreateSchema:
 
 @dataclasses.dataclass(frozen=True)
 class Removal:
-    """``DROP``, ``ALTER TABLE … DROP`` and the like: ``pg_dump --clean`` begins with them, in vain where nothing is."""
+    """``DROP``, ``ALTER TABLE … DROP`` and the like.  ``pg_dump --clean`` begins with them; objects may not exist."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Comment:
-    """``COMMENT ON`` something of the database's own."""
+    """``COMMENT ON`` an object of the database."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LeaveOut:
-    """A statement that is not carried out.
+    """A statement that is not run.
 
-    ``kind`` and ``what`` name the object, ``why`` is the reason.  ``loss`` says whether something of the dump is
-    missing afterwards that nobody else sees to.
+    ``kind`` and ``what`` name the object, and ``why`` gives the reason.  ``loss`` is true if the database then lacks
+    something from the dump that no other part of the restore supplies.
     """
 
     kind: str
@@ -256,17 +257,17 @@ Classified = t.Union[
     LeaveOut,
 ]
 
-_SUPERUSER_CODE = "only a superuser may make one, and it would act beyond this database's owner"
-_SURROUNDINGS = "it belongs to the database itself, not to its contents; the restore decides about that"
-_OWNERSHIP = "who owns what is decided by the restore"
+_SUPERUSER_CODE = "only a superuser may create one, and it would act beyond what this database's owner may do"
+_DATABASE_ITSELF = "it belongs to the database itself, not to its contents, and the restore sets that"
+_OWNERSHIP = "the restore sets the owners"
 _FIRST_WORD = re.compile(rb"[A-Za-z]+")
 _UNLINK = re.compile(rb"SELECT pg_catalog\.lo_unlink\('[0-9]+'\)\Z")
 
 
 def classify(statement: Statement, *, encoding: str = "utf-8") -> Classified | None:
-    """Say what is special about *statement*; None: nothing, the server can have it as it stands.
+    """Return what is special about *statement*; ``None`` if it can be sent to the server unchanged.
 
-    :param encoding: the Python codec of the dump's client_encoding.
+    :param encoding: Python codec of the dump's client_encoding.
     """
     word = _FIRST_WORD.match(statement.text)
     handler = _HANDLERS.get(word[0].upper()) if word else None
@@ -276,14 +277,14 @@ def classify(statement: Statement, *, encoding: str = "utf-8") -> Classified | N
 
 
 def decode(statement: Statement, encoding: str) -> str:
-    """The statement as characters; bytes that are none in *encoding* come back as they were from :func:`encode`."""
+    """Return the statement as characters; bytes that are invalid in *encoding* become surrogate escapes."""
     return statement.text.decode(encoding, "surrogateescape")
 
 
 def rewrite_roles(
     statement: Statement, roles: t.Iterable[RoleName], mapping: t.Mapping[str, str], *, encoding: str = "utf-8"
 ) -> Statement:
-    """Return *statement* with the names *roles* in it replaced as *mapping* says; names that it lacks stay."""
+    """Return *statement* with the names *roles* replaced by *mapping*.  Names that it does not contain stay."""
     text = decode(statement, encoding)
     pieces, at = [], 0
     for role in sorted(roles, key=lambda role: role.start):
@@ -294,12 +295,12 @@ def rewrite_roles(
 
 
 def quote(name: str) -> str:
-    """A name as SQL."""
+    """Return *name* as a quoted identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def describe(statement: Statement, *, encoding: str = "utf-8") -> str:
-    """Name a statement for an error or a log: its command and its object, never a string or a number in it."""
+    """Describe a statement for an error or a log by its command and its object, never by its strings or numbers."""
     cursor = _Cursor(decode(Statement(statement.text[:2000]), encoding))
     verb = cursor.any_word()
     if verb is None:
@@ -323,7 +324,7 @@ def describe(statement: Statement, *, encoding: str = "utf-8") -> str:
 
 # Parsing ------------------------------------------------------------------------------------------------------------
 
-# Kinds of objects as statements call them.
+# Kinds of objects, by their names in statements.
 _KIND_NAMES = (
     "access method, aggregate, cast, collation, column, constraint, constraint trigger, conversion, database,"
     "default privileges, domain, event trigger, extension, foreign data wrapper, foreign table, function, index,"
@@ -342,7 +343,7 @@ _IN_IDENTITY = frozenset("(),.[]")
 
 
 class _Cursor:
-    """Reads a statement's tokens one by one; every method that doesn't find what it looks for stays where it is."""
+    """Reads a statement's tokens one by one.  A method that does not find what it looks for does not advance."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -369,7 +370,7 @@ class _Cursor:
         return self.peek() is None
 
     def words(self, *words: str) -> bool:
-        """Pass over these words, all of them or none."""
+        """Skip these words, all of them or none."""
         for ahead, word in enumerate(words):
             token = self.peek(ahead)
             if token is None or token.kind != "word" or token.value != word:
@@ -407,7 +408,7 @@ class _Cursor:
         return token
 
     def names(self) -> tuple[str, ...]:
-        """Names between commas."""
+        """Read names that are separated by commas."""
         found: list[str] = []
         while True:
             name = self.name()
@@ -418,7 +419,7 @@ class _Cursor:
                 return tuple(found)
 
     def qualified(self) -> str | None:
-        """A name with its schema, as the statement writes it."""
+        """Read a name with its schema, as the statement writes it."""
         first = self._name_token()
         if first is None:
             return None
@@ -431,7 +432,7 @@ class _Cursor:
         return ".".join(parts)
 
     def kind(self) -> str | None:
-        """The kind of an object."""
+        """Read the kind of an object."""
         token = self.peek()
         for kind in _KINDS.get(token.value, ()) if token is not None else ():
             if self.words(*kind):
@@ -439,7 +440,7 @@ class _Cursor:
         return None
 
     def roles(self) -> tuple[RoleName, ...]:
-        """Roles between commas, but PUBLIC and its like."""
+        """Read roles that are separated by commas; leave out PUBLIC and similar keywords."""
         found: list[RoleName] = []
         while True:
             self.words("group")
@@ -452,13 +453,13 @@ class _Cursor:
                 return tuple(found)
 
     def seek(self, *words: str) -> str | None:
-        """Go behind the next of these words that stands outside brackets, and return it."""
+        """Advance past the next of these words that is outside brackets, and return it."""
         depth = 0
         while True:
             token = self.advance()
             if token is None:
                 return None
-            del self._tokens[: self._at]  # a statement may be long, and nobody goes back
+            del self._tokens[: self._at]  # a statement may be long, and no caller goes back
             self._at = 0
             if token.kind == "symbol":
                 depth += (token.value in "([") - (token.value in ")]")
@@ -466,7 +467,7 @@ class _Cursor:
                 return token.value
 
     def parameters(self) -> tuple[tuple[str, str], ...] | None:
-        """``WITH (name = value, …)`` at the end of the statement; None: there is something else."""
+        """Read ``WITH (name = value, …)`` at the end of the statement; ``None`` if something else follows."""
         found: list[tuple[str, str]] = []
         if self.ended:
             return ()
@@ -484,7 +485,7 @@ class _Cursor:
                 return None
 
     def value(self) -> str | None:
-        """A word, name, number or plain string."""
+        """Read a word, name, number or plain string."""
         token = self.peek()
         if token is None or token.kind == "symbol":
             return None
@@ -497,7 +498,7 @@ class _Cursor:
         return value
 
     def identity(self, kind: str) -> str | None:
-        """What names an object of *kind* in ALTER, up to what is done with it; its spelling made even."""
+        """Read what identifies an object of *kind* in ALTER, and return it with uniform spacing."""
         begin = self._at
         if kind == "LARGE OBJECT":
             number = self.advance()
@@ -527,7 +528,7 @@ class _Cursor:
         return token is not None and token.kind == "symbol" and token.value == symbol
 
     def _arguments(self, *, star: bool) -> bool:
-        """Pass over a list of argument types in parentheses."""
+        """Skip a list of argument types in parentheses."""
         if not self.symbol("("):
             return False
         depth = 1
@@ -563,7 +564,7 @@ def _alter(cursor: _Cursor) -> Classified | None:
         cursor.words("for")
         cursor.skip_any("role", "user")
         roles = ", ".join(role.name for role in cursor.roles()) or "the current role"
-        return LeaveOut("default privileges", f"of {printable(roles)}", "they are another role's own", loss=True)
+        return LeaveOut("default privileges", f"of {printable(roles)}", "they belong to another role", loss=True)
     if kind in _LEFT_OUT:
         return _left_out(kind, cursor)
     if kind == "PUBLICATION":
@@ -602,9 +603,9 @@ def _comment(cursor: _Cursor) -> Classified | None:
     cursor.words("comment", "on")
     kind = cursor.kind()
     if kind == "EXTENSION":
-        return LeaveOut("comment", f"on extension {_named(cursor)}", "it comes with the extension", loss=False)
+        return LeaveOut("comment", f"on extension {_named(cursor)}", "the extension brings its own", loss=False)
     if kind in _LEFT_OUT or kind in ("LANGUAGE", "PROCEDURAL LANGUAGE", "ROLE", "TABLESPACE"):
-        return LeaveOut("comment", f"on {kind.lower()} {_named(cursor)}", _SURROUNDINGS, loss=False)
+        return LeaveOut("comment", f"on {kind.lower()} {_named(cursor)}", _DATABASE_ITSELF, loss=False)
     return Comment()
 
 
@@ -652,9 +653,7 @@ def _drop(cursor: _Cursor) -> Classified | None:
     cursor.words("drop")
     kind = cursor.kind()
     if kind == "EXTENSION":
-        return LeaveOut(
-            "drop", f"of extension {_named(cursor)}", "there is nothing to drop in a new database", loss=False
-        )
+        return LeaveOut("drop", f"of extension {_named(cursor)}", "a new database has nothing to drop", loss=False)
     return _left_out(kind, cursor) if kind in _LEFT_OUT else Removal()
 
 
@@ -664,7 +663,7 @@ def _grant(cursor: _Cursor) -> Classified | None:
         return LeaveOut("membership", "of roles", "roles belong to the cluster, not to the database")
     kind = cursor.kind()
     if kind in ("DATABASE", "TABLESPACE") or cursor.words("parameter"):
-        return LeaveOut("grant", f"on {(kind or 'parameter').lower()} {_named(cursor)}", _SURROUNDINGS, loss=False)
+        return LeaveOut("grant", f"on {(kind or 'parameter').lower()} {_named(cursor)}", _DATABASE_ITSELF, loss=False)
     if cursor.seek("to", "from") is None:
         return None
     roles = cursor.roles()
@@ -681,7 +680,7 @@ def _reset(cursor: _Cursor) -> Classified | None:
 
 
 def _security(_cursor: _Cursor) -> Classified:
-    return LeaveOut("security label", "", "labels are the business of a provider in the server")
+    return LeaveOut("security label", "", "security labels need a label provider in the server")
 
 
 def _set(cursor: _Cursor) -> Classified | None:
@@ -703,11 +702,11 @@ def _set(cursor: _Cursor) -> Classified | None:
     return LeaveOut("session", "of another role", _OWNERSHIP, loss=False)
 
 
-# Kinds that are left out whatever is done with them.
+# Kinds whose statements are always left out.
 _LEFT_OUT = {
-    "DATABASE": (_SURROUNDINGS, False),
+    "DATABASE": (_DATABASE_ITSELF, False),
     "EVENT TRIGGER": (_SUPERUSER_CODE, True),
-    "SUBSCRIPTION": ("it would start to receive another server's changes; make it by hand when it is wanted", True),
+    "SUBSCRIPTION": ("it would start to receive changes from another server; create it by hand if you need it", True),
 }
 
 

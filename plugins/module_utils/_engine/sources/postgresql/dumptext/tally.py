@@ -2,10 +2,10 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""A tally of a dump's rows as its text streams by: how many each table has, and a digest of them.
+"""Counts the rows of each table in a dump, and computes a digest of them, as the text streams by.
 
-A digest lets anybody who can compute it try guesses at a table of few rows.  So the digests of a tally are keyed with
-random bytes, and the key stands in the first line of the dump's text, as a comment, behind the dump's encryption.
+Anyone who can compute a digest can use it to guess the contents of a table of few rows.  The digests are therefore
+keyed with random bytes.  The key is a comment in the first line of the dump's text, so the encryption protects it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ except ImportError:
     xxhash = None  # type: ignore[assignment]
 
 MAX_TABLES = 500_000
-"""Tables with rows that a tally counts: more than twice what a manifest can hold; each takes memory."""
+"""The most tables with rows that a tally counts, because each takes memory: more than twice what fits in a manifest."""
 
 KEY_SIZE = 32
 """Bytes of a digest key."""
@@ -38,24 +38,24 @@ PREFACE_SIZE = len(_PREFACE) + 2 * KEY_SIZE + 1
 
 
 def preface(key: bytes) -> bytes:
-    """Return the first line of a dump's text: a comment that holds the digest *key* (32 random bytes)."""
+    """Return the first line of a dump's text: a comment that contains the digest *key* (32 random bytes)."""
     if len(key) != KEY_SIZE:
-        raise ValueError("a digest key has 32 bytes")
+        raise ValueError("a digest key must have 32 bytes")
     return _PREFACE + key.hex().encode("ascii") + b"\n"
 
 
 def key_of(text: bytes) -> bytes | None:
-    """Return the digest key from the first :data:`PREFACE_SIZE` bytes of a dump, None when there is none."""
+    """Return the digest key from the first :data:`PREFACE_SIZE` bytes of a dump, ``None`` if there is none."""
     line = _PREFACE_LINE.match(text)
     return bytes.fromhex(line[1].decode("ascii")) if line else None
 
 
 @dataclasses.dataclass(frozen=True)
 class TableTally:
-    """What a dump holds of one table.
+    """What a dump contains of one table.
 
-    ``name`` is the table's name as its COPY statement has it; ``digest`` the HMAC-SHA256 (hex) under the digest key of
-    the XXH3-128 of its rows as they stand in the text, in their order.
+    ``name`` is the table's name as its COPY statement writes it.  ``digest`` is an HMAC-SHA256 (hex) with the digest
+    key over the XXH3-128 of its rows, which are taken as they are in the text and in the order of the text.
     """
 
     name: str
@@ -64,9 +64,9 @@ class TableTally:
 
 
 class Tally:
-    """Counts rows, digests them, and proves that the dump is whole.
+    """Counts rows, computes their digests, and proves that the dump is complete.
 
-    :param digest_key: see :func:`preface`; tallies can be compared only under one key.
+    :param digest_key: see :func:`preface`; only tallies with the same key can be compared.
     """
 
     def __init__(self, digest_key: bytes) -> None:
@@ -76,9 +76,9 @@ class Tally:
         self._table = _Table()
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next piece of the dump, of any size, cut anywhere.
+        """Take the next piece of the dump, which may have any size and end anywhere.
 
-        :raises DumpSyntax: for what no dump holds, and for more than :data:`MAX_TABLES` tables.
+        :raises DumpSyntax: for text that no dump contains, and for more than :data:`MAX_TABLES` tables.
         """
         for event in self._scanner.feed(chunk):
             if isinstance(event, CopyData):
@@ -87,24 +87,25 @@ class Tally:
                 self._table = self._tables.setdefault(event.table, _Table())
                 if len(self._tables) > MAX_TABLES:
                     raise DumpSyntax(
-                        f"the dump has rows of more than {MAX_TABLES} tables",
-                        hint="find out where the dump comes from; dump schemas one by one if it is yours",
+                        f"the dump contains rows of more than {MAX_TABLES} tables",
+                        hint="check where the dump comes from; if it is yours, dump its schemas one by one",
                     )
 
     def finish(self) -> list[TableTally]:
-        """Return the tables in the order of the dump, which is at its end.
+        """Signal the end of the dump, and return its tables in the order of the dump.
 
-        :raises DumpIncomplete: pg_dump's closing comment is not the end of the text.
+        :raises DumpIncomplete: if the text does not end with pg_dump's closing comment.
         """
         self._scanner.finish()
         if not self._scanner.complete:
-            raise DumpIncomplete("pg_dump's closing comment is missing", hint="make the backup again")
+            raise DumpIncomplete("pg_dump's closing comment is missing", hint="back up the database again")
         return self._result()
 
     def finish_any(self) -> list[TableTally]:
-        """As :meth:`finish`, for SQL text that need not come from pg_dump.
+        """Like :meth:`finish`, but for SQL text that need not come from pg_dump.
 
-        :raises DumpIncomplete: the text ends inside a statement or a table's rows, or pg_dump began and didn't end it.
+        :raises DumpIncomplete: if the text ends inside a statement or a table's rows, or if it has pg_dump's opening
+            comment but not the closing one.
         """
         self._scanner.finish()
         return self._result()
@@ -114,12 +115,12 @@ class Tally:
 
 
 def check(source: Readable) -> list[TableTally]:
-    """Read a dump to its end and return its tables; nothing is kept of it.
+    """Read a dump to its end, and return its tables.  The text itself is discarded.
 
-    The digests are under the key in the dump's first line, so they are those of the backup's manifest.  A dump that has
-    no such line is digested under an empty key.
+    The digests use the key in the dump's first line, so they equal those in the backup's manifest.  For a dump without
+    such a line the key is empty.
 
-    :raises DumpSyntax, DumpIncomplete: the text is none that could be loaded to its end.
+    :raises DumpSyntax, DumpIncomplete: if the text cannot be loaded to its end.
     """
     first = b""
     while len(first) < PREFACE_SIZE:
@@ -142,7 +143,7 @@ class _Table:
 
     def add(self, data: bytes) -> None:
         self._digest.update(data)
-        # bytes.count() looks at each byte by itself; replace() finds them with memchr and is several times faster.
+        # bytes.count() examines each byte by itself; replace() uses memchr and is several times as fast.
         self.rows += len(data) - len(data.replace(b"\n", b""))
 
     def keyed(self, key: bytes) -> str:

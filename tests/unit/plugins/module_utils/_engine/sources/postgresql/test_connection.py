@@ -55,7 +55,7 @@ def test_client_program_older_than_the_server_names_the_package(installations, m
     with pytest.raises(LibraryMissing) as caught:
         client_program("pg_dump", 170002, installations=installations(13, 15))
     assert "older than the server" in str(caught.value)
-    assert "the newest pg_dump here is 15" in caught.value.cause
+    assert "the newest pg_dump on this host has version 15" in caught.value.cause
     assert "postgresql-client-17" in caught.value.hint
 
 
