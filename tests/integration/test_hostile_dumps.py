@@ -745,7 +745,7 @@ def test_owners_that_the_dump_names_are_no_way_to_another_tenant(world: World) -
         f"{text} ALTER FUNCTION public.act() OWNER TO other;".encode(),
         options=RestoreOptions(force_target_owner=False),
     )
-    assert any("no member of 'other'" in warning for warning in details["warnings"])
+    assert any("not a member of 'other'" in warning for warning in details["warnings"])
     assert world.cluster.psql("SELECT proowner::regrole FROM pg_proc WHERE proname = 'act'", "shop") == "shop"
 
 

@@ -239,7 +239,7 @@ def test_a_lost_lock_is_noticed(cluster, admin, other):
         held.check()
         # As after a long stop of the process: the server has dropped the lock, another run has it.
         other.cursor().execute("ROLLBACK")
-        with pytest.raises(LockHeld, match="nobody holds it any more"):
+        with pytest.raises(LockHeld, match="nobody holds it any longer"):
             held.check()
         with database_lock(admin, "app"), pytest.raises(LockHeld, match=f"process {admin.info.backend_pid}"):
             held.check()

@@ -402,7 +402,7 @@ def test_a_delete_marker_is_no_missing_backup(
     """The store here has no delete markers: its answer is injected."""
 
     def deleted(key: str, *, limit: int) -> bytes:
-        raise Deleted(f"{key} is not there", cause="a delete marker stands in its place")
+        raise Deleted(f"{key} is not there", cause="a delete marker took its place")
 
     monkeypatch.setattr(store, "get", deleted)
     assert "delete marker" in error(restored(cluster, store, app))

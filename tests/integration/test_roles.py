@@ -150,7 +150,7 @@ def test_backup_playbook(host: Host) -> None:
         (["app", "db/app/"], {}, "no age private key was given"),
         (["app", "db/app/"], {"NON_INTERACTIVE": "true"}, "no age private key was given"),
         (["app", "db/app/"], {"AGE_PRIVATE_KEY": "x" * 40000}, "too long"),
-        (["app", "db/app/"], {"AGE_PRIVATE_KEY": "not a key"}, "no age identity"),
+        (["app", "db/app/"], {"AGE_PRIVATE_KEY": "not a key"}, "not an age identity"),
         (["app", "db/app/"], {"AGE_PRIVATE_KEY": OTHER_KEY}, "none of the given age identities opens the object"),
         (["app", "db/app/"], {"ROLE_MAP": "old"}, "DB_RESTORE_ROLE_MAP"),
         (["app", "db/app/none.sql.gz.age"], {"AGE_PRIVATE_KEY": OTHER_KEY}, "db/app/none.sql.gz.age"),

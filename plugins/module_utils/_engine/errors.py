@@ -118,7 +118,7 @@ class DumpIncomplete(DamagedObject):
 
 
 class DumpSyntax(DamagedObject):
-    """The text of a dump holds something that is no SQL of pg_dump: a psql meta-command, for one."""
+    """The text of a dump holds something that is not SQL of pg_dump: a psql meta-command, for one."""
 
     phase = "dump"
 
@@ -137,7 +137,7 @@ class NotFound(StoreError):
 
 
 class Deleted(NotFound):
-    """There was such an object: a delete marker stands in its place.  Never to be read as "there never was one"."""
+    """There was such an object: a delete marker took its place.  Never to be read as "there never was one"."""
 
 
 class AccessDenied(StoreError):
@@ -196,7 +196,7 @@ class ForgedManifest(TrustError):
 
 
 class WrongDatabase(TrustError):
-    """The manifest is that of another database than the one whose backups lie there."""
+    """The manifest is of another database than the one whose backups are there."""
 
 
 class Replayed(TrustError):
@@ -231,7 +231,7 @@ class RestoreRefused(EngineError):
 
 
 class BackupRefused(EngineError):
-    """A backup now would put a good one out of sight; nothing has been changed."""
+    """A backup now would replace a good one; nothing has been changed."""
 
     phase = "plan"
 

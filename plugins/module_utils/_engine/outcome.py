@@ -75,13 +75,13 @@ def _printable(value: t.Any) -> t.Any:
 def unexpected(exception: Exception) -> EngineError:
     """An error that no part of the engine foresaw, as one of ours.
 
-    The text of a foreign exception may hold anything, a secret too, so only its type and place are told.
+    The text of a foreign exception may hold anything, a secret too, so only its type and place are shown.
     """
     frame = traceback.extract_tb(exception.__traceback__)[-1]
     return EngineError(
         f"unexpected {type(exception).__name__} in {frame.name}, line {frame.lineno}",
         phase="internal",
-        hint="this is a fault of infrazero.database: please report it",
+        hint="this is a bug in infrazero.database: please report it",
     )
 
 
@@ -90,7 +90,7 @@ def run_each(
 ) -> Summary:
     """Do *work* for each of *names*, up to *jobs* at a time, and gather what became of them.
 
-    :param warnings: of the run, to stand in the summary.
+    :param warnings: of the run, for the summary.
     """
 
     def guarded(name: str) -> Outcome:
@@ -98,7 +98,7 @@ def run_each(
             return work(name)
         except EngineError as exc:
             return Outcome(name, FAILED, error=exc)
-        except Exception as exc:  # noqa: BLE001 - a fault of ours must not stop the other databases
+        except Exception as exc:  # noqa: BLE001 - a bug of ours must not stop the other databases
             return Outcome(name, FAILED, error=unexpected(exc))
 
     if jobs == 1:

@@ -32,7 +32,7 @@ _INVISIBLE = re.compile(
 def printable(text: str, *, limit: int = MAX_TEXT) -> str:
     """*text* in one line that no terminal and no log's reader obeys.
 
-    :param limit: characters of *text* that are shown; how many are left out is said.
+    :param limit: characters of *text* that are shown; the number of the rest is shown.
     """
     shown, rest = text[:limit], len(text) - limit
     # Nearly every text is all ASCII that may be shown.

@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""How long work tells what it is doing.  Anything with these two methods will do; nothing here writes anywhere."""
+"""How work reports its progress.  Anything with these two methods will do; nothing here writes anywhere."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import typing as t
 
 
 class Reporter(t.Protocol):
-    """Told of stages and of bytes by the use cases."""
+    """Receives stages and bytes from the use cases."""
 
     def stage(self, database: str, stage: str, message: str, *, total: int | None = None) -> None:
         """A stage of the work on *database* begins.
 
-        :param stage: short name, the same words as in :class:`.errors.EngineError`.
+        :param stage: short name, the same words as the phases of :class:`.errors.EngineError`.
         :param message: one line for a log, no secret.
         :param total: bytes expected in this stage as :meth:`advance` will count them, where known.
         """

@@ -2,9 +2,9 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The pointer to Infisical's admin token in the store: where the encrypted token lies, and of which site it is.
+"""The pointer to Infisical's admin token in the store: where the encrypted token is, and of which site.
 
-The format is the contract's (``infisical/bootstrap/latest-tokens.json``): other tools read and write it.
+Other tools read and write this format (``infisical/bootstrap/latest-tokens.json``): it is exact.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def pointer_key(prefix: str) -> str:
-    """Key of the pointer, where everything of Infisical lies under *prefix*."""
+    """Key of the pointer, where everything of Infisical is under *prefix*."""
     return f"{prefix}bootstrap/latest-tokens.json"
 
 
@@ -60,7 +60,7 @@ class Pointer:
 
 
 def moment_text(moment: datetime.datetime) -> str:
-    """*moment* as it stands in a pointer."""
+    """*moment* in the form that pointers have."""
     return moment.strftime(_MOMENT)
 
 
@@ -72,14 +72,14 @@ def parse(data: bytes) -> Pointer:
     try:
         fields = strict_json(data)
     except NotJson as exc:
-        raise _bad(f"is no JSON: {exc}") from None
+        raise _bad(f"is not JSON: {exc}") from None
     if not isinstance(fields, dict):
-        raise _bad("is no JSON object")
+        raise _bad("is not a JSON object")
 
     def text(name: str) -> str:
         value = fields.get(name)
         if value is not None and not isinstance(value, str):
-            raise _bad(f"has a {name} that is no text")
+            raise _bad(f"has a {name} that is not a text")
         return value or ""
 
     key, sha256 = text("admin_token_key"), text("admin_token_sha256") or None
@@ -88,7 +88,7 @@ def parse(data: bytes) -> Pointer:
     except ConfigurationError as exc:
         raise _bad("names no token in admin_token_key", cause=exc.cause) from None
     if location.bucket is not None or key.endswith("/"):
-        raise _bad("names a token outside of this bucket, or none", cause="admin_token_key is no key")
+        raise _bad("names a token outside of this bucket, or none", cause="admin_token_key is not a key")
     if sha256 is not None and not _SHA256.match(sha256):
         raise _bad("has an admin_token_sha256 that is none")
     return Pointer(key=key, site_url=text("infisical_site_url"), sha256=sha256, created_at=text("created_at"))

@@ -85,7 +85,7 @@ class Database:
 
     :param recipients: age recipients, one or more; every one of them can open this database's backups.
     :param identity: the age private key, present only where a restore is to be made.
-    :param backup_prefix: where backups lie instead of ``db/<name>/``; ends with ``/``.
+    :param backup_prefix: where backups are instead of ``db/<name>/``; ends with ``/``.
     :param backup_signers: names of hosts whose backups of this database are accepted besides this host's own.
     """
 
@@ -101,7 +101,7 @@ class Database:
 
     @property
     def prefix(self) -> str:
-        """The prefix under which the backups of this database lie; it ends with ``/``."""
+        """The prefix of the backups of this database; it ends with ``/``."""
         return self.backup_prefix or layout.prefix(self.name)
 
 
@@ -124,12 +124,12 @@ class Databases:
         )
 
     def passwords(self) -> dict[str, Secret]:
-        """Password by user; where a user stands in several entries the last one wins (rule of the contract)."""
+        """Password by user; if a user is in several entries, the last one wins."""
         return {entry.user: entry.password for entry in self.entries}
 
 
 class KeyRules(t.Protocol):
-    """Judges of age keys, given by the caller so that this room needs no cryptography.
+    """Validators of age keys, passed in so that this package needs no cryptography.
 
     Each answers ``None`` for "fine", else the reason in words that hold no key material.
     """
@@ -138,7 +138,7 @@ class KeyRules(t.Protocol):
         """Is *text* a recipient that something can be encrypted to?"""
 
     def mix_fault(self, recipients: t.Sequence[str]) -> str | None:
-        """Can something be encrypted to all of *recipients*, each of them free of faults, at once?"""
+        """Can something be encrypted to all of *recipients*, each of them valid, at once?"""
 
     def identity_fault(self, secret: Secret) -> str | None:
         """Is *secret* an identity that something can be decrypted with?"""
@@ -151,10 +151,10 @@ def parse(source: object, *, rules: KeyRules, private: bool, maintenance_databas
     """Validate a whole list.
 
     :param source: JSON text, or what JSON text decodes to.
-    :param rules: judges of the age keys.
+    :param rules: validators of the age keys.
     :param private: whether private keys may be present.  A host's own list is read with ``False``: a private key in it
         is a fault, because a host keeps public keys only.
-    :raises InvalidDatabases: with every fault of the list.
+    :raises InvalidDatabases: with every error in the list.
     """
     items = _items(source)
     faults: list[Fault] = []
@@ -218,10 +218,10 @@ def parse(source: object, *, rules: KeyRules, private: bool, maintenance_databas
 
 
 def private_view(source: object) -> list[dict[str, t.Any]]:
-    """The list with everything that the contract knows, private keys included, as it came.
+    """The list with all known fields, private keys included, as it came.
 
-    :param source: JSON text, the base64 of it (the contract's ``DATABASES_JSON_PRIVATE_B64``), or what JSON decodes to.
-    :raises InvalidDatabases: where it is no list of objects; the fields are not judged here.
+    :param source: JSON text, the base64 of it (``DATABASES_JSON_PRIVATE_B64``), or what JSON decodes to.
+    :raises InvalidDatabases: if it is not a list of objects; the fields are not validated here.
     """
     if isinstance(source, str) and source.strip() and source.lstrip()[0] not in "[{":
         try:
@@ -235,13 +235,13 @@ def private_view(source: object) -> list[dict[str, t.Any]]:
 
 
 def public_view(source: object) -> list[dict[str, t.Any]]:
-    """The list as it may stay on a host: the contract's fields but for the private key, as they came.
+    """The list as it may stay on a host: all known fields but the private key, as they came.
 
-    Fields that the contract does not know are left out: one may be a private key under a misspelt name.
+    Unknown fields are left out: one may be a private key under a misspelt name.
 
     :param source: JSON text, or what JSON decodes to.
-    :raises InvalidDatabases: where it is no list of objects, or a private key stands where the public one belongs; the
-        fields are not judged otherwise.
+    :raises InvalidDatabases: if it is not a list of objects, or a private key is in the place of the public one; the
+        fields are not validated otherwise.
     """
     view = _view(source, tuple(field for field in FIELDS if field != _PRIVATE_FIELD))
     faults: list[Fault] = []
@@ -294,11 +294,11 @@ def _kind(value: object) -> str:
         (t.Mapping, "an object"),
         (t.Sequence, "a list"),
     )
-    return next((name for kind, name in kinds if isinstance(value, kind)), "no JSON")
+    return next((name for kind, name in kinds if isinstance(value, kind)), "not JSON")
 
 
 def _nested(places: t.Mapping[str, str]) -> list[Fault]:
-    """Backups that lie among those of another database would be taken for them.
+    """Backups among those of another database would be taken for them.
 
     :param places: label of the entry by prefix.
     """
@@ -359,7 +359,7 @@ class _Entry:
         elif "/" in value or "\0" in value:
             self.fault(field, "holds '/' or NUL", "leave it out")
         elif value in (".", ".."):
-            self.fault(field, f"is {value!r}, which is no name in an object store", "choose another name")
+            self.fault(field, f"is {value!r}, which is not a valid name in an object store", "choose another name")
         else:
             return value
         return None
@@ -374,7 +374,7 @@ class _Entry:
         return Secret(value)
 
     def recipients(self, rules: KeyRules) -> tuple[str, ...]:
-        """All of them, or none where one has a fault: a pair can then not be judged."""
+        """All of them, or none if one is invalid: a pair can't be validated then."""
         field = "backup_age_public_key"
         remedy = "give an age recipient, or a list of them"
         value = self.item.get(field)
@@ -493,7 +493,7 @@ class _Entry:
         return tuple(value)
 
     def place(self, prefix: str, places: dict[str, str]) -> None:
-        """Note where the backups lie; two entries of one name are a fault already."""
+        """Note where the backups are; two entries of one name are an error already."""
         if places.setdefault(prefix, self.label) != self.label and self.item.get("backup_prefix"):
             self.fault(
                 "backup_prefix", f"{prefix!r} is where the backups of {places[prefix]} lie", "choose another one"

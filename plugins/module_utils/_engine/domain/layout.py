@@ -2,9 +2,9 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Where objects lie: keys of dumps and manifests, and what a text that names a backup means.
+"""Where objects are: keys of dumps and manifests, and what the name of a backup means.
 
-The formats are the contract's: other tools read and write them.
+Other tools read and write these formats: they are exact.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .text import utf8_size
 
 #: Name of the manifest that points to a prefix's newest good backup.
 LATEST = "latest-dump.json"
-#: Ending of the immutable manifest that stands beside each dump of ours.
+#: Ending of the immutable manifest beside each dump of ours.
 MANIFEST_SUFFIX = ".manifest.json"
 #: S3's limit for the length of a key.
 MAX_KEY_BYTES = 1024
@@ -32,17 +32,17 @@ _DUMP_NAME = re.compile(
 
 
 def timestamp(moment: datetime.datetime) -> str:
-    """*moment* as it stands in keys: ``20261121T032000Z``, UTC, whole seconds."""
+    """*moment* in the form that keys have: ``20261121T032000Z``, UTC, whole seconds."""
     return moment.astimezone(datetime.timezone.utc).strftime(_TIMESTAMP)
 
 
 def prefix(database: str) -> str:
-    """The prefix under which everything of *database* lies where its entry of the list names no other."""
+    """The prefix of everything that belongs to *database*, unless its entry in the list names another."""
     return f"db/{database}/"
 
 
 def home_of(key: str) -> str | None:
-    """The database under whose usual prefix *key* lies; ``None``: under none."""
+    """The database whose usual prefix *key* has; ``None``: it has none."""
     match = re.match(r"db/([^/]+)/[^/]+\Z", key)
     return match[1] if match else None
 
@@ -87,7 +87,7 @@ class Location:
 
     @property
     def is_manifest(self) -> bool:
-        """Whether a manifest lies here, by its name; anything else is a dump."""
+        """Whether this is a manifest, by its name; anything else is a dump."""
         return self.key.endswith((LATEST, MANIFEST_SUFFIX))
 
 

@@ -2,10 +2,10 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The plan of a bootstrap's roles and databases: wish and facts in, steps out.
+"""The plan of a bootstrap's roles and databases: declaration and facts in, steps out.
 
-The rule is the contract's: each user may log in with its password (SCRAM), each database belongs to its user, who has
-all privileges on it.  What is there besides (memberships, other grants, settings, limits) is nobody's wish and stays.
+Each user may log in with its password (SCRAM), each database belongs to its user, who has
+all privileges on it.  Whatever else is there (memberships, other grants, settings, limits) is not declared and stays.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Password(enum.Enum):
 class RoleFacts:
     """A role as it stands.
 
-    :param expired: VALID UNTIL lies in the past.
+    :param expired: VALID UNTIL is in the past.
     """
 
     name: str
@@ -48,7 +48,7 @@ class RoleFacts:
 
 @dataclasses.dataclass(frozen=True)
 class DatabaseFacts:
-    """A database as it stands.
+    """The facts of a database.
 
     :param privileges: what each role has been granted on it, defaults included; PUBLIC isn't listed.
     :param valid: false for what an interrupted DROP DATABASE left.
@@ -76,14 +76,14 @@ class Facts:
 
 
 @dataclasses.dataclass(frozen=True)
-class Wish:
+class Declaration:
     """Roles with their passwords, and databases with their owners."""
 
     passwords: t.Mapping[str, Secret]
     owners: t.Mapping[str, str]
 
     @classmethod
-    def of(cls, databases: Databases) -> Wish:
+    def of(cls, databases: Databases) -> Declaration:
         """What a valid list wishes for; where a user stands twice its last password wins."""
         return cls(
             passwords=databases.passwords(),
@@ -179,7 +179,7 @@ Step = t.Union[CreateRole, AlterRole, CreateDatabase, FinishDatabase, ChangeOwne
 class BootstrapPlan:
     """What is to be done, in this order; no steps: everything is as wished.
 
-    :param before: the wish's roles and databases as they are, one line each, without a secret.
+    :param before: the declaration's roles and databases as they are, one line each, without a secret.
     :param after: the same as they will be.
     :param warnings: what stays as it is and should not.
     """
@@ -202,18 +202,18 @@ class BootstrapPlan:
         }
 
 
-def plan_bootstrap(wish: Wish, facts: Facts) -> BootstrapPlan:
-    """The steps from *facts* to *wish*.
+def plan_bootstrap(declaration: Declaration, facts: Facts) -> BootstrapPlan:
+    """The steps from *facts* to *declaration*.
 
     :raises ConfigurationError: with everything that must not be done; then nothing may be done.
     """
-    _refuse(wish, facts)
+    _refuse(declaration, facts)
     roles: list[Step] = []
     creations: list[Step] = []
     changes: list[Step] = []
     before: list[str] = []
     after: list[str] = []
-    for role, password in wish.passwords.items():
+    for role, password in declaration.passwords.items():
         found = facts.roles.get(role)
         before.append(_role_line(role, found))
         after.append(f"role {role!r}: login yes, password set")
@@ -228,7 +228,7 @@ def plan_bootstrap(wish: Wish, facts: Facts) -> BootstrapPlan:
         )
         if step != AlterRole(role):
             roles.append(step)
-    for database, owner in wish.owners.items():
+    for database, owner in declaration.owners.items():
         there = facts.databases.get(database)
         before.append(_database_line(database, there))
         after.append(f"database {database!r}: owner {owner!r}, owner's privileges all")
@@ -259,13 +259,13 @@ def _warnings(facts: Facts) -> tuple[str, ...]:
     return (warning,)
 
 
-def _refuse(wish: Wish, facts: Facts) -> None:
+def _refuse(declaration: Declaration, facts: Facts) -> None:
     reasons = [
         f"role {role!r} is a superuser: an application's user must not be one"
-        for role in wish.passwords
+        for role in declaration.passwords
         if role in facts.roles and facts.roles[role].superuser
     ]
-    for database in wish.owners:
+    for database in declaration.owners:
         there = facts.databases.get(database)
         if there is None:
             continue
@@ -275,7 +275,7 @@ def _refuse(wish: Wish, facts: Facts) -> None:
             reasons.append(f"database {database!r} was left half dropped: finish it with DROP DATABASE")
     if reasons:
         raise ConfigurationError(
-            "the list can't be brought about in this cluster",
+            "these databases cannot be created in this cluster",
             cause="; ".join(reasons),
             hint="choose other names, or put that right in the cluster; nothing has been changed",
         )

@@ -11,7 +11,7 @@ import typing as t
 
 
 class NotJson(ValueError):
-    """The text is no JSON; its own text says why and where, and quotes nothing of the contents but a field's name."""
+    """The text is not JSON; its own text says why and where, and quotes nothing of the contents but a field's name."""
 
 
 def strict_json(text: str | bytes) -> t.Any:
@@ -57,4 +57,4 @@ def _unique(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
 
 
 def _no_constant(name: str) -> t.NoReturn:
-    raise NotJson(f"{name} is no JSON number")
+    raise NotJson(f"{name} is not a JSON number")

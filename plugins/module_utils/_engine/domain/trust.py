@@ -4,7 +4,7 @@
 
 """Which backups are accepted: whose signature counts for which database, where a manifest belongs, how old it may be.
 
-A manifest is signed with the key of the host that made the backup, as OpenSSH signs files; who may sign is said in
+A manifest is signed with the key of the host that made the backup, as OpenSSH signs files; who may sign is listed in
 OpenSSH's own form, the lines of an ``allowed_signers`` file (ssh-keygen(1)).  The signer's name in it is the manifest's
 ``host``, so that no host can sign for another one.
 
@@ -182,7 +182,7 @@ def max_age(hours: float, *, name: str) -> datetime.timedelta | None:
     """
     # A NaN fails every comparison.
     if not 0 <= hours <= 24 * 366 * 100:
-        raise ConfigurationError(f"{name}: {hours} is no number of hours", hint="give hours, or 0 for no limit")
+        raise ConfigurationError(f"{name}: {hours} is not a number of hours", hint="give hours, or 0 for no limit")
     return datetime.timedelta(hours=hours) if hours else None
 
 
@@ -318,7 +318,7 @@ def foreign(said: Manifest, *, key: str, url: str, database: Database, accepted:
 
 
 def misplaced(said: Manifest, *, key: str, url: str, database: Database) -> TrustError | None:
-    """Why a manifest must not lie where it does; ``None``: it may.
+    """Why a manifest must not be where it is; ``None``: it may.
 
     A manifest under the prefix of the database to be restored is that database's; elsewhere it may be that of the
     database whose name the prefix has.  Restoring one database from another's backup is done by naming that other
@@ -332,7 +332,7 @@ def misplaced(said: Manifest, *, key: str, url: str, database: Database) -> Trus
     expected = {database.name} if own or home is None else {database.name, home}
     if said.database is not None and said.database not in expected and (pointer or own or home is not None):
         return WrongDatabase(
-            f"{url} is a backup of the database {said.database!r}, and lies where those of "
+            f"{url} is a backup of the database {said.database!r}, and is where those of "
             f"{(database.name if own or home is None else home)!r} do",
             hint="find out who put it there; if a backup of that database is meant, name the dump itself as the source",
         )

@@ -43,7 +43,7 @@ class Signer:
 
     @classmethod
     def at(cls, path: str, *, host: str) -> Signer | None:
-        """The key in *path*, proven to be usable; ``None`` where there is no such file.
+        """The key in *path*, proven to be usable; ``None`` if there is no such file.
 
         :param host: name of this host.
         """
@@ -59,7 +59,7 @@ class Signer:
             ) from None
         if not trusting.can_sign(host):
             raise ConfigurationError(
-                f"the host's name {host!r} can't stand in an allowed_signers file",
+                f"the host's name {host!r} can't be used in an allowed_signers file",
                 hint="give the host a name of letters, digits, '.', '_' and '-' (hostnamectl)",
             )
         return cls(path, host, sshsig.public_key(path, run=ssh_keygen()))
@@ -86,7 +86,7 @@ def read_keys(path: str) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as exc:
-        cause = (exc.strerror or "") if isinstance(exc, OSError) else "it is no UTF-8"
+        cause = (exc.strerror or "") if isinstance(exc, OSError) else "it is not UTF-8"
         raise ConfigurationError(f"{path} can't be read", cause=cause, hint="its mode should be 0644") from None
 
 

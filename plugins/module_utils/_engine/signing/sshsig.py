@@ -68,7 +68,7 @@ def verify(
 ) -> trust.Verdict:
     """Whether *signature* over *message* is that of a key that *signer* was trusted with at *moment*.
 
-    Only ssh-keygen's own exit status makes it good; why it isn't is found out afterwards.
+    Only ssh-keygen's own exit status makes it good; why it isn't is determined afterwards.
 
     :param allowed_signers: contents of such a file; its times are UTC.
     :param revoked_keys: public keys, one a line.

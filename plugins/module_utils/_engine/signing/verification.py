@@ -111,7 +111,7 @@ def _tolerated(error: EngineError, *, trust: Trust) -> str:
     """Raise *error*, or, where nothing has to be signed, make a warning of it."""
     if trust.mode == trusting.SIGNED:
         raise error
-    return f"restored on trust, as was asked for: {error.message}" + (f" ({error.cause})" if error.cause else "")
+    return f"restored without proof, as requested: {error.message}" + (f" ({error.cause})" if error.cause else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,7 +209,7 @@ def _behind(latest: catalogue.Found, *, signed: Signed | None, trust: Trust, dat
             database=database,
         )
     except AccessDenied:
-        yield "the store doesn't let us list the backups, so whether latest is the newest can't be told"
+        yield "the store doesn't let us list the backups, so whether latest is the newest is unknown"
         return
     own = lineage.link(latest.manifest, latest.sha256, signed)
     highest = max(found.links, key=lambda one: one.sequence, default=own)

@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What every store of objects does, whatever it is made of.
+"""What every object store does.
 
 The guarantees, the same for all stores and proven by one suite of tests:
 
@@ -207,7 +207,7 @@ def read_all(reader: ObjectReader, *, limit: int) -> bytes:
         raise TooLarge(
             f"{reader.info.key!a} is {reader.size} bytes long, more than the {limit} bytes it may have",
             phase="download",
-            hint="this is no object of the expected kind; look at it by hand",
+            hint="this is not an object of the expected kind: inspect it by hand",
         )
     chunks: list[bytes] = []
     while True:

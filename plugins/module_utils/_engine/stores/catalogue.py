@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What lies in the store: manifests read with care, and the list of a database's backups."""
+"""What is in the store: manifests read with care, and the list of a database's backups."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .base import Store
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A manifest as it lies in a store.
+    """A manifest as it is in a store.
 
     :param key: the manifest's own key.
     :param data: its bytes.
@@ -37,7 +37,7 @@ class Found:
 
     @property
     def location(self) -> layout.Location:
-        """Where the dump lies; its bucket is ``None`` where that is the manifest's own."""
+        """Where the dump is; its bucket is ``None`` if that is the manifest's own."""
         return layout.locate(self.manifest.key)
 
 
@@ -88,7 +88,7 @@ def newer(store: Store, prefix: str, *, than: datetime.datetime | None) -> list[
 
 
 def read_immutable(store: Store, key: str) -> Found:
-    """Read one of the manifests that stand beside dumps.
+    """Read one of the manifests beside dumps.
 
     :raises ManifestError: also where it is another backup's than its key says: anybody can copy an old one.
     """
@@ -102,7 +102,7 @@ def read_immutable(store: Store, key: str) -> Found:
 class Backup:
     """One backup in the catalogue.
 
-    :param key: of the dump; a URL where it lies in another bucket.
+    :param key: of the dump; a URL if it is in another bucket.
     :param created_at: from the key, for the latest from its manifest.
     :param size: bytes of the encrypted object, ``None`` where it is missing.
     :param state: ``complete``: the dump and its manifest are there; ``unproven``: a dump without a manifest (a run that
@@ -133,7 +133,7 @@ class Backup:
 def catalogue(store: Store, database: str, *, prefix: str | None = None) -> list[Backup]:
     """Every backup of *database* in the store, newest first; one listing and the latest manifest are read.
 
-    :param prefix: where they lie; the usual place when not given.
+    :param prefix: where they are; by default the usual place.
     """
     prefix = prefix or layout.prefix(database)
     latest = read_latest(store, prefix)
@@ -179,7 +179,7 @@ def _pointed_at(latest: Found, sizes: dict[str, int]) -> str:
     store = latest.store if location.bucket is None else latest.store.sibling(location.bucket)
     key = location.key if store is latest.store else store.url(location.key)
     if key not in sizes:
-        # A dump may have any name and lie anywhere.
+        # A dump may have any name and be anywhere.
         with contextlib.suppress(NotFound):
             sizes[key] = store.head(location.key).size
     return key

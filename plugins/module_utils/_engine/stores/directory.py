@@ -283,7 +283,7 @@ class FileReader:
 def _info(key: str, status: os.stat_result) -> ObjectInfo:
     if not stat.S_ISREG(status.st_mode):
         raise StoreError(
-            f"what stands in the place of {key!a} is no regular file",
+            f"{key!a} is not a regular file",
             hint="look into who else writes to the directory",
         )
     return ObjectInfo(

@@ -57,7 +57,7 @@ def key_of(path: str) -> str | None:
     names[-1] += parts[-1][: -len(_OBJECT)] if parts[-1].endswith(_OBJECT) else parts[-1]
     folders = ["" if name == _NAMELESS else _plain(name) for name in names[:-1]]
     key = "/".join([*folders, _plain(names[-1])])
-    # Only the one way to write a key counts: whatever else lies there isn't ours.
+    # Only the one way to write a key counts: anything else there isn't ours.
     return key if key and path_of(key) == path else None
 
 

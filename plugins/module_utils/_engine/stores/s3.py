@@ -200,7 +200,7 @@ class S3Store:
                     f"the list of objects under {self.url(prefix)!a} is cut",
                     phase="list",
                     cause="the store says that there is more, but not where it goes on",
-                    hint="ask who runs the store; a list that isn't whole is of no use",
+                    hint="ask the operator of the store; a list that isn't whole is of no use",
                 )
             more = {"ContinuationToken": token}
 
@@ -279,7 +279,7 @@ class S3Store:
         raise AlreadyExists(f"{self.url(key)!a} exists already", phase="upload", hint=TAKEN)
 
     def _listed(self, key: str) -> ObjectInfo | None:
-        """What a listing says of the object, for whoever may not look at it; ``None``: it isn't there."""
+        """What a listing says of the object, for those who may not look at it; ``None``: it isn't there."""
         return next((info for info in self.list(key) if info.key == key), None)
 
     def _create(self, key: str, data: bytes, token: str) -> None:
@@ -349,14 +349,15 @@ class S3Store:
                 f"{self.url(key)!a} was replaced by another writer right after its upload",
                 phase="upload",
                 cause="what the store has there is not what it said it had taken",
-                hint="see that only one host writes to a prefix; ask who runs the store whether it keeps what it takes",
+                hint="make sure that only one host writes to a prefix; ask the operator of the store whether it keeps "
+                "what it takes",
             )
         if info.size != size:
             raise StoreError(
                 f"{self.url(key)!a} has {info.size} bytes, {size} were sent",
                 phase="upload",
                 cause="the store lost data, or something else wrote to the key",
-                hint="the object is no backup: delete it, and ask who runs the store",
+                hint="the object is not a backup: delete it, and ask the operator of the store",
             )
         return info
 
@@ -543,7 +544,7 @@ def _connect(settings: S3Settings) -> S3Client:
     endpoint = _endpoint(settings.endpoint)
     style: t.Any = settings.addressing_style
     if style not in ("auto", "path", "virtual"):
-        raise ConfigurationError(f"{style!a} is no addressing style", hint="it is one of auto, path, virtual")
+        raise ConfigurationError(f"{style!a} is not an addressing style", hint="it is one of auto, path, virtual")
     elsewhere = bool(endpoint) and not _host(endpoint or "").endswith(".amazonaws.com")
     if style == "auto" and elsewhere:
         # Names below the endpoint's own need DNS records and certificates that other servers often lack.
@@ -648,7 +649,8 @@ def _endpoint(text: str | None) -> str | None:
     if not (usable and plain):
         # It isn't quoted: somebody may have put credentials into it.
         raise ConfigurationError(
-            "the S3 endpoint is no URL of a server", hint="give it as https://s3.example.com, with a port where needed"
+            "the S3 endpoint is not the URL of a server",
+            hint="give it as https://s3.example.com, with a port where needed",
         )
     return url.rstrip("/")
 
@@ -673,7 +675,7 @@ def _forms(checksums: str, endpoint: str) -> tuple[Form, ...]:
         return (_PLAIN,)
     if checksums != "auto":
         raise ConfigurationError(
-            f"{checksums!a} is no mode of checksums", hint="it is one of auto, when_supported, when_required"
+            f"{checksums!a} is not a mode of checksums", hint="it is one of auto, when_supported, when_required"
         )
     if endpoint.startswith("https:") or _is_loopback(endpoint):
         return (_WITH_CRC, _PLAIN)

@@ -80,7 +80,7 @@ _OTHERS = {
     "XAmzContentSHA256Mismatch": _DAMAGED,
     "SlowDown": "the store is busy: run again later",
     "ServiceUnavailable": "the store is busy: run again later",
-    "InternalError": "the store has a fault of its own: run again later, then ask who runs it",
+    "InternalError": "the store failed: run again later, then ask its operator",
 }
 _TLS = "check the endpoint's scheme and certificate; set the CA bundle where the CA is your own: TLS is never skipped"
 
@@ -124,7 +124,7 @@ def translated(error: Exception, message: str, *, phase: str, endpoint: str) -> 
 
 def _answered(error: aws.ClientError, message: str, phase: str) -> EngineError:
     code, status = code_of(error), status_of(error)
-    # Whoever answers in the server's place chooses them.
+    # Anyone who answers in the server's place chooses them.
     text = str(error.response.get("Error", {}).get("Message", "")).strip()
     cause = " ".join(
         part
@@ -133,7 +133,7 @@ def _answered(error: aws.ClientError, message: str, phase: str) -> EngineError:
     )
     if code == "NoSuchKey" and status == 404:
         if error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-delete-marker") == "true":
-            cause += "; it was deleted, a delete marker stands in its place"
+            cause += "; it was deleted, a delete marker took its place"
             return Deleted(message, phase=phase, cause=cause, hint="its versions may still be there: bring one back")
         return NotFound(message, phase=phase, cause=cause, hint=ABSENT)
     if code in _CREDENTIALS:

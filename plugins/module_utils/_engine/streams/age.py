@@ -129,7 +129,7 @@ def _identities(text: str) -> list[_Identity]:
         if line.lower().startswith(("age1", "ssh-")):
             raise _Unusable("is a public key where a private key (identity) belongs")
         if not kind.startswith("AGE-SECRET-KEY-1"):
-            raise _Unusable("holds something that is no age identity")
+            raise _Unusable("holds something that is not an age identity")
         try:
             found.append(pyrage.x25519.Identity.from_str(line))
         except pyrage.IdentityError:
@@ -409,4 +409,4 @@ def _stanza_kinds(head: bytes) -> list[str]:
 
 
 def _damaged_header(cause: str) -> DamagedObject:
-    return DamagedObject("the object is no readable age file", phase="decrypt", cause=cause, hint=_HINT_DAMAGED)
+    return DamagedObject("the object is not a readable age file", phase="decrypt", cause=cause, hint=_HINT_DAMAGED)

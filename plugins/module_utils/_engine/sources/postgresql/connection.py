@@ -333,7 +333,7 @@ def translated(
     try:
         yield
     except psycopg2.Error as error:
-        # "from None": the original's DETAIL must not stand in a traceback either.
+        # "from None": the original's DETAIL must not be in a traceback either.
         raise translate(error, message, kind=kind, phase=phase) from None
 
 
@@ -359,7 +359,7 @@ def _one_line(text: str) -> str:
 
 
 def client_arguments(settings: ConnectionSettings, database: str) -> list[str]:
-    """How a client program is told where to connect, as which role and to which database; no secret.
+    """The arguments that tell a client program where to connect, as which role and to which database; no secret.
 
     One connection string, because a bare name that holds ``=`` or begins with ``postgresql://`` would be read as one.
     """

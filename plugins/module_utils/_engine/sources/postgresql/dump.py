@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Running ``pg_dump``: what it is told, and what a lock that stands in its way is called."""
+"""Running ``pg_dump``: its arguments, and the names of locks that block it."""
 
 from __future__ import annotations
 

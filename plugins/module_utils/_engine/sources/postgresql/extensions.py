@@ -185,7 +185,7 @@ def check(conn: Connection, wanted: t.Iterable[tuple[str, str | None]], *, allow
     """Look before a restore whether the extensions of a backup can be made.
 
     :param wanted: names and versions, as the manifest has them.
-    :param allowed: what the operator allows besides :data:`DEFAULT_ALLOWED`.
+    :param allowed: what the operator allows in addition to :data:`DEFAULT_ALLOWED`.
     """
     there = available(conn)
     major = conn.info.server_version // 10000
@@ -216,13 +216,13 @@ def _allow_hint(name: str) -> str:
     )
 
 
-class StageAdministrator:
+class StagingAdministrator:
     """The superuser's part in loading a dump: :class:`.load.AdminActions`.
 
-    :param conn: the administrator's autocommit session in the stage.
+    :param conn: the administrator's autocommit session in the staging database.
     :param loader: the throwaway role.
-    :param allowed: what the operator allows besides :data:`DEFAULT_ALLOWED`.  Naming an extension says that the dump
-        may fill its configuration tables, too.
+    :param allowed: what the operator allows in addition to :data:`DEFAULT_ALLOWED`.  Naming an extension also lets the
+        dump fill its configuration tables.
     """
 
     def __init__(self, conn: Connection, *, loader: str, allowed: t.Collection[str] = ()) -> None:
@@ -235,7 +235,7 @@ class StageAdministrator:
         """Make the extension *name*, unless it is there, in *schema*, which is made first if need be."""
         if self._exists("SELECT FROM pg_catalog.pg_extension WHERE extname = %s", name):
             return
-        message = f"extension {name!r} can't be made"
+        message = f"extension {name!r} can't be created"
         found = self._available.get(name)
         if found is None:
             major = self._conn.info.server_version // 10000
@@ -318,7 +318,7 @@ class StageAdministrator:
         )
 
     def _publish(self, publication: str, statement: sql.Composed) -> None:
-        message = f"publication {publication!r} can't be made"
+        message = f"publication {publication!r} can't be created"
         with translated(message, kind=LoadError), self._conn.cursor() as cursor:
             cursor.execute(statement)
 
@@ -332,7 +332,8 @@ class StageAdministrator:
         """Let no script of a superuser run among things of the dump, whose functions and operators it might call.
 
         pg_dump writes extensions before everything but schemas, collations and the like.  Nor may anybody else be in
-        the stage and make such things in between: before PostgreSQL 16 the dump can let others act as its role.
+        the staging database and create such things in between: before PostgreSQL 16 the dump can let others act as its
+        role.
         """
         if not script_of_superuser:
             yield

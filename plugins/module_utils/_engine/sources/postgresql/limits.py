@@ -163,7 +163,7 @@ class Limits:
     def bounded(
         self, settings: ConnectionSettings, stage: str, most: t.Callable[[int], int | None]
     ) -> t.Iterator[None]:
-        """End the restore when the database *stage* is larger than it may be.
+        """End the restore when the staging database *stage* is larger than it may be.
 
         :param most: bytes, for the bytes of text that were read so far; ``None``: any.
         """

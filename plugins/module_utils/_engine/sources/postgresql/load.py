@@ -220,7 +220,7 @@ class _Loader:
             self._cursor.execute(
                 # What text that doesn't come from pg_dump may rely on; pg_dump's own sets it anyway.
                 "SET search_path = public;"
-                # Lost with the server, a stage is filled again from the start.
+                # Lost with the server, a staging database is filled again from the start.
                 "SET synchronous_commit = off;"
                 # It would be made anew for the check of every foreign key.
                 "SET jit = off;"

@@ -8,7 +8,7 @@ The lock is that of an empty table in the schema ``infrazero`` of the maintenanc
 Tenants have no privilege on that schema, so they can neither take the lock nor hold it up.  (An advisory lock, by
 contrast, is free for everybody who can connect.)  It is held by a session of its own, in a transaction that stays open,
 because the work itself needs autocommit: it ends with that session, so a killed run leaves nothing behind and no lock
-ever has to be judged stale.
+ever has to be declared stale.
 
 The open transaction holds nothing else back.  LOCK TABLE assigns no transaction ID and keeps no snapshot, so vacuum
 removes dead rows as ever (``test_the_open_transaction_holds_back_nothing``).
@@ -118,11 +118,11 @@ class Lock:
         holder = holder_of(self._conn, self._name)
         raise LockHeld(
             message,
-            cause="the server was a standby and is none any more"
+            cause="the server was a standby and no longer is one"
             if self._relation is None
             else f"it is held by {holder}"
             if holder
-            else "nobody holds it any more",
+            else "nobody holds it any longer",
             hint="run again",
         )
 
@@ -181,7 +181,7 @@ def _hurried(conn: Connection) -> t.Iterator[None]:
 def locked_session(settings: ConnectionSettings, name: str, *, doing: str) -> t.Iterator[tuple[Connection, Lock]]:
     """A session in the maintenance database to work with, under the lock of database *name*, which another one holds.
 
-    :param doing: ``backup`` or ``restore``: what others are told when they find the lock held.
+    :param doing: ``backup`` or ``restore``: shown to others who find the lock held.
     :raises LockHeld: at once, naming the holder, when somebody has it.
     """
     application_name = f"{APPLICATION} {doing} {name}"
@@ -212,7 +212,7 @@ def _acquire(conn: Connection, name: str) -> int | None:
             break
     raise LockHeld(
         f"another backup or restore of database {name!r} is running",
-        cause=f"its lock is held by {holder}" if holder else "its lock changes hands",
+        cause=f"its lock is held by {holder}" if holder else "its lock keeps changing hands",
         hint="wait until it has ended; if it hangs, end it with SELECT pg_terminate_backend(pid)",
     )
 

@@ -189,7 +189,7 @@ ORDER BY i.identity
 """
 
 
-def owner_fault(conn: Connection, role: str) -> str | None:
+def owner_obstacle(conn: Connection, role: str) -> str | None:
     """Why *role* must not own what a dump made; ``None``: it may.  Works in any database."""
     with translated(f"role {role!r} can't be looked up", phase="ownership"), conn.cursor() as cursor:
         cursor.execute(
@@ -209,7 +209,7 @@ def owner_fault(conn: Connection, role: str) -> str | None:
     return None
 
 
-def deputy_fault(conn: Connection, role: str) -> str | None:
+def deputy_obstacle(conn: Connection, role: str) -> str | None:
     """Why functions that run with their owner's rights must not be *role*'s; ``None``: they may.
 
     A role with CREATEROLE makes roles that outlast the database, and before PostgreSQL 16 it gives membership in
@@ -230,12 +230,12 @@ def deputy_fault(conn: Connection, role: str) -> str | None:
     return f"{who} has CREATEROLE, and these functions would run with that right"
 
 
-def deputies_fault(conn: Connection, owner: str) -> str | None:
+def deputies_obstacle(conn: Connection, owner: str) -> str | None:
     """Why *owner* must not own the functions of the connection's database that run with their owner's rights.
 
     :returns: the reason and the functions; ``None``: there are none, or it may own them.
     """
-    return _deputies_fault(conn, owner, _deputies(conn))
+    return _deputies_obstacle(conn, owner, _deputies(conn))
 
 
 def take_over(
@@ -260,7 +260,7 @@ def take_over(
     :raises RestoreRefused: *owner* is missing or a superuser, or has CREATEROLE and the dump brings functions that
         would run with that right; or something else than what was meant has changed hands.
     """
-    fault = owner_fault(conn, owner)
+    fault = owner_obstacle(conn, owner)
     if fault is not None:
         raise RestoreRefused(
             f"{owner!r} can't be the owner of the database",
@@ -269,7 +269,7 @@ def take_over(
             hint="give it a role of its own",
         )
     deputies = _deputies(conn)
-    fault = _deputies_fault(conn, owner, deputies)
+    fault = _deputies_obstacle(conn, owner, deputies)
     if fault is not None:
         raise RestoreRefused(
             f"{owner!r} can't be the owner of functions that run with their owner's rights",
@@ -319,8 +319,8 @@ def _impatient(conn: Connection) -> t.Iterator[None]:
         yield
 
 
-def _deputies_fault(conn: Connection, owner: str, deputies: t.Sequence[str]) -> str | None:
-    fault = deputy_fault(conn, owner) if deputies else None
+def _deputies_obstacle(conn: Connection, owner: str, deputies: t.Sequence[str]) -> str | None:
+    fault = deputy_obstacle(conn, owner) if deputies else None
     if fault is None:
         return None
     return f"{fault}: {', '.join(deputies[:_NAMED])}" + (", ..." if len(deputies) > _NAMED else "")
@@ -418,7 +418,7 @@ _QUOTED = r'"(?:[^"]|"")[^"]*(?:""[^"]*)*"'
 _IDENTIFIER = rf"(?:{_QUOTED}|[^\W\d][\w$]*)"
 _NAME = rf"{_IDENTIFIER}(?:\.{_IDENTIFIER}){{0,2}}"
 _OPERATOR = rf"(?:{_IDENTIFIER}\.)?[-+*/<>=~!@#%^&|`?]+"
-# What may stand in a list of arguments: names, modes and types, with brackets and lengths.
+# What a list of arguments may contain: names, modes and types, with brackets and lengths.
 _ARGUMENT_TOKEN = re.compile(rf"\s+|{_QUOTED}|[^\W\d][\w$]*|\d+|[.,*()\[\]]")
 
 _WITHOUT_ARGUMENTS = dict.fromkeys(
@@ -484,9 +484,9 @@ def _change_owner(
 ) -> t.Iterator[str]:
     what = printable(f"{change.kind.lower()} {change.identity}")
     stays = f"{what} stays with {owner!r}"
-    fault = owner_fault(conn, change.role) or _stranger_fault(conn, change.role, owner, trusted_owners)
+    fault = owner_obstacle(conn, change.role) or _stranger_obstacle(conn, change.role, owner, trusted_owners)
     if fault is None and deputies:
-        fault = deputy_fault(conn, change.role)
+        fault = deputy_obstacle(conn, change.role)
     if fault is not None:
         yield f"{stays}: {fault}"
         return
@@ -513,7 +513,7 @@ def _change_owner(
         yield f"{stays}: {translate(exc, 'the owner could not be changed').cause}"
 
 
-def _stranger_fault(conn: Connection, role: str, owner: str, trusted_owners: t.Collection[str]) -> str | None:
+def _stranger_obstacle(conn: Connection, role: str, owner: str, trusted_owners: t.Collection[str]) -> str | None:
     """Why the dump of *owner*'s database may not act as *role*: it would, in a SECURITY DEFINER function."""
     if role in trusted_owners:
         return None
@@ -523,7 +523,7 @@ def _stranger_fault(conn: Connection, role: str, owner: str, trusted_owners: t.C
         cursor.execute("SELECT pg_catalog.pg_has_role(%s, %s, %s)", (owner, role, right))
         if cursor.fetchall()[0][0]:
             return None
-    return f"{owner!r} is no member of {role!r}, and nobody has said that the dump may choose it (role map)"
+    return f"{owner!r} is not a member of {role!r}, and no role map lets the dump choose it"
 
 
 # Privileges ---------------------------------------------------------------------------------------------------------
@@ -618,9 +618,9 @@ def grant_all(conn: Connection, user: str, *, owns_database: bool = False) -> in
 
 
 def choose_search_path(conn: Connection) -> list[str] | None:
-    """The search_path that the contract gives the connection's database; ``None``: it is left alone.
+    """The search_path that the connection's database gets; ``None``: it is left alone.
 
-    ``main, public`` where the schema ``main`` has relations, else the only schema besides ``public`` that has some,
+    ``main, public`` where the schema ``main`` has relations, else the only schema other than ``public`` that has some,
     and ``public``.
     """
     with translated("schemas can't be listed", phase="search_path"), conn.cursor() as cursor:

@@ -18,13 +18,13 @@ from ...domain.plan import (
     CreateDatabase,
     CreateRole,
     DatabaseFacts,
+    Declaration,
     Facts,
     FinishDatabase,
     GrantDatabase,
     Password,
     RoleFacts,
     Step,
-    Wish,
     plan_bootstrap,
 )
 from ...domain.secret import Secret
@@ -100,17 +100,17 @@ class Found:
     in_recovery: bool
 
 
-def look(conn: Connection, wish: Wish) -> Found:
-    """Compare the wish with the cluster.  Reads only, in three queries at most.
+def look(conn: Connection, declaration: Declaration) -> Found:
+    """Compare the declaration with the cluster.  Reads only, in three queries at most.
 
     :param conn: a superuser's session in the maintenance database.
     """
     with translated("could not read the roles and databases"), conn.cursor() as cursor:
-        cursor.execute(_LOOK, {"roles": list(wish.passwords), "databases": list(wish.owners)})
+        cursor.execute(_LOOK, {"roles": list(declaration.passwords), "databases": list(declaration.owners)})
         rows = cursor.fetchall()
     roles, found, open_databases, iterations, in_recovery = rows[0]
     stored = {name: password for name, _login, _superuser, _expired, password in roles if password is not None}
-    compared, proven = _compare(conn, wish.passwords, stored)
+    compared, proven = _compare(conn, declaration.passwords, stored)
     facts = Facts(
         roles={
             name: RoleFacts(
@@ -140,8 +140,8 @@ def look(conn: Connection, wish: Wish) -> Found:
     )
 
 
-def converge(conn: Connection, wish: Wish) -> BootstrapPlan:
-    """Make the roles and databases what *wish* says.
+def converge(conn: Connection, declaration: Declaration) -> BootstrapPlan:
+    """Make the roles and databases what *declaration* says.
 
     Others may be doing the same meanwhile: then the cluster is looked at again, and what is left is done.
 
@@ -152,21 +152,21 @@ def converge(conn: Connection, wish: Wish) -> BootstrapPlan:
     before: tuple[str, ...] | None = None
     failed: tuple[Step, ...] | None = None
     while True:
-        found = look(conn, wish)
-        plan = plan_bootstrap(wish, found.facts)
+        found = look(conn, declaration)
+        plan = plan_bootstrap(declaration, found.facts)
         before = plan.before if before is None else before
         try:
-            _apply(conn, plan, wish, found, done)
+            _apply(conn, plan, declaration, found, done)
         except psycopg2.Error as error:
             # Whoever was faster has changed what is left for us to do: with the same still to do it was no race.
             if error.pgcode not in _RACES or plan.steps == failed:
-                raise translate(error, "could not make the roles and databases", phase="bootstrap") from None
+                raise translate(error, "could not create the roles and databases", phase="bootstrap") from None
             failed = plan.steps
             continue
         return BootstrapPlan(tuple(done), before, plan.after, plan.warnings)
 
 
-def _apply(conn: Connection, plan: BootstrapPlan, wish: Wish, found: Found, done: list[Step]) -> None:
+def _apply(conn: Connection, plan: BootstrapPlan, declaration: Declaration, found: Found, done: list[Step]) -> None:
     """Apply the plan's steps, noting in *done* each that has taken effect."""
     stored = dict(found.stored)
     roles = [step for step in plan.steps if isinstance(step, (CreateRole, AlterRole))]
@@ -192,7 +192,7 @@ def _apply(conn: Connection, plan: BootstrapPlan, wish: Wish, found: Found, done
             cursor.execute(sql.SQL(";\n").join(_database_statement(step) for step in others))
         done.extend(others)
     if stored and not (found.proven or found.in_recovery):
-        state.record_passwords_proof(conn, scram.proof(_credentials(wish.passwords, stored)))
+        state.record_passwords_proof(conn, scram.proof(_credentials(declaration.passwords, stored)))
 
 
 def _apply_roles(conn: Connection, steps: t.Sequence[CreateRole | AlterRole], iterations: int) -> dict[str, str]:
@@ -258,7 +258,7 @@ def _credentials(wished: t.Mapping[str, Secret], stored: t.Mapping[str, str]) ->
 def _compare(
     conn: Connection, wished: t.Mapping[str, Secret], stored: t.Mapping[str, str]
 ) -> tuple[dict[str, Password], bool]:
-    """How each stored password compares with the wish, and whether the recorded proof was enough to say so.
+    """How each stored password compares with the declaration, and whether the recorded proof was enough to say so.
 
     Recomputing a verifier takes some milliseconds by design.  The proof of a run that left everything in order lets
     the next one see with one such computation that nothing has changed since.

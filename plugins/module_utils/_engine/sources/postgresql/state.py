@@ -2,9 +2,9 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What the engine remembers, in the schema ``infrazero`` of the maintenance database.
+"""What the engine records, in the schema ``infrazero`` of the maintenance database.
 
-The memory lies in the cluster that it is about: a cluster that is lost takes it along, and a fresh one has none.  A
+It is in the cluster that it is about: a lost cluster takes it along, and a fresh one has none.  A
 bootstrap writes down what it is going to do before it does it, so that one that was killed is resumed; a restore writes
 down the database and the role it is going to make, so that what a killed one left behind is known by name.
 
@@ -105,7 +105,7 @@ class Bootstrap:
 
 @dataclasses.dataclass(frozen=True)
 class RestoreRecord:
-    """A restore that has begun.  One that nobody is working on any more was killed, and its things are left over.
+    """A restore that has begun.  If nobody is working on it any longer it was killed, and what it created is left over.
 
     :param database: the one to be restored.
     :param stage: the database that is filled.
@@ -140,7 +140,7 @@ def ensure(conn: Connection) -> None:
     """
     found = _version(conn)
     if found is None or found < VERSION:
-        with translated("could not make the schema infrazero", phase="state"), conn.cursor() as cursor:
+        with translated("could not create the schema infrazero", phase="state"), conn.cursor() as cursor:
             # One query, and so one transaction also for a session in autocommit.
             cursor.execute(SCHEMA + _TABLES, {"version": VERSION})
         found = _version(conn)

@@ -61,7 +61,7 @@ def test_endpoints(given: str | None, url: str) -> None:
     ["ftp://x", "https://", "https://user:hush@x", "user:hush@x", "https://x?a=b", "https://x#y", "https://x:y", "://"],
 )
 def test_endpoints_that_are_none(endpoint: str) -> None:
-    with pytest.raises(ConfigurationError, match="no URL of a server") as caught:
+    with pytest.raises(ConfigurationError, match="not the URL of a server") as caught:
         made(endpoint=endpoint)
     assert "hush" not in str(caught.value)
 

@@ -273,7 +273,7 @@ def test_a_hostile_header_is_refused_before_it_costs_anything(header: bytes) -> 
 )
 def test_what_is_no_age_file(data: bytes) -> None:
     assert not age.is_encrypted(data)
-    with pytest.raises(DamagedObject, match="no readable age file"):
+    with pytest.raises(DamagedObject, match="not a readable age file"):
         decrypt(data)
 
 
@@ -413,12 +413,12 @@ def test_a_key_file_as_age_keygen_writes_it() -> None:
         (PRIVATE[0].reveal()[:-5] + "AAAAA", "malformed"),
         ("AGE-PLUGIN-YUBIKEY-1QQQQQQQQQQQQQQQQQQQQQQQQQQ", "doesn't know"),
         ("AGE-SECRET-KEY-PQ-1QQQQQQQQQQQQQQQQQQQQQQQQQ", "doesn't know"),
-        (f"{PRIVATE[0].reveal()}\nhunter2-is-not-a-key-at-all", "no age identity"),
+        (f"{PRIVATE[0].reveal()}\nhunter2-is-not-a-key-at-all", "not an age identity"),
         (
             "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----",
             "malformed",
         ),
-        ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ\n", "no age identity"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ\n", "not an age identity"),
     ],
     ids=itertools.count(),
 )
