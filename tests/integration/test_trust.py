@@ -514,7 +514,7 @@ def test_an_unsigned_latest_neither_stops_nor_numbers_the_next_backup(
         forget(cluster)
     second = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=1))
     assert second["sequence"] == 2 and read(store)["previous_sha256"] == manifest.digest(newest)
-    assert any("passed over" in warning for warning in second["warnings"])
+    assert any("is ignored" in warning for warning in second["warnings"])
     assert back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=2))["sequence"] == 3
 
 
@@ -524,7 +524,7 @@ def test_an_older_tools_latest_is_passed_over(cluster: Cluster, store: Store, ap
     )
     made = back_up(cluster, store, app, by=db1)
     assert (made["sequence"], made["previous"]) == (1, None) and "previous_sha256" not in read(store)
-    assert any("passed over" in warning for warning in made["warnings"])
+    assert any("is ignored" in warning for warning in made["warnings"])
 
 
 @pytest.mark.parametrize("plant", ["unsigned", "stranger", "other host", "other database", "junk", "huge"])
@@ -565,7 +565,7 @@ def test_a_latest_of_somebody_else_is_followed_by_nobody(
 
     with pytest.raises(BackupRefused, match="must not be backed up to") as raised:
         run(1)
-    assert "not that of a backup which this host accepts" in raised.value.cause and "--take-over" in raised.value.hint
+    assert "not of a backup that this host accepts" in raised.value.cause and "--take-over" in raised.value.hint
     taken = run(1, take_over=True)
     assert taken["sequence"] == 1
     (warning,) = (warning for warning in taken["warnings"] if warning.startswith("taken over: "))

@@ -2,14 +2,14 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Which backup the next one follows, and whether a cluster may go on with the history under a prefix at all.
+"""Which backup the next one follows, and whether a cluster may continue the history under a prefix at all.
 
-Two hosts on one prefix, or a fresh and empty cluster, would put the last good backup out of sight: ``latest`` would
-point to something else.  So a backup follows the one before it only where both are of one history.
+Two hosts on one prefix, or a fresh and empty cluster, would replace the last good backup: ``latest`` would point to
+something else.  So a backup follows the one before it only if both are of one history.
 
-The store is not believed further than signatures go.  A host that signs takes number, times and system identifier only
-from manifests that an accepted host has signed, and from what its own cluster has recorded.  A host that can't sign has
-nothing to go by but what is in the store; it passes its latest manifest as :data:`BELIEVED`.
+Nothing in the store is believed beyond what signatures prove.  A host that signs takes number, times and system
+identifier only from manifests that an accepted host has signed, and from what its own cluster has recorded.  A host
+that can't sign has only the store to rely on; it passes the latest manifest as :data:`BELIEVED`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .manifest import Manifest
 from .trust import Signed
 
 #: What a latest manifest is: believed; without a signature; with a sound signature, but of a host that is not accepted;
-#: forged, of a revoked key, or another database's; no manifest at all.
+#: forged, of a revoked key, or another database's; not a manifest at all.
 BELIEVED = "believed"
 UNSIGNED = "unsigned"
 FOREIGN = "foreign"
@@ -125,9 +125,9 @@ def link(said: Manifest, sha256: str, signed_by: Signed | None) -> Link:
 def decide(latest: Latest | None, newer: t.Sequence[Link], known: Known, *, take_over: bool = False) -> Decision:
     """Decide which backup the next one follows.
 
-    :param latest: the prefix's latest manifest, ``None`` where there is none.
-    :param newer: believed backups whose manifests are newer than it; where it is not believed, whatever was found.
-    :param take_over: go on though it would be refused.
+    :param latest: the prefix's latest manifest, ``None`` if there is none.
+    :param newer: believed backups whose manifests are newer than it; if it is not believed, all that were found.
+    :param take_over: continue even if it would be refused.
     """
     refusal = _refusal(latest, newer, known)
     if refusal is not None and not take_over:
@@ -146,7 +146,7 @@ def decide(latest: Latest | None, newer: t.Sequence[Link], known: Known, *, take
         warnings.append(f"taken over: {refusal}; {_goes_on(previous)}")
     elif latest is None and previous is not None:
         warnings.append(
-            f"there is no latest backup, but there was {previous}: latest was deleted, or a backup was ended before it "
+            f"there is no latest backup, but there was {previous}: latest was deleted, or a backup ended before it "
             f"moved latest; {_goes_on(previous)}"
         )
     elif latest is not None and latest.standing != BELIEVED:
@@ -159,7 +159,7 @@ def decide(latest: Latest | None, newer: t.Sequence[Link], known: Known, *, take
 def behind(latest: Link, later: Link) -> str:
     """The warning about a latest backup that is not the last one."""
     return (
-        f"latest is {latest.number}, but there is {later}: latest was rolled back, or a backup was ended before it "
+        f"latest is {latest.number}, but there is {later}: latest was rolled back, or a backup ended before it "
         "moved latest"
     )
 
@@ -180,12 +180,12 @@ def _passed_over(latest: Latest, previous: Link | None, known: Known, *, chosen:
     if known.recorded is not None and latest.sha256 == known.recorded.sha256:
         return f"the latest backup is this cluster's own, but {latest.reason}; {after}"
     if _may_be_ours(latest, known):
-        return f"the latest manifest is passed over: {latest.reason}; {after}"
+        return f"the latest manifest is ignored: {latest.reason}; {after}"
     return f"somebody has overwritten the latest manifest: {latest.reason}; {after}"
 
 
 def _refusal(latest: Latest | None, newer: t.Sequence[Link], known: Known) -> str | None:
-    """Why the cluster must not go on with the prefix's history; ``None``: it may."""
+    """Why the cluster must not continue the prefix's history; ``None``: it may."""
     followed = None if latest is None else latest.link
     if followed is not None:
         return _refused(followed, known)
@@ -203,21 +203,21 @@ def _refusal(latest: Latest | None, newer: t.Sequence[Link], known: Known) -> st
         return refusal
     if _may_be_ours(latest, known):
         return None
-    # Whoever signs may be a second host that backs up here, and this may be the best backup that there is.
+    # The signer may be a second host that backs up here, and this may be the best backup that there is.
     if latest.standing != FOREIGN:
         # Otherwise a cluster that has signed backups here knows that somebody has overwritten them.
         if known.recorded is not None and known.recorded.signed_by is not None:
             return None
         if any(one.system_identifier == known.system_identifier for one in newer):
             return None
-    refusal = f"the latest manifest is not that of a backup which this host accepts: {latest.reason}"
+    refusal = f"the latest manifest is not of a backup that this host accepts: {latest.reason}"
     if said is not None and said.system_identifier not in (None, known.system_identifier):
         refusal += f"; it names another cluster (system identifier {printable(str(said.system_identifier))})"
     return refusal
 
 
 def _may_be_ours(latest: Latest, known: Known) -> bool:
-    """Whether a manifest that is not believed can be an older tool's, or ours of a time before there was a key."""
+    """Whether a manifest that is not believed can be an older tool's, or ours from before there was a key."""
     said = latest.manifest
     return (
         latest.standing == UNSIGNED
@@ -229,7 +229,7 @@ def _may_be_ours(latest: Latest, known: Known) -> bool:
 def _refused(followed: Link, known: Known) -> str | None:
     """Why a backup that is believed must not be followed; ``None``: it may."""
     if followed.sequence >= _MOST:
-        return f"the latest backup has the number {followed.sequence}, which nobody can have counted up to"
+        return f"the latest backup has the number {followed.sequence}, which no count can have reached"
     if known.restored is not None and followed.sha256 == known.restored.sha256:
         return None
     if followed.created_at is not None and _is_before_empty(followed.created_at, known):
@@ -242,7 +242,7 @@ def _refused(followed: Link, known: Known) -> str | None:
     return f"the latest backup is of another cluster (system identifier {printable(str(followed.system_identifier))})"
 
 
-#: Also of the same cluster: a database that was dropped, and made anew by a bootstrap, holds nothing.
+#: Also of the same cluster: a database that was dropped, and created again by a bootstrap, is empty.
 _BEFORE_EMPTY = "the latest backup was made before this database was created empty, and was never restored into it"
 
 

@@ -40,14 +40,14 @@ from .databases import Database
 from .manifest import Manifest
 from .text import NotJson, strict_json
 
-#: What our signatures are for: none made for anything else (a git commit, a file) counts here, nor the other way round.
+#: What our signatures are for: none for anything else (a git commit, a file) counts here, nor the other way round.
 NAMESPACE = "manifest@infrazero.database"
 
 SIGNED = "signed"
 UNSIGNED = "unsigned"
 MODES = (SIGNED, UNSIGNED)
 
-#: What a check of a signature can come to.
+#: Results of the check of a signature.
 GOOD = "good"
 ALTERED = "altered"
 UNKNOWN = "unknown"
@@ -59,23 +59,23 @@ MAX_SIGNATURE = 16 * 1024
 _ARMOR = ("-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----")
 
 _TOUGH = (
-    "to restore it all the same, say trust: unsigned (--trust unsigned or DB_RESTORE_TRUST=unsigned with restore.sh, "
+    "to restore it anyway, set trust: unsigned (--trust unsigned or DB_RESTORE_TRUST=unsigned with restore.sh, "
     "infrazero_trust in the inventory)"
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Trust:
-    """Whose backups a restore takes.
+    """Whose backups a restore accepts.
 
     :param mode: :data:`SIGNED`: only what a trusted host has signed; :data:`UNSIGNED`: anything, with a warning.
     :param allowed_signers: contents of an ``allowed_signers`` file.
-    :param revoked_keys: public keys that are not trusted any more, one a line.
+    :param revoked_keys: public keys that are no longer trusted, one a line.
     :param name: the name that this host signs under: backups of it are accepted; ``None``: it has none.
     :param own_key: this host's current public key, type and base64: what it signed is accepted; ``""``: it has none.
     :param signers: other hosts whose backups are accepted, by the name of a database or a prefix that ends with ``/``.
     :param once: other hosts whose backups are accepted in this run.
-    :param max_age: a latest backup that is older is warned of; ``None``: none is.
+    :param max_age: an older latest backup is a warning; ``None``: never.
     """
 
     mode: str = SIGNED
@@ -89,12 +89,12 @@ class Trust:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise ConfigurationError(f"trust is {self.mode!r}", hint=f"say {SIGNED} or {UNSIGNED}")
+            raise ConfigurationError(f"trust is {self.mode!r}", hint=f"set it to {SIGNED} or {UNSIGNED}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What a check of a signature came to.
+    """The result of the check of a signature.
 
     :param reason: :data:`GOOD`, or why not.
     :param key: fingerprint of the key that signed, as ``ssh-keygen -l`` prints it; ``""``: there is none.
@@ -235,9 +235,9 @@ def unsigned(url: str, *, what: str) -> TrustError:
     :param what: why there is no signature.
     """
     return Unsigned(
-        f"{url} is not signed, so anybody who can write to the store may have made it",
+        f"{url} is not signed, so anyone with write access to the store may have written it",
         cause=what,
-        hint=f"choose a backup that a host of yours has signed; backups of older tools have no signature: {_TOUGH}",
+        hint=f"choose a backup that one of your hosts signed; backups of older tools have no signature: {_TOUGH}",
     )
 
 
@@ -250,9 +250,9 @@ def incomplete(said: Manifest, *, url: str) -> TrustError | None:
         missing.append("host")
     if missing:
         return ForgedManifest(
-            f"the manifest {url} has a signature, but does not say what ours always say",
+            f"the manifest {url} has a signature, but lacks fields that ours always have",
             cause=f"no {', no '.join(missing)} that could be checked",
-            hint="it was not made by this collection: find out by whom, and choose another backup",
+            hint="it was not written by this collection: find out who wrote it, and choose another backup",
         )
     return None
 
@@ -281,8 +281,8 @@ def refusal(verdict: Verdict, said: Manifest, *, url: str) -> TrustError | None:
     if verdict.reason == UNKNOWN:
         return UnknownSigner(
             f"{url} was signed with a key that is not trusted",
-            cause=f"it says it is of {said.host}, allowed_signers has no line with the key {verdict.key}",
-            hint="if the backup is of a host of yours, compare that with ssh-keygen -lf "
+            cause=f"it names the host {said.host}; allowed_signers has no line with the key {verdict.key}",
+            hint="if the backup is from one of your hosts, compare the key with ssh-keygen -lf "
             "/etc/infrazero/signing/id_ed25519.pub there, and add that host's line to infrazero_allowed_signers (or "
             "allowed_signers beside db.env) under its name in the inventory",
         )
@@ -296,7 +296,7 @@ def refusal(verdict: Verdict, said: Manifest, *, url: str) -> TrustError | None:
     return ForgedManifest(
         f"the manifest {url} is not what was signed",
         cause="its fields, or its signature, were changed afterwards",
-        hint="somebody writes to the store who should not: find out who, and choose another backup",
+        hint="someone writes to the store who should not: find out who, and choose another backup",
     )
 
 
@@ -311,7 +311,7 @@ def foreign(said: Manifest, *, key: str, url: str, database: Database, accepted:
     return ForeignSigner(
         f"{url} was signed by {host}, whose backups of {database.name!r} are not accepted here",
         cause=f"key {key}; {own or 'this host has no name that backups could be accepted from'}",
-        hint=f"if it is meant, name {host} for this database: backup_signers: [{host}] in its entry of the list, or "
+        hint=f"if you want it, name {host} for this database: backup_signers: [{host}] in its entry of the list, or "
         f"infrazero_signers: {json.dumps({database.name: [host]}, ensure_ascii=False)} in the inventory; for one "
         f"restore --signer {host} or DB_RESTORE_SIGNER={host} with restore.sh",
     )
@@ -332,16 +332,16 @@ def misplaced(said: Manifest, *, key: str, url: str, database: Database) -> Trus
     expected = {database.name} if own or home is None else {database.name, home}
     if said.database is not None and said.database not in expected and (pointer or own or home is not None):
         return WrongDatabase(
-            f"{url} is a backup of the database {said.database!r}, and is where those of "
-            f"{(database.name if own or home is None else home)!r} do",
-            hint="find out who put it there; if a backup of that database is meant, name the dump itself as the source",
+            f"{url} is a backup of the database {said.database!r}, but is among those of "
+            f"{(database.name if own or home is None else home)!r}",
+            hint="find out who put it there; if you want a backup of that database, name the dump itself as the source",
         )
     name = layout.manifest_key(layout.locate(said.key).key).rpartition("/")[2]
     if not pointer and key.rpartition("/")[2] != name:
         return Replayed(
             f"{url} is the manifest of another backup",
             cause=f"it names {printable(said.key)}",
-            hint="somebody has put it there under a wrong name: find out who, and name the dump itself as the source",
+            hint="someone has put it there under a wrong name: find out who, and name the dump itself as the source",
         )
     return None
 
@@ -367,10 +367,10 @@ def strange(keys: t.Sequence[str], *, unread: int) -> str:
 
 
 def aged(said: Manifest, *, now: datetime.datetime, limit: datetime.timedelta | None) -> str | None:
-    """What is to be said of the age of a latest backup; ``None``: nothing."""
+    """The warning about the age of a latest backup; ``None``: none."""
     age = now - said.created_at
     if age < -datetime.timedelta(minutes=5):
-        return f"the latest backup is of {said.created_at:%Y-%m-%dT%H:%M:%SZ}, which is yet to come: a clock is wrong"
+        return f"the latest backup is of {said.created_at:%Y-%m-%dT%H:%M:%SZ}, which is in the future: a clock is wrong"
     if limit is None or age <= limit:
         return None
     return (

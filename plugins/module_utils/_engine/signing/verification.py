@@ -37,9 +37,9 @@ _SKEW = datetime.timedelta(minutes=5)
 
 
 def prove(found: catalogue.Found, *, trust: Trust, database: Database) -> Signed:
-    """Who signed the manifest, a host whose backups of *database* are accepted.
+    """The host that signed the manifest, whose backups of *database* are accepted.
 
-    :raises TrustError: where that is not proven.
+    :raises TrustError: if that is not proven.
     """
     said, url = found.manifest, found.store.url(found.key)
     incomplete = trusting.incomplete(said, url=url)
@@ -76,10 +76,10 @@ def prove(found: catalogue.Found, *, trust: Trust, database: Database) -> Signed
 
 
 def check(found: catalogue.Found, *, trust: Trust, database: Database) -> tuple[Signed | None, tuple[str, ...]]:
-    """Verify the manifest that a restore of *database* is to go by: who signed it, and warnings, come back.
+    """Verify the manifest that a restore of *database* relies on; returns who signed it, and warnings.
 
-    :returns: no signer only where nothing has to be signed.
-    :raises TrustError: where it is not to be restored from.
+    :returns: no signer only if nothing has to be signed.
+    :raises TrustError: if it must not be restored.
     """
     said = found.manifest
     misplaced = trusting.misplaced(said, key=found.key, url=found.store.url(found.key), database=database)
@@ -108,7 +108,7 @@ def check_bare(url: str, *, trust: Trust) -> tuple[str, ...]:
 
 
 def _tolerated(error: EngineError, *, trust: Trust) -> str:
-    """Raise *error*, or, where nothing has to be signed, make a warning of it."""
+    """Raise *error*, or turn it into a warning if nothing has to be signed."""
     if trust.mode == trusting.SIGNED:
         raise error
     return f"restored without proof, as requested: {error.message}" + (f" ({error.cause})" if error.cause else "")
@@ -116,10 +116,10 @@ def _tolerated(error: EngineError, *, trust: Trust) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What the immutable manifests under a prefix, those that are newer than its latest one, turn out to be.
+    """The immutable manifests under a prefix that are newer than its latest one, as the verification found them.
 
     :param believed: those that count, each with who signed it (``None``: nothing had to be signed).
-    :param strange: keys of those that do not count: unsigned, of a host that isn't accepted, forged, unreadable.
+    :param strange: keys of those that don't count: unsigned, of a host that isn't accepted, forged, unreadable.
     :param unread: how many were not read, because there are too many.
     """
 

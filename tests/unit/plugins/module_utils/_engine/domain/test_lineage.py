@@ -18,7 +18,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
 MOMENT = datetime.datetime(2026, 1, 31, tzinfo=datetime.timezone.utc)
 EARLIER = MOMENT - datetime.timedelta(days=1)
 LATER = MOMENT + datetime.timedelta(days=1)
-#: What nobody can have counted up to.
+#: What no count can have reached up to.
 POISON = 2**53 - 2
 DB1 = Signed("db1", "SHA256:x")
 
@@ -145,11 +145,11 @@ def test_the_next_follows_what_is_believed(
             "another cluster",
             id="restored from an unproven one",
         ),
-        pytest.param(latest(sequence=POISON), known(), "nobody can have counted", id="a poisoned number"),
+        pytest.param(latest(sequence=POISON), known(), "no count can have reached", id="a poisoned number"),
         pytest.param(
             latest(sequence=POISON),
             known(restored=link(4, "latest")),
-            "nobody can have counted",
+            "no count can have reached",
             id="also restored from",
         ),
         pytest.param(
@@ -228,12 +228,12 @@ def test_an_unsigned_one_that_may_be_ours_is_passed_over(found: Latest) -> None:
     assert decided(found, [], known(recorded=link(9))) == (10, "number 9")
     assert decided(found, [link(4), link(3)], known()) == (5, "number 4")
     (warning,) = lineage.decide(found, [], known(recorded=link(9))).warnings
-    assert "passed over" in warning and found.reason in warning and "number 10" in warning
+    assert "is ignored" in warning and found.reason in warning and "number 10" in warning
 
 
 @pytest.mark.parametrize("found", [UNSIGNED_THEIRS, FORGED, JUNK])
 def test_a_strange_one_is_refused_unless_we_know_that_we_were_here(found: Latest) -> None:
-    assert "not that of a backup which this host accepts" in refusal(found, [], known())
+    assert "not of a backup that this host accepts" in refusal(found, [], known())
     unsigned = dataclasses.replace(link(9), signed_by=None)
     assert "not that of a backup" in refusal(found, [], known(recorded=unsigned))
     assert "another cluster" in refusal(found, [link(9, system="2")], known())
@@ -246,7 +246,7 @@ def test_a_strange_one_is_refused_unless_we_know_that_we_were_here(found: Latest
 def test_another_hosts_backup_is_not_put_out_of_sight() -> None:
     """It may be the better one, of a host that has taken this one's place."""
     for facts, newer in ((known(), []), (known(recorded=link(9)), []), (known(), [link(9)])):
-        assert "not that of a backup which this host accepts" in refusal(FOREIGN, newer, facts)
+        assert "not of a backup that this host accepts" in refusal(FOREIGN, newer, facts)
     assert "another cluster" not in refusal(FOREIGN, [], known(recorded=link(9)))
     theirs = latest(lineage.FOREIGN, sequence=POISON, system="2")
     assert "another cluster (system identifier 2)" in refusal(theirs, [], known(recorded=link(9)))
