@@ -252,7 +252,7 @@ def test_a_stage_in_the_tablespace_of_the_replaced_database(cluster, admin):
     ("like", "hint"),
     [
         (Creation(encoding="UTF8", collate="xx_XX.UTF-8", ctype="xx_XX.UTF-8"), "lacks a locale.*xx_XX.*locale-gen"),
-        (Creation(tablespace="nowhere"), "make the tablespace nowhere first"),
+        (Creation(tablespace="nowhere"), "create the tablespace nowhere first"),
         (Creation(encoding="LATIN1", collate="C.UTF-8", ctype="C.UTF-8"), "doesn't fit the encoding"),
         (Creation(encoding="NOT-ONE"), "encoding NOT-ONE.*doesn't have it"),
     ],

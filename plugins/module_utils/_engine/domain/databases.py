@@ -41,7 +41,7 @@ FIELDS = (
 _PRIVATE_FIELD = "backup_age_private_key"
 _PRIVATE_KEY_FAULT = (
     "holds a private key",
-    "give the public key that belongs to it; whoever could read this list may have the private key: make a new pair",
+    "give the public key that belongs to it, of a new pair: anyone who could read this list may have the private key",
 )
 
 

@@ -145,7 +145,7 @@ class FinishDatabase:
     database: str
 
     def __str__(self) -> str:
-        return f"finish making database {self.database!r}"
+        return f"finish creating database {self.database!r}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,7 +45,7 @@ def public_key(path: str, *, run: Run) -> str:
             f"the signing key {path} can't be used",
             cause=exc.cause,
             hint="it must belong to the user that backups run as, have the mode 0600 and no passphrase; the role "
-            "backup makes a new one where there is none",
+            "backup creates one if there is none",
         ) from None
     return " ".join(printed.decode("utf-8", "replace").split()[:2])
 

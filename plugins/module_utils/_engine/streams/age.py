@@ -368,7 +368,7 @@ def decrypting_reader(source: Readable, identities: t.Sequence[_Identity]) -> Ch
                 return WrongIdentity(
                     "none of the given age identities opens the object",
                     cause="it is encrypted to keys of the kinds " + ", ".join(kinds),
-                    hint="give the identity that belongs to the recipient the backup was made for",
+                    hint="give the identity that belongs to the recipient that the backup was encrypted to",
                 )
             return DamagedObject(
                 "the age file is damaged", phase="decrypt", cause=f"{type(exc).__name__}: {exc}", hint=_HINT_DAMAGED

@@ -211,7 +211,7 @@ def _package_hint(name: str, major: int) -> str:
 
 def _allow_hint(name: str) -> str:
     return (
-        "making it takes a superuser, and it may reach beyond the database; if you trust the dump with it, add"
+        "creating it takes a superuser, and it may reach beyond the database; if you trust the dump with it, add"
         f" {printable_name(name)} to the allowed extensions"
     )
 
@@ -379,7 +379,7 @@ class StagingAdministrator:
         ):
             raise LoadError(
                 message,
-                cause="the dump has made functions, operators, types or tables before it, which its script, run by a"
+                cause="the dump has created functions, operators, types or tables before it, which its script, run by a"
                 " superuser, might call",
                 hint="no pg_dump writes it in this order: find out where the dump comes from, or move CREATE EXTENSION"
                 " to its beginning",

@@ -160,7 +160,7 @@ _HINTS = {
     "42P01": "the dump needs something that isn't here: was only a part of the database dumped?",
     "22021": "the dump's text doesn't fit the encoding of the database",
     "22P05": "the dump's text doesn't fit the encoding of the database",
-    "23503": "the dump's rows contradict the dump's constraints: was it made with pg_dump, of the whole database?",
+    "23503": "the dump's rows contradict the dump's constraints: was it written by pg_dump, of the whole database?",
     "23505": "the dump's rows contradict the dump's constraints: a damaged index in the source, or another collation",
 }
 
@@ -326,7 +326,7 @@ class _Loader:
     def _set_encoding(self, statement: Statement, encoding: str) -> None:
         if _UNSAFE_ENCODINGS.fullmatch(re.sub("[^A-Z0-9]", "", encoding.upper())):
             raise DumpSyntax(
-                f"the dump is written in {encoding}", hint="make it in the database's own encoding, or in UTF8"
+                f"the dump is written in {encoding}", hint="dump in the database's own encoding, or in UTF8"
             )
         try:
             self._connection.set_client_encoding(encoding)
@@ -350,7 +350,7 @@ class _Loader:
         if missing:
             raise LoadError(
                 printable(f"{self._describe(statement)} is for a role that is missing: {', '.join(missing)}"),
-                hint="make the role first, or map it to another one",
+                hint="create the role first, or map it to another one",
             )
         self._execute(self._mapped(statement, found.roles))
 

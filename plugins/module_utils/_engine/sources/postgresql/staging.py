@@ -183,7 +183,7 @@ def _require_creation(conn: Connection, name: str, like: Creation) -> None:
             f"the staging database {name!r} can't be created",
             phase="create",
             cause=f"PostgreSQL {version // 10000} has no locale provider {like.provider!r}",
-            hint="restore on a newer PostgreSQL, or make the database yourself with another locale before",
+            hint="restore on a newer PostgreSQL, or create the database yourself with another locale first",
         )
 
 
@@ -202,7 +202,7 @@ def _creation_failed(exc: psycopg2.Error, name: str, like: Creation) -> Postgres
         psycopg2.errorcodes.INVALID_PARAMETER_VALUE: unfitting,
         psycopg2.errorcodes.UNDEFINED_OBJECT: unfitting
         if like.tablespace is None
-        else f"make the tablespace {like.tablespace} first (CREATE TABLESPACE), or move the database to another one",
+        else f"create the tablespace {like.tablespace} first (CREATE TABLESPACE), or move the database to another one",
     }
     error = translate(exc, f"the staging database {name!r} can't be created", phase="create")
     error.hint = hints.get(exc.pgcode or "", error.hint)

@@ -620,9 +620,9 @@ def _meta_command(text: _Text, at: int) -> DumpSyntax:
     name = t.cast("re.Match[bytes]", _META.match(text, at))[0].decode("ascii")
     hint = _HINT
     if name in ("\\connect", "\\c"):
-        hint = "make the dump of one database, without pg_dump --create and not with pg_dumpall"
+        hint = "dump one database, without pg_dump --create and not with pg_dumpall"
     return DumpSyntax(f"the dump holds the psql meta-command {name}, which is not obeyed", hint=hint)
 
 
 _HINT = "only the text that pg_dump or pg_restore writes is accepted; look at where this dump comes from"
-_HINT_INCOMPLETE = "the dump was cut short when it was made or copied; use another one"
+_HINT_INCOMPLETE = "the dump was cut short when it was written or copied; use another one"

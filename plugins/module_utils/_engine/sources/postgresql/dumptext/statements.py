@@ -256,7 +256,7 @@ Classified = t.Union[
     LeaveOut,
 ]
 
-_SUPERUSER_CODE = "only a superuser may make one, and it would act beyond this database's owner"
+_SUPERUSER_CODE = "only a superuser may create one, and it would act beyond this database's owner"
 _SURROUNDINGS = "it belongs to the database itself, not to its contents; the restore decides about that"
 _OWNERSHIP = "who owns what is decided by the restore"
 _FIRST_WORD = re.compile(rb"[A-Za-z]+")
@@ -707,7 +707,7 @@ def _set(cursor: _Cursor) -> Classified | None:
 _LEFT_OUT = {
     "DATABASE": (_SURROUNDINGS, False),
     "EVENT TRIGGER": (_SUPERUSER_CODE, True),
-    "SUBSCRIPTION": ("it would start to receive another server's changes; make it by hand when it is wanted", True),
+    "SUBSCRIPTION": ("it would start to receive another server's changes; create it by hand if you want it", True),
 }
 
 

@@ -98,7 +98,7 @@ class Tally:
         """
         self._scanner.finish()
         if not self._scanner.complete:
-            raise DumpIncomplete("pg_dump's closing comment is missing", hint="make the backup again")
+            raise DumpIncomplete("pg_dump's closing comment is missing", hint="run the backup again")
         return self._result()
 
     def finish_any(self) -> list[TableTally]:
