@@ -54,7 +54,7 @@ def keep(
 
     :param token: stored as it is, without a line end.
     :param recipients: age recipients that it is encrypted to.
-    :param prefix: under which everything of Infisical lies; ends with ``/``.
+    :param prefix: of everything that belongs to Infisical; ends with ``/``.
     :param rotate: store *token* though there is one.
     :param plan_only: say what would be done, change nothing.
     :raises ConfigurationError: where the token there is of another site.

@@ -44,7 +44,7 @@ def printable(text: str, *, limit: int = MAX_TEXT) -> str:
 def printable_name(name: str) -> str:
     """*name* as :func:`printable` shows it, with backslashes doubled: no two names of a store's length look alike.
 
-    Letters of different scripts that are drawn alike are not told apart.
+    Letters of different scripts that look alike are not distinguished.
     """
     return printable(name.replace("\\", "\\\\"), limit=2 * MAX_NAME)
 

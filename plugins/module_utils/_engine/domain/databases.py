@@ -5,7 +5,7 @@
 """The schema of ``databases_json``: the wish that everything starts from.
 
 The whole list is validated before anything is done with any of it, and every fault is reported at once, by entry and
-field.  The rules are those of the contract (field table of ``databases_json``).
+field.  Other tools read the same list (field table of ``databases_json``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_NAME_BYTES = 63
 SYSTEM_DATABASES = frozenset({"postgres", "template0", "template1"})
 #: Words that PostgreSQL does not take as the name of a role.
 RESERVED_ROLES = frozenset({"public", "none"})
-#: The fields of an entry, in the order of the contract, and ours behind them.
+#: The fields of an entry: those that other tools know, then our own.
 FIELDS = (
     "name",
     "user",
@@ -86,7 +86,7 @@ class Database:
     :param recipients: age recipients, one or more; every one of them can open this database's backups.
     :param identity: the age private key, present only where a restore is to be made.
     :param backup_prefix: where backups are instead of ``db/<name>/``; ends with ``/``.
-    :param backup_signers: names of hosts whose backups of this database are accepted besides this host's own.
+    :param backup_signers: names of hosts whose backups of this database are accepted in addition to this host's own.
     """
 
     name: str
@@ -177,7 +177,7 @@ def parse(source: object, *, rules: KeyRules, private: bool, maintenance_databas
                 reader.fault("name", f"{name!r} is a template or maintenance database", "choose another name")
             if name in first_with:
                 reader.fault(
-                    "name", f"{name!r} is already the name of entry {first_with[name]}", "each database stands once"
+                    "name", f"{name!r} is already the name of entry {first_with[name]}", "list each database once"
                 )
             first_with.setdefault(name, number)
         user = reader.identifier("user")
@@ -304,9 +304,7 @@ def _nested(places: t.Mapping[str, str]) -> list[Fault]:
     """
     ordered = sorted(places)
     return [
-        Fault(
-            places[inner], "backup_prefix", f"{inner!r} lies within {outer!r} of {places[outer]}", "choose another one"
-        )
+        Fault(places[inner], "backup_prefix", f"{inner!r} is within {outer!r} of {places[outer]}", "choose another one")
         for outer, inner in zip(ordered, ordered[1:])
         if inner.startswith(outer)
     ]
@@ -496,5 +494,5 @@ class _Entry:
         """Note where the backups are; two entries of one name are an error already."""
         if places.setdefault(prefix, self.label) != self.label and self.item.get("backup_prefix"):
             self.fault(
-                "backup_prefix", f"{prefix!r} is where the backups of {places[prefix]} lie", "choose another one"
+                "backup_prefix", f"{prefix!r} is where the backups of {places[prefix]} are", "choose another one"
             )

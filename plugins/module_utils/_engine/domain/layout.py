@@ -18,7 +18,7 @@ from .text import utf8_size
 
 #: Name of the manifest that points to a prefix's newest good backup.
 LATEST = "latest-dump.json"
-#: Ending of the immutable manifest beside each dump of ours.
+#: Suffix of the immutable manifest beside each of our dumps.
 MANIFEST_SUFFIX = ".manifest.json"
 #: S3's limit for the length of a key.
 MAX_KEY_BYTES = 1024

@@ -340,7 +340,7 @@ def digest(data: bytes) -> str:
 
 
 def parse(data: bytes) -> Manifest:
-    """Read a manifest, whoever wrote it.
+    """Read a manifest, no matter who wrote it.
 
     :raises ManifestError: where the bytes are not a manifest, break its format, or are of a version that is newer than
         this program; the text names the field.

@@ -34,7 +34,7 @@ class Password(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class RoleFacts:
-    """A role as it stands.
+    """The facts of a role.
 
     :param expired: VALID UNTIL is in the past.
     """
@@ -84,7 +84,7 @@ class Declaration:
 
     @classmethod
     def of(cls, databases: Databases) -> Declaration:
-        """What a valid list wishes for; where a user stands twice its last password wins."""
+        """What a valid list declares; if a user is listed twice, the last password wins."""
         return cls(
             passwords=databases.passwords(),
             owners={entry.name: entry.user for entry in databases.entries},

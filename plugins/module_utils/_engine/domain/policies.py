@@ -6,7 +6,7 @@
 
 A host creates; it reads manifests only, and deletes nothing.  A restore reads.  Pruning deletes, but never what points
 to the latest backup.  What is allowed is what :mod:`..stores.s3` asks of a store, and no more.  What is not is denied
-besides: on some servers (Ceph) whoever wrote an object may read it, whatever is allowed.
+also: on some servers (Ceph) the writer of an object may read it, whatever is allowed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def policy(
     principals: t.Sequence[str] = (),
     conditions: bool = True,
 ) -> dict[str, t.Any]:
-    """The policy of whoever has *roles*, as plain data, for JSON.
+    """The policy for a credential with *roles*, as plain data, for JSON.
 
     :param roles: of :data:`ROLES`; several where a host is to restore by itself.
     :param prefixes: below which the backups are, each ending with ``/``: those of one host's databases, so that it
@@ -159,7 +159,7 @@ class Finding:
 
 
 def judge(access: Access, roles: t.Collection[str]) -> list[Finding]:
-    """Compare what a credential can do with what whoever has *roles* must and must not."""
+    """Compare what a credential can do with what one with *roles* must and must not be able to do."""
     needed = {action for role in roles for action in _NEEDED[role]}
     who = " and ".join(roles)
     findings = []

@@ -17,7 +17,7 @@ class NotJson(ValueError):
 def strict_json(text: str | bytes) -> t.Any:
     """What JSON *text* decodes to.
 
-    Stricter than :func:`json.loads`: a field that stands twice in one object, and the constants ``NaN`` and
+    Stricter than :func:`json.loads`: a field that is in one object twice, and the constants ``NaN`` and
     ``Infinity``, are errors, because readers differ in what they make of them.
 
     :raises NotJson: for anything that is not JSON, also where it is nested too deeply or is not valid UTF-8.
@@ -51,7 +51,7 @@ def _unique(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
     result: dict[str, t.Any] = {}
     for key, value in pairs:
         if key in result:
-            raise NotJson(f"the field {key[:100]!r} stands twice in one object")
+            raise NotJson(f"the field {key[:100]!r} is in one object twice")
         result[key] = value
     return result
 

@@ -103,7 +103,7 @@ class ObjectReader(t.Protocol):
 
 
 class Store(t.Protocol):
-    """A bucket, or what stands for one.  Every method raises :class:`StoreError` or one of its subclasses."""
+    """A bucket, or its equivalent.  Every method raises :class:`StoreError` or one of its subclasses."""
 
     @property
     def location(self) -> str:

@@ -155,7 +155,7 @@ def catalogue(store: Store, database: str, *, prefix: str | None = None) -> list
         moments[pointed_at] = latest.manifest.created_at
         proofs.add(layout.manifest_key(pointed_at))
 
-    # A manifest whose dump is gone stands for its dump, under the manifest's own key unless the dump's is known.
+    # A manifest whose dump is gone represents its dump, under the manifest's own key unless the dump's is known.
     lost = proofs - {layout.manifest_key(key) for key in sizes}
     if pointed_at is not None and pointed_at not in sizes:
         lost = (lost - {layout.manifest_key(pointed_at)}) | {pointed_at}

@@ -43,7 +43,7 @@ _HINTS = {
     errno.EDQUOT: "the quota is used up: make room, then run again",
     errno.EROFS: "the file system is mounted read-only: look into the kernel's log, remount it",
     errno.EFBIG: "the file system can't hold a file of this size",
-    errno.ELOOP: "a symbolic link stands where an object should be: remove it",
+    errno.ELOOP: "there is a symbolic link in the place of an object: remove it",
     errno.ENAMETOOLONG: "the path is too long for this file system: use a shorter path for the store",
 }
 

@@ -4,9 +4,9 @@
 
 """Names of files for keys of objects: any key, one file, and no two keys the same file.
 
-Ordinary keys stand for themselves: ``db/app/20260101T000000Z.sql.gz.age`` is that path below the root.  For the rest:
+Ordinary keys are paths as they are: ``db/app/20260101T000000Z.sql.gz.age`` is that path below the root.  For the rest:
 
-- The name of an object has a dot in it, the name of a folder has none, so that ``a`` can stand beside ``a/b``.  A dot
+- The name of an object has a dot in it, the name of a folder has none, so that ``a`` and ``a/b`` can both exist.  A dot
   in a folder's name becomes ``%2E``; an object's name without a dot gets ``%.`` at its end.
 - ``%``, control characters and a dot at the beginning (``..``, hidden and temporary files) become ``%XX``.
 - A folder without a name is ``%``.

@@ -8,7 +8,7 @@ boto3 and its transfer manager do the work.  Decided here:
 
 Create-only.  Before a create-only write we look whether the key is free, and send ``If-None-Match: *`` with the write
 and with the completion of an upload in parts.  Servers that know the condition close the gap between the two; to those
-that refuse it (501, some 400) the same request goes again without it; those that ignore it can't be told apart.  Each
+that refuse it (501, some 400) the same request goes again without it; those that ignore it can't be recognised.  Each
 object gets a random token as metadata, by which its writer knows it again: when an answer was lost and the retry finds
 the key taken, and when a server that ignores conditions has let another writer through.
 

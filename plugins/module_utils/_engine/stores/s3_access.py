@@ -20,7 +20,7 @@ def try_out(store: S3Store, prefix: str) -> policies.Access:
     """Try everything that a credential could do below *prefix*.
 
     What is left is the one object :func:`.policies.probe_key`, and where the bucket has versions some of its own;
-    whoever may delete has deleted it again.
+    a credential that may delete has deleted it again.
 
     :raises StoreError: for any other answer than yes and no.
     """
@@ -60,6 +60,6 @@ def _answer(attempt: t.Callable[[], object], *, absent: str = policies.ALLOWED) 
     except NotFound:
         return absent
     except AlreadyExists:
-        # Somebody who may write at all was told that the condition doesn't hold.
+        # The answer to a credential that may write: the condition doesn't hold.
         return policies.DENIED
     return policies.ALLOWED

@@ -226,7 +226,7 @@ def parse_recipients(texts: t.Sequence[str]) -> list[_Recipient]:
     except pyrage.EncryptError:
         raise ConfigurationError(
             "these age recipients can't be used together",
-            cause="post-quantum recipients (age1tagpq1…) stand beside others",
+            cause="post-quantum recipients (age1tagpq1…) are mixed with others",
             hint="use only post-quantum recipients, or none",
         ) from None
     return recipients

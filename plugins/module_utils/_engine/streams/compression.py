@@ -23,7 +23,7 @@ except ImportError:
 
 # zlib's number for "gzip header and trailer, largest window".
 _GZIP_WINDOW = 31
-# One zstd block of 4 bytes may stand for 128 KiB.  Fed in slices of this size, a bomb unpacks at most 64 MiB between
+# One zstd block of 4 bytes may expand to 128 KiB.  Fed in slices of this size, a bomb unpacks at most 64 MiB between
 # two looks at the limit.
 _ZSTD_SLICE = 2048
 
@@ -207,7 +207,7 @@ class _Limited(ChunkReader):
             raise DamagedObject(
                 f"the data is larger than the {self._limit} bytes it may have",
                 phase="decompress",
-                hint="the object is not what it is said to be, or the limit is too small",
+                hint="the object is not what it claims to be, or the limit is too small",
             )
         return chunk
 

@@ -4,7 +4,7 @@
 
 """What all stages of a stream have in common: the protocol, a buffer, and a thread with a bounded hand-over.
 
-One rule holds for every reader of this room: ``b""`` means that the end is *proven*.  The process exited with 0, the
+One rule holds for every reader in this package: ``b""`` means that the end is *proven*.  The process exited with 0, the
 decompressor saw its trailer, age its final chunk, the checksum matched.  Anything else raises, in every later read too.
 """
 
@@ -19,7 +19,7 @@ from ..errors import StreamError
 if t.TYPE_CHECKING:
     import typing_extensions as te
 
-#: How much a stage asks of the one before it, in bytes.  Measured: below 256 KiB the hand-overs begin to cost, above
+#: How much each reader asks of its source, in bytes.  Measured: below 256 KiB the hand-overs begin to cost, above
 #: it the data leaves the processor's cache between two stages.
 CHUNK = 256 * 1024
 
@@ -207,7 +207,7 @@ class Peekable(ChunkReader):
 
 
 def read_ahead(source: Readable, *, name: str, size: int = CHUNK, depth: int = DEPTH) -> ThreadReader:
-    """*source*, read in a thread of its own so that it overlaps with whoever reads the result."""
+    """*source*, read in a thread of its own so that it overlaps with the reader of the result."""
 
     def produce(put: t.Callable[[bytes], None]) -> None:
         while True:

@@ -62,9 +62,9 @@ _running_lock = threading.Lock()
 
 
 def end_all() -> None:
-    """Ask all children that run to end, and all they started; whoever reads one of them gets ProcessFailed.
+    """Ask all running children to end, and all that they started; readers of their output get ProcessFailed.
 
-    For a program that was told to end while threads of its wait for children, which may take long to say anything.
+    For a program that must end while its threads wait for children, which may be silent for long.
     Not to be called in a handler of a signal: the thread that it interrupts may be at work on a child.
     """
     with _running_lock:
@@ -337,7 +337,7 @@ def run(
 
 
 def _gathering(size: int, program: str, environment: t.Mapping[str, str]) -> list[str]:
-    """What stands before *program* so that it writes *size* bytes at once, and becomes it, under the same number."""
+    """The command in front of *program* that makes it write *size* bytes at once; it becomes *program*, same PID."""
     path = environment.get("PATH")
     stdbuf = shutil.which("stdbuf", path=path)
     return [stdbuf, f"--output={size}"] if stdbuf and shutil.which(program, path=path) else []

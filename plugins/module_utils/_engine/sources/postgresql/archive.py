@@ -2,10 +2,10 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Archives of pg_dump's custom format, turned into the text that they stand for.
+"""Archives of pg_dump's custom format, converted to the text that they represent.
 
-pg_restore is used as a converter only: it gets no connection and nothing of ours in its environment, so that an archive
-made to attack it finds no superuser's session there.  What it writes is read and loaded like any dump's text.
+pg_restore is used as a converter only: it gets no connection, and nothing of this program's environment, so that an
+archive made to attack it finds no superuser's session there.  Its output is read and loaded like any dump's text.
 """
 
 from __future__ import annotations

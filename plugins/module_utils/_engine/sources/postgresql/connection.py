@@ -28,7 +28,7 @@ except ImportError:
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
-#: Every session of ours begins its ``application_name`` with this; what it does follows.
+#: The ``application_name`` of each of our sessions begins with this; what it does follows.
 APPLICATION = "infrazero.database"
 
 #: Where Debian and its relatives keep each major version's programs.
@@ -290,7 +290,7 @@ def translate(
     kind: type[PostgresError] = PostgresError,
     phase: str | None = None,
 ) -> PostgresError:
-    """A server's error as one of ours.
+    """A server's error as one of the engine's.
 
     The server's DETAIL, CONTEXT and the statement are left out, and so is a message that may quote a row: they can
     hold data.

@@ -4,7 +4,7 @@
 
 """Extensions of a dump: which may be made, what this server lacks, and the superuser who makes them.
 
-A dump names its extensions, and whoever wrote the dump chose them.  Those that PostgreSQL lets any owner of a database
+A dump names its extensions, and the author of the dump chose them.  Those that PostgreSQL lets any owner of a database
 make (``trusted``) are made as the throwaway role.  Of the others, whose script runs as superuser, only those are made
 that are known to give a tenant nothing beyond its database, or that the operator has named.
 """
@@ -144,7 +144,7 @@ class Available:
     """An extension that this server could make.
 
     :param version: the one that ``CREATE EXTENSION`` takes.
-    :param by_anyone: PostgreSQL lets whoever may create in a database make it.
+    :param by_anyone: PostgreSQL lets anyone with CREATE on a database create it.
     :param schema: the only one that it can live in, where it insists.
     """
 
@@ -155,7 +155,7 @@ class Available:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """What stands against the extensions of a backup on this server.
+    """Obstacles to the extensions of a backup on this server.
 
     :param missing: not installed on the host, each with what to do.
     :param refused: not allowed, each with what to do.

@@ -275,7 +275,7 @@ class _Loader:
     def _execute(self, statement: Statement, *tolerated: str) -> str | None:
         """Send a statement; the SQLSTATE of its failure if that is among *tolerated*."""
         if b"\0" in statement.text:
-            # libpq would send what stands before it.
+            # libpq would send what is before it.
             raise DumpSyntax(
                 f"a NUL byte in statement {self._number} of the dump ({self._describe(statement)})",
                 hint="text of PostgreSQL has none: was the file written in UTF-16, or damaged?",

@@ -138,7 +138,7 @@ _KINDS = (
     _Kind("pg_largeobject_metadata", "lomowner", "'LARGE OBJECT'"),
 )
 
-# Since a fix of 2024 a multirange follows its range; before, it has to be told by itself.
+# Since a fix of 2024 a multirange follows its range; before, it needs a change of its own.
 _MULTIRANGES = _Kind("pg_type", "typowner", "'TYPE'", "o.typtype = 'm'", "typnamespace")
 
 # Objects of one kind that aren't the owner's yet.
@@ -573,8 +573,8 @@ def grant_all(conn: Connection, user: str, *, owns_database: bool = False) -> in
     """Let *user* use everything in the connection's database, also what is made later; returns how many grants it took.
 
     USAGE and CREATE on the schemas, ALL on tables, views and sequences, and default privileges for what the
-    administrator, and whoever owns relations there, will make in those schemas.  What the user can do already, as the
-    owner for example, is not granted once more.
+    administrator, and the owners of relations there, will create in those schemas.  What the user can do already, for
+    example as the owner, is not granted again.
 
     :param owns_database: whether the database is the user's, or will be.
     """

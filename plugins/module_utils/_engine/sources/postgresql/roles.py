@@ -66,7 +66,7 @@ SELECT
   pg_catalog.pg_is_in_recovery()
 """
 
-# A verifier is no password, but somebody could try passwords on it: it must not stand in the server's log,
+# A verifier is not a password, but passwords can be tried on it: it must not be in the server's log,
 # nor in pg_stat_statements, which monitoring may read.  From PostgreSQL 16 on the trees of debug_print_parse and its
 # kind hold it, too; which of them there are differs.
 _QUIET = """
@@ -86,7 +86,7 @@ _RACES = frozenset({"42710", "42P04", "23505", "XX000", "42704", "3D000"})
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The facts for a plan, and what applying it needs to know besides.
+    """The facts for a plan, and what applying it also needs to know.
 
     :param iterations: for new verifiers, as the server would choose.
     :param stored: what the server has stored for each role's password.

@@ -58,7 +58,7 @@ def verifier(password: Secret, *, salt: bytes | None = None, iterations: int = I
 
 
 def matches(stored: str | None, password: Secret) -> bool:
-    """Whether *stored*, as it stands in ``pg_authid.rolpassword``, is a SCRAM verifier of *password*.
+    """Whether *stored*, as it is in ``pg_authid.rolpassword``, is a SCRAM verifier of *password*.
 
     An MD5 hash never is: it has to be replaced, whatever password it was made of.
     """
@@ -86,7 +86,7 @@ def proof(credentials: t.Iterable[Credential], *, salt: bytes | None = None) -> 
     """A text that later shows, at the price of one comparison, that all of *credentials* are still the same.
 
     It is derived from all of them together, with as many iterations as the strongest of their verifiers.  Whoever
-    wants to try a password on it pays what the role's own verifier costs, and must know all the others besides.
+    wants to try a password on it pays what the role's own verifier costs, and must also know all the others.
 
     :param salt: random when not given.
     """

@@ -87,8 +87,8 @@ def swap(
 
     The first rename takes the server's exclusive lock of the database and then waits until nobody is connected: new
     sessions wait for the lock, and *helper* meanwhile ends those that are there, again and again.  A client that
-    connects during the swap waits a moment and is then told that the database "has just been renamed"; its next try
-    reaches the new one.
+    connects during the swap waits a moment and then gets the error that the database "has just been renamed"; its next
+    attempt reaches the new one.
 
     The kept database stays as it is: its owner, its privileges and its settings, and it can be connected to, so that
     somebody can look up or salvage rows.  Where there is no old database the staging database is only renamed.

@@ -126,7 +126,7 @@ _COMMENT_LINE = re.compile(rb"--[^\n\r]*\n?")
 _HEADER_LINE = re.compile(_HEADER + rb"( complete)?[ \t]*\n")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-# Where in the text the scanner stands.
+# Where in the text the scanner is.
 _SQL, _STRING, _ESCAPE, _AFTER_ESCAPE, _NAME, _TAGGED, _LINE, _BLOCK, _META_COMMAND, _COPY_STATEMENT, _ROWS = range(11)
 _QUOTE, _DOUBLE, _DOLLAR, _BACKSLASH, _SEMICOLON, _SLASH, _DASH, _OPEN, _CLOSE, _STAR = b"'\"$\\;/-()*"
 _WATCHED = frozenset(b"cCsS")  # the first bytes of _SPECIAL
@@ -158,7 +158,7 @@ class Scanner:
         self._conforming = True
         self._opening = True  # no byte has been passed yet
         self._line_end = b""  # of the COPY block: LF, or CR LF
-        self._before_rows = 0  # bytes of the COPY statement's own line end that stand before the rows
+        self._before_rows = 0  # bytes of the COPY statement's own line end before the rows
         self._from_pg_dump = False
         self._empty = True
         self._complete = False

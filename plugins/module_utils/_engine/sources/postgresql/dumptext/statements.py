@@ -4,7 +4,7 @@
 
 """Which statements of a dump a restore must not just send to the server, and what they say.
 
-Most of a dump is loaded as it stands.  :func:`classify` picks out the rest: what names roles of another cluster, what
+Most of a dump is loaded unchanged.  :func:`classify` picks out the rest: what names roles of another cluster, what
 only a superuser may do, what belongs to a database's surroundings and not to its contents.  Statements are parsed by
 the server's rules for tokens and names, never matched as lines.
 """
@@ -146,7 +146,7 @@ class OwnerChange:
 
     ``kind`` is the object's kind in SQL (``TABLE``, ``MATERIALIZED VIEW``).  ``identity`` names the object with all
     that ALTER needs: schema, argument types, access method.  It consists of names, type names, numbers and an operator
-    at most, with every bracket closed, so it can be made part of a statement as it stands.
+    at most, with every bracket closed, so it can become part of a statement unchanged.
     """
 
     kind: str
@@ -156,7 +156,7 @@ class OwnerChange:
 
 @dataclasses.dataclass(frozen=True)
 class RoleName:
-    """A role's name, and where in the statement's text it stands (in characters)."""
+    """A role's name, and its place in the statement's text (in characters)."""
 
     name: str
     start: int
@@ -179,7 +179,7 @@ class NamesRoles:
 
 @dataclasses.dataclass(frozen=True)
 class CreateExtension:
-    """``CREATE EXTENSION``; ``schema`` None: wherever the extension's control file says."""
+    """``CREATE EXTENSION``; ``schema`` None: as the extension's control file says."""
 
     name: str
     schema: str | None
@@ -220,7 +220,7 @@ class CreateSchema:
 
 @dataclasses.dataclass(frozen=True)
 class Removal:
-    """``DROP``, ``ALTER TABLE … DROP`` and the like: ``pg_dump --clean`` begins with them, in vain where nothing is."""
+    """``DROP``, ``ALTER TABLE … DROP`` and the like: ``pg_dump --clean`` begins with them, often for nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,7 +264,7 @@ _UNLINK = re.compile(rb"SELECT pg_catalog\.lo_unlink\('[0-9]+'\)\Z")
 
 
 def classify(statement: Statement, *, encoding: str = "utf-8") -> Classified | None:
-    """Say what is special about *statement*; None: nothing, the server can have it as it stands.
+    """Return what is special about *statement*; None: nothing, the server can have it unchanged.
 
     :param encoding: the Python codec of the dump's client_encoding.
     """
@@ -452,7 +452,7 @@ class _Cursor:
                 return tuple(found)
 
     def seek(self, *words: str) -> str | None:
-        """Go behind the next of these words that stands outside brackets, and return it."""
+        """Go behind the next of these words outside brackets, and return it."""
         depth = 0
         while True:
             token = self.advance()

@@ -5,7 +5,7 @@
 """A tally of a dump's rows as its text streams by: how many each table has, and a digest of them.
 
 A digest lets anybody who can compute it try guesses at a table of few rows.  So the digests of a tally are keyed with
-random bytes, and the key stands in the first line of the dump's text, as a comment, behind the dump's encryption.
+random bytes, and the key is in the first line of the dump's text, as a comment, so it is encrypted with the dump.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class TableTally:
     """What a dump holds of one table.
 
     ``name`` is the table's name as its COPY statement has it; ``digest`` the HMAC-SHA256 (hex) under the digest key of
-    the XXH3-128 of its rows as they stand in the text, in their order.
+    the XXH3-128 of its rows as they are in the text, in their order.
     """
 
     name: str

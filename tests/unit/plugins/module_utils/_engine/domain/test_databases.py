@@ -208,7 +208,7 @@ def test_ten_thousand_entries() -> None:
         ("", "is not valid JSON: Expecting value at line 1, column 1"),
         ("not JSON", "is not valid JSON: Expecting value at line 1, column 1"),
         ('[{"name": "a"},]', "is not valid JSON: "),
-        ('[{"name": "a", "name": "b"}]', "is not valid JSON: the field 'name' stands twice in one object"),
+        ('[{"name": "a", "name": "b"}]', "is not valid JSON: the field 'name' is in one object twice"),
         ('[{"name": NaN}]', "is not valid JSON: NaN is not a JSON number"),
         (b"\xff", "is not valid JSON: it is not valid UTF-8"),
         ("[" * 100_000, "is not valid JSON: it is nested too deeply"),

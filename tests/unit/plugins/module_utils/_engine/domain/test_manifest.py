@@ -350,7 +350,7 @@ def test_chunks_need_the_objects_size() -> None:
     with pytest.raises(errors.ManifestError, match="NaN"):
         manifest.parse(data)
     data = of_ours(size=1, chunks=chunks).replace(b'"size": 65536', b'"size": 65536, "size": 65537')
-    with pytest.raises(errors.ManifestError, match="'size' stands twice"):
+    with pytest.raises(errors.ManifestError, match="'size' is in one object twice"):
         manifest.parse(data)
 
 
@@ -376,8 +376,8 @@ def test_the_digest_is_plain_sha256_of_the_bytes() -> None:
         (b"[]", "not a JSON object"),
         (b'"x"', "not a JSON object"),
         (b'{"a":' * 100_000, "nested too deeply"),
-        (encoded(CONTRACT)[:-1] + b', "key": "db/other/x.sql"}', "'key' stands twice"),
-        (encoded(CONTRACT)[:-1] + b', "x": {"y": 1, "y": 2}}', "'y' stands twice"),
+        (encoded(CONTRACT)[:-1] + b', "key": "db/other/x.sql"}', "'key' is in one object twice"),
+        (encoded(CONTRACT)[:-1] + b', "x": {"y": 1, "y": 2}}', "'y' is in one object twice"),
         (encoded(CONTRACT)[:-1] + b', "size": NaN}', "NaN"),
         (encoded(CONTRACT)[:-1] + b', "size": -Infinity}', "Infinity"),
         (encoded(CONTRACT)[:-1] + b', "size": ' + b"9" * 5000 + b"}", "too many digits"),

@@ -34,8 +34,8 @@ def test_reads_what_json_writes(value: object) -> None:
     [
         ("", "Expecting value at line 1, column 1"),
         ('[1,\n"a]', "line 2, column 1"),
-        ('{"a": 1, "a": 1}', "the field 'a' stands twice in one object"),
-        ('[{"b": {"a": 1, "a": 2}}]', "the field 'a' stands twice in one object"),
+        ('{"a": 1, "a": 1}', "the field 'a' is in one object twice"),
+        ('[{"b": {"a": 1, "a": 2}}]', "the field 'a' is in one object twice"),
         ("[NaN]", "NaN is not a JSON number"),
         ("-Infinity", "-Infinity is not a JSON number"),
         ("[" * 200_000, "nested too deeply"),
