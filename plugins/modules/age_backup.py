@@ -159,7 +159,7 @@ databases:
       sample:
         type: BackupRefused
         phase: plan
-        message: the restore of 'shop' is outstanding, so its backup would be an empty one
+        message: the restore of 'shop' is outstanding, so its backup would be empty
         cause: ""
         hint: run the bootstrap again until every restore has succeeded, or restore it with restore.sh
 summary:

@@ -15,10 +15,10 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
     ChangeOwner,
     CreateDatabase,
     CreateRole,
+    Declaration,
     FinishDatabase,
     GrantDatabase,
     Password,
-    Wish,
     plan_bootstrap,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
@@ -35,7 +35,7 @@ from tests.support.queries import rows
 
 ANN = Secret("ann's secret")
 BOB = Secret("bob's secret")
-WISH = Wish(passwords={"ann": ANN, "bob": BOB}, owners={"app": "ann", "web": "bob", "log": "ann"})
+WISH = Declaration(passwords={"ann": ANN, "bob": BOB}, owners={"app": "ann", "web": "bob", "log": "ann"})
 NASTY = [
     'quote"quote',
     "apostrophe'apostrophe",
@@ -90,8 +90,8 @@ def owners(conn):
     )
 
 
-def plan(conn, wish=WISH):
-    return plan_bootstrap(wish, roles.look(conn, wish).facts)
+def plan(conn, declaration=WISH):
+    return plan_bootstrap(declaration, roles.look(conn, declaration).facts)
 
 
 def logs_in(cluster, user, password, database="postgres"):
@@ -170,8 +170,8 @@ def test_one_change_is_one_step(cluster, admin):
 def test_another_password_in_the_wish_replaces_the_old_one(cluster, admin):
     roles.converge(admin, WISH)
     new = Secret("rotated")
-    wish = dataclasses.replace(WISH, passwords={**WISH.passwords, "ann": new})
-    assert roles.converge(admin, wish).steps == (AlterRole("ann", password=new),)
+    declaration = dataclasses.replace(WISH, passwords={**WISH.passwords, "ann": new})
+    assert roles.converge(admin, declaration).steps == (AlterRole("ann", password=new),)
     assert logs_in(cluster, "ann", new)
     assert not logs_in(cluster, "ann", ANN)
     assert logs_in(cluster, "bob", BOB)
@@ -234,29 +234,29 @@ def test_the_plan_foresees_what_an_owner_hands_over(admin):
 
 @pytest.mark.parametrize("name", NASTY)
 def test_any_name_is_only_a_name(cluster, admin, name):
-    wish = Wish({name: Secret(name)}, {name: name})
-    roles.converge(admin, wish)
+    declaration = Declaration({name: Secret(name)}, {name: name})
+    roles.converge(admin, declaration)
     assert owners(admin) == {name: name}
     assert rows(admin, "SELECT rolname::text FROM pg_roles WHERE rolcanlogin AND NOT rolsuper") == [(name,)]
-    assert not roles.converge(admin, wish).changed
+    assert not roles.converge(admin, declaration).changed
     assert logs_in(cluster, name, Secret(name), name)
     for spoil in ("ALTER ROLE {} NOLOGIN PASSWORD NULL", "ALTER DATABASE {} OWNER TO postgres"):
         admin.cursor().execute(sql.SQL(spoil).format(sql.Identifier(name)))
-    assert len(roles.converge(admin, wish).steps) == 2
+    assert len(roles.converge(admin, declaration).steps) == 2
     assert logs_in(cluster, name, Secret(name), name)
 
 
 def test_names_that_differ_in_case_only(admin):
-    wish = Wish({"App": ANN, "app": BOB, "APP": ANN}, {"App": "app", "app": "App", "APP": "APP"})
-    roles.converge(admin, wish)
-    assert owners(admin) == wish.owners
-    assert not roles.converge(admin, wish).changed
+    declaration = Declaration({"App": ANN, "app": BOB, "APP": ANN}, {"App": "app", "app": "App", "APP": "APP"})
+    roles.converge(admin, declaration)
+    assert owners(admin) == declaration.owners
+    assert not roles.converge(admin, declaration).changed
 
 
 @pytest.mark.parametrize(
-    ("preparation", "wish", "reason"),
+    ("preparation", "declaration", "reason"),
     [
-        ([], Wish({"postgres": ANN}, {"app": "postgres"}), "role 'postgres' is a superuser"),
+        ([], Declaration({"postgres": ANN}, {"app": "postgres"}), "role 'postgres' is a superuser"),
         (["CREATE DATABASE app IS_TEMPLATE true"], WISH, "database 'app' is a template"),
         (
             ["CREATE DATABASE app", "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'app'"],
@@ -265,11 +265,11 @@ def test_names_that_differ_in_case_only(admin):
         ),
     ],
 )
-def test_what_is_refused_changes_nothing(admin, preparation, wish, reason):
+def test_what_is_refused_changes_nothing(admin, preparation, declaration, reason):
     for statement in preparation:
         admin.cursor().execute(statement)
     with pytest.raises(ConfigurationError, match=reason):
-        roles.converge(admin, wish)
+        roles.converge(admin, declaration)
     assert rows(admin, "SELECT FROM pg_roles WHERE rolname IN ('ann', 'bob')") == []
     assert rows(admin, "SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres'") == [(None,)]
     assert not state.exists(admin)
@@ -287,7 +287,7 @@ def test_a_failing_step_is_an_error_of_ours_without_a_secret(admin):
 
 def test_after_an_interruption_the_rest_is_done(admin):
     names = {f"db{number}": "ann" for number in range(6)}
-    wish = Wish({"ann": ANN}, names)
+    declaration = Declaration({"ann": ANN}, names)
 
     class Killed(Exception):
         pass
@@ -297,9 +297,9 @@ def test_after_an_interruption_the_rest_is_done(admin):
             raise Killed
 
     with pytest.raises(Killed):
-        roles.converge(Watched(admin, kill), wish)
+        roles.converge(Watched(admin, kill), declaration)
     assert sorted(owners(admin)) == ["db0", "db1", "db2"]
-    assert [str(step) for step in roles.converge(admin, wish).steps] == [
+    assert [str(step) for step in roles.converge(admin, declaration).steps] == [
         f"create database 'db{number}' owned by 'ann'" for number in (3, 4, 5)
     ]
     assert owners(admin) == names
@@ -309,7 +309,7 @@ def test_after_an_interruption_the_rest_is_done(admin):
 def test_nobody_gets_into_a_database_that_is_only_half_made(cluster, admin, statement):
     """Killed between the two statements that make it, it is closed to everybody, and the next run finishes it."""
     admin.cursor().execute("CREATE ROLE eve LOGIN PASSWORD 'x'")
-    wish = Wish({"ann": ANN}, {"db0": "ann", "db1": "ann"})
+    declaration = Declaration({"ann": ANN}, {"db0": "ann", "db1": "ann"})
     tried = []
 
     class Killed(Exception):
@@ -323,13 +323,13 @@ def test_nobody_gets_into_a_database_that_is_only_half_made(cluster, admin, stat
             raise Killed
 
     with pytest.raises(Killed) if statement else contextlib.nullcontext():
-        roles.converge(Watched(admin, watch), wish)
+        roles.converge(Watched(admin, watch), declaration)
     assert tried
     if statement:
         assert not logs_in(cluster, "ann", ANN, "db1")
-        assert plan(admin, wish).steps == (FinishDatabase("db1"),)
-        assert roles.converge(admin, wish).steps == (FinishDatabase("db1"),)
-    assert not plan(admin, wish).changed
+        assert plan(admin, declaration).steps == (FinishDatabase("db1"),)
+        assert roles.converge(admin, declaration).steps == (FinishDatabase("db1"),)
+    assert not plan(admin, declaration).changed
     for database in ("db0", "db1"):
         assert logs_in(cluster, "ann", ANN, database)
         assert not logs_in(cluster, "eve", Secret("x"), database)
@@ -422,20 +422,20 @@ def test_a_race_that_nobody_ran_is_an_error(admin):
 
 
 def test_two_may_do_it_at_once(cluster):
-    wish = Wish(
+    declaration = Declaration(
         {f"u{number}": Secret(f"p{number}") for number in range(8)}, {f"d{number}": f"u{number}" for number in range(8)}
     )
 
     def run(_number):
         with contextlib.closing(connect(cluster.settings)) as conn:
-            return roles.converge(conn, wish)
+            return roles.converge(conn, declaration)
 
     with concurrent.futures.ThreadPoolExecutor(3) as executor:
         plans = list(executor.map(run, range(3)))
     made = [step.database for one in plans for step in one.steps if isinstance(step, CreateDatabase)]
-    assert sorted(made) == sorted(wish.owners)
+    assert sorted(made) == sorted(declaration.owners)
     with contextlib.closing(connect(cluster.settings)) as conn:
-        assert not plan(conn, wish).changed
+        assert not plan(conn, declaration).changed
 
 
 # Passwords ----------------------------------------------------------------------------------------------------------
@@ -443,10 +443,10 @@ def test_two_may_do_it_at_once(cluster):
 
 @pytest.mark.parametrize("password", ["md5" + "0" * 32, scram.verifier(Secret("x")), "%s{}'\"\\", "ü\u0301😀"])
 def test_any_password_is_only_a_password(cluster, admin, password):
-    wish = Wish({"ann": Secret(password)}, {})
-    roles.converge(admin, wish)
+    declaration = Declaration({"ann": Secret(password)}, {})
+    roles.converge(admin, declaration)
     assert logs_in(cluster, "ann", Secret(password))
-    assert not roles.converge(admin, wish).changed
+    assert not roles.converge(admin, declaration).changed
 
 
 def test_the_proof_spares_the_comparison_and_nothing_else(admin, monkeypatch):
@@ -461,7 +461,7 @@ def test_the_proof_spares_the_comparison_and_nothing_else(admin, monkeypatch):
     monkeypatch.setattr(scram, "matches", spy)
     assert roles.look(admin, WISH).proven
     assert compared == []
-    # It says nothing of another wish, nor of what somebody else has changed.
+    # It says nothing of another declaration, nor of what somebody else has changed.
     other = dataclasses.replace(WISH, passwords={**WISH.passwords, "ann": Secret("other")})
     assert roles.look(admin, other).facts.roles["ann"].password is Password.DIFFERS
     assert len(compared) == 2

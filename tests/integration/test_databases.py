@@ -134,9 +134,9 @@ def test_the_role_is_shut_out_where_its_login_fails(cluster, admin):
 
 def test_the_throwaway_role_fills_its_stage_over_tcp_and_is_gone_afterwards(cluster, admin):
     loader_role.create_loader_role(admin, LOADER)
-    staging.create_stage(admin, "shop__restore_t1", loader=LOADER, like=Creation())
+    staging.create_staging(admin, "shop__restore_t1", loader=LOADER, like=Creation())
     inside = connect(cluster.settings, database="shop__restore_t1")
-    staging.open_stage(inside, LOADER)
+    staging.open_staging(inside, LOADER)
     inside.close()
     loader = loader_role.connect_loader(cluster.settings, admin, database="shop__restore_t1", role=LOADER)
     assert rows(loader, "SELECT inet_server_addr() IS NOT NULL") == [(True,)]
@@ -194,7 +194,7 @@ def test_a_stage_is_empty_closed_and_like_the_replaced_database(cluster, admin, 
     cluster.psql("CREATE TABLE not_in_stages ()", "template1")
     loader_role.create_loader_role(admin, LOADER)
     like = database_settings.capture(admin, "shop").creation
-    staging.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
+    staging.create_staging(admin, "shop__restore_t1", loader=LOADER, like=like)
     stage = database_settings.capture(admin, "shop__restore_t1")
     assert stage.creation == like
     assert (like.encoding, like.provider, like.collate, like.ctype) == ("LATIN1", "libc", "C", "C")
@@ -219,7 +219,7 @@ def test_a_stage_like_a_database_with_an_icu_locale(cluster, admin):
     loader_role.create_loader_role(admin, LOADER)
     like = database_settings.capture(admin, "shop").creation
     assert (like.provider, like.locale) == ("icu", "de-DE")
-    staging.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
+    staging.create_staging(admin, "shop__restore_t1", loader=LOADER, like=like)
     assert database_settings.capture(admin, "shop__restore_t1").creation == like
 
 
@@ -230,7 +230,7 @@ def test_a_stage_in_the_tablespace_of_the_replaced_database(cluster, admin):
         run(admin, "CREATE DATABASE shop TABLESPACE fast")
         loader_role.create_loader_role(admin, LOADER)
         like = database_settings.capture(admin, "shop").creation
-        staging.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
+        staging.create_staging(admin, "shop__restore_t1", loader=LOADER, like=like)
         assert database_settings.capture(admin, "shop__restore_t1").creation.tablespace == "fast"
     finally:
         for name in existing(admin):
@@ -242,7 +242,7 @@ def test_a_stage_in_the_tablespace_of_the_replaced_database(cluster, admin):
     ("like", "hint"),
     [
         (Creation(encoding="UTF8", collate="xx_XX.UTF-8", ctype="xx_XX.UTF-8"), "lacks a locale.*xx_XX.*locale-gen"),
-        (Creation(tablespace="nowhere"), "make the tablespace nowhere first"),
+        (Creation(tablespace="nowhere"), "create the tablespace nowhere first"),
         (Creation(encoding="LATIN1", collate="C.UTF-8", ctype="C.UTF-8"), "doesn't fit the encoding"),
         (Creation(encoding="NOT-ONE"), "encoding NOT-ONE.*doesn't have it"),
     ],
@@ -250,7 +250,7 @@ def test_a_stage_in_the_tablespace_of_the_replaced_database(cluster, admin):
 def test_a_stage_that_can_not_be_made_says_what_is_missing(admin, like, hint):
     loader_role.create_loader_role(admin, LOADER)
     with pytest.raises(PostgresError) as caught:
-        staging.create_stage(admin, "shop__restore_t1", loader=LOADER, like=like)
+        staging.create_staging(admin, "shop__restore_t1", loader=LOADER, like=like)
     assert caught.value.phase == "create"
     assert re.search(hint, caught.value.hint), caught.value
     assert existing(admin) == set()
@@ -258,7 +258,7 @@ def test_a_stage_that_can_not_be_made_says_what_is_missing(admin, like, hint):
 
 def test_a_locale_provider_that_this_server_has_not(admin):
     with pytest.raises(RestoreRefused, match="has no locale provider 'newer'"):
-        staging.create_stage(admin, "s", loader=LOADER, like=Creation(provider="newer"))
+        staging.create_staging(admin, "s", loader=LOADER, like=Creation(provider="newer"))
     assert existing(admin) == set()
 
 
@@ -268,7 +268,7 @@ def test_a_closed_stage_has_no_way_in(cluster, admin):
     loader_role.create_loader_role(admin, LOADER)
     # As it never may: so that nothing but the stage keeps it out.
     run(admin, f"ALTER ROLE {LOADER} LOGIN PASSWORD 'x'")
-    staging.create_stage(admin, "shop__restore_t1", loader=LOADER, like=Creation())
+    staging.create_staging(admin, "shop__restore_t1", loader=LOADER, like=Creation())
     run(admin, f"GRANT {LOADER} TO shop; GRANT CONNECT ON DATABASE shop__restore_t1 TO {LOADER}_friend")
     credentials = [(LOADER, Secret("x")), ("shop", Secret("x")), (f"{LOADER}_friend", Secret("x"))]
 
@@ -277,7 +277,7 @@ def test_a_closed_stage_has_no_way_in(cluster, admin):
 
     inside = [log_in(*credential) for credential in credentials]
     with contextlib.closing(connect(cluster.settings, database="shop__restore_t1")) as stage:
-        staging.close_stage(stage, "shop__restore_t1")
+        staging.close_staging(stage, "shop__restore_t1")
         assert rows(stage, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()") == [(1,)]
     for session in inside:
         with pytest.raises(psycopg2.OperationalError):
@@ -333,7 +333,7 @@ def test_a_database_that_was_never_touched_is_carried_over(admin):
     run(admin, "CREATE ROLE shop")
     run(admin, "CREATE DATABASE shop OWNER shop")
     loader_role.create_loader_role(admin, LOADER)
-    staging.create_stage(admin, "stage", loader=LOADER, like=Creation())
+    staging.create_staging(admin, "stage", loader=LOADER, like=Creation())
     run(admin, "ALTER DATABASE stage OWNER TO shop")
     old = database_settings.capture(admin, "shop")
     database_settings.apply(admin, "stage", old)
@@ -471,7 +471,7 @@ def test_public_gets_its_connect_back_only_where_that_is_asked_for(cluster, admi
 
 def test_public_gets_nothing_where_there_is_no_old_database(admin, helper):
     loader_role.create_loader_role(admin, LOADER)
-    staging.create_stage(admin, "shop__restore_t1", loader=LOADER, like=Creation())
+    staging.create_staging(admin, "shop__restore_t1", loader=LOADER, like=Creation())
     swapped(admin, helper, public_connect=True)
     assert public_privileges(admin, "shop") == set()
 
@@ -730,9 +730,9 @@ def test_kept_databases_expire(admin):
 def test_names_that_need_quoting(cluster, admin, helper):
     database = """sh"op'; DROP -- %s é"""
     for restore_id in ("t1", "t2"):
-        stage, kept = (names.stage_name(database, restore_id), names.replaced_name(database, restore_id))
+        stage, kept = (names.staging_name(database, restore_id), names.replaced_name(database, restore_id))
         loader_role.create_loader_role(admin, names.loader_role(restore_id))
-        staging.create_stage(admin, stage, loader=names.loader_role(restore_id), like=Creation())
+        staging.create_staging(admin, stage, loader=names.loader_role(restore_id), like=Creation())
         swap.swap(
             admin, helper, database=database, stage=stage, keep_as=kept, owner="postgres", record=lambda _kept: None
         )

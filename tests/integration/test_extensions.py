@@ -19,7 +19,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.extensions import (
-    StageAdministrator,
+    StagingAdministrator,
 )
 
 from tests.support.queries import rows, run
@@ -34,9 +34,9 @@ def stage(cluster, admin):
     with admin.cursor() as cursor:
         cursor.execute("CREATE ROLE shop LOGIN")
     loader_role.create_loader_role(admin, LOADER)
-    staging.create_stage(admin, STAGE, loader=LOADER, like=database_settings.Creation())
+    staging.create_staging(admin, STAGE, loader=LOADER, like=database_settings.Creation())
     with contextlib.closing(connect(cluster.settings, database=STAGE)) as conn:
-        staging.open_stage(conn, LOADER)
+        staging.open_staging(conn, LOADER)
         with contextlib.closing(
             loader_role.connect_loader(cluster.settings, admin, database=STAGE, role=LOADER)
         ) as loader:
@@ -53,7 +53,7 @@ def there(connection):
 
 
 def test_trusted_extensions_are_made_as_the_throwaway_role_and_become_the_owner_s(stage):
-    administrator = StageAdministrator(stage.admin, loader=LOADER)
+    administrator = StagingAdministrator(stage.admin, loader=LOADER)
     administrator.create_extension("hstore", "public")
     administrator.create_extension("hstore", "public")
     assert there(stage.admin)["hstore"] == f"{LOADER} in public"
@@ -64,7 +64,7 @@ def test_trusted_extensions_are_made_as_the_throwaway_role_and_become_the_owner_
 
 
 def test_harmless_ones_that_need_a_superuser_stay_with_the_administrator(stage):
-    administrator = StageAdministrator(stage.admin, loader=LOADER)
+    administrator = StagingAdministrator(stage.admin, loader=LOADER)
     administrator.create_extension("pg_stat_statements", "public")
     # It needs cube, which is trusted; pg_dump writes that first.
     administrator.create_extension("cube", "public")
@@ -91,13 +91,13 @@ def test_those_that_reach_beyond_the_database_are_refused(stage, name):
 
 
 def test_the_operator_may_allow_more(stage):
-    StageAdministrator(stage.admin, loader=LOADER, allowed={"dblink"}).create_extension("dblink", "public")
+    StagingAdministrator(stage.admin, loader=LOADER, allowed={"dblink"}).create_extension("dblink", "public")
     assert there(stage.admin)["dblink"] == "postgres in public"
 
 
 def test_none_of_the_allowed_ones_gives_the_tenant_the_server(stage):
     """Make all of them that are installed here; the throwaway role can't do anything then that it could not before."""
-    administrator = StageAdministrator(stage.admin, loader=LOADER)
+    administrator = StagingAdministrator(stage.admin, loader=LOADER)
     made = sorted(extensions.DEFAULT_ALLOWED & set(extensions.available(stage.admin)), key=lambda n: n != "cube")
     administrator.create_extension("cube", "public")
     for name in made:
@@ -132,7 +132,7 @@ def test_an_extension_that_the_host_lacks_is_named_with_its_package(stage):
 
 
 def test_a_missing_schema_is_made_for_the_loader(stage):
-    StageAdministrator(stage.admin, loader=LOADER).create_extension("citext", 'odd, "schema" %s')
+    StagingAdministrator(stage.admin, loader=LOADER).create_extension("citext", 'odd, "schema" %s')
     assert there(stage.admin)["citext"] == f'{LOADER} in "odd, ""schema"" %s"'
     assert rows(
         stage.admin, "SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = %s", 'odd, "schema" %s'
@@ -140,7 +140,7 @@ def test_a_missing_schema_is_made_for_the_loader(stage):
 
 
 def test_without_a_schema_it_goes_where_it_belongs(stage):
-    administrator = StageAdministrator(stage.admin, loader=LOADER)
+    administrator = StagingAdministrator(stage.admin, loader=LOADER)
     administrator.create_extension("citext", None)
     administrator.create_extension("plpgsql", "pg_catalog")
     assert there(stage.admin)["citext"] == f"{LOADER} in public"
@@ -148,7 +148,7 @@ def test_without_a_schema_it_goes_where_it_belongs(stage):
 
 def test_no_script_of_a_superuser_runs_among_the_dump_s_functions(stage):
     run(stage.loader, 'CREATE SCHEMA s; CREATE COLLATION public.c FROM "C"')
-    administrator = StageAdministrator(stage.admin, loader=LOADER)
+    administrator = StagingAdministrator(stage.admin, loader=LOADER)
     administrator.create_extension("pg_stat_statements", "s")
     run(stage.loader, "CREATE FUNCTION public.evil() RETURNS int LANGUAGE sql AS 'SELECT 1'")
     with pytest.raises(LoadError, match="could not create extension 'bloom'") as caught:
@@ -188,7 +188,7 @@ def test_rows_of_configuration_tables_can_be_loaded_and_the_right_to_it_ends(sta
     fill = """INSERT INTO settings."ta ble" (id, value) VALUES (1, 'x'); SELECT setval('settings."ta ble_id_seq"', 7)"""
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         run(stage.loader, fill)
-    StageAdministrator(stage.admin, loader=LOADER)._open_configuration("insert_username")
+    StagingAdministrator(stage.admin, loader=LOADER)._open_configuration("insert_username")
     run(stage.loader, fill)
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         run(stage.loader, 'DELETE FROM settings."ta ble"')
@@ -223,7 +223,7 @@ def test_a_backup_s_extensions_are_looked_at_before_a_restore(admin):
 
 
 def test_publications_that_only_a_superuser_makes(stage):
-    administrator = StageAdministrator(stage.admin, loader=LOADER)
+    administrator = StagingAdministrator(stage.admin, loader=LOADER)
     administrator.publish_all_tables(
         'all "of" it', [("publish", "insert, update"), ("publish_via_partition_root", "true")]
     )

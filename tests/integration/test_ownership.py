@@ -72,9 +72,9 @@ def stage(cluster, admin):
     """A stage that a throwaway role has filled with one of everything; a superuser's session in it."""
     run(admin, "CREATE ROLE shop LOGIN; CREATE ROLE reader; CREATE ROLE stranger")
     loader_role.create_loader_role(admin, LOADER)
-    staging.create_stage(admin, STAGE, loader=LOADER, like=database_settings.Creation())
+    staging.create_staging(admin, STAGE, loader=LOADER, like=database_settings.Creation())
     with contextlib.closing(connect(cluster.settings, database=STAGE)) as conn:
-        staging.open_stage(conn, LOADER)
+        staging.open_staging(conn, LOADER)
         with contextlib.closing(
             loader_role.connect_loader(cluster.settings, admin, database=STAGE, role=LOADER)
         ) as loader:
@@ -214,7 +214,7 @@ def test_an_owner_who_can_act_as_superuser_is_refused(admin, stage, how):
         ownership.take_over(stage, owner="boss", loader=LOADER)
     assert ("there is no role" if how is None else "superuser") in caught.value.cause
     assert owners(stage) == before
-    assert ownership.owner_fault(admin, "shop") is None
+    assert ownership.owner_obstacle(admin, "shop") is None
 
 
 def test_a_database_of_the_loader_is_not_given_away(stage):
@@ -398,9 +398,9 @@ def test_many_tables_do_not_need_a_lock_each(shared_cluster):
         with contextlib.closing(connect(cluster.settings)) as admin:
             run(admin, "CREATE ROLE shop LOGIN")
             loader_role.create_loader_role(admin, LOADER)
-            staging.create_stage(admin, STAGE, loader=LOADER, like=database_settings.Creation())
+            staging.create_staging(admin, STAGE, loader=LOADER, like=database_settings.Creation())
         with contextlib.closing(connect(cluster.settings, database=STAGE)) as conn:
-            staging.open_stage(conn, LOADER)
+            staging.open_staging(conn, LOADER)
             with (
                 contextlib.closing(
                     loader_role.connect_loader(cluster.settings, conn, database=STAGE, role=LOADER)

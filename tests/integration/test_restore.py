@@ -34,7 +34,11 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     Deleted,
     PostgresError,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.restore import restore
+from ansible_collections.infrazero.database.plugins.module_utils._engine.reporting import Silent
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore import restore, stage
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore.choose import choose
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore.plan import Request, plan_restore
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources import registry
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import (
     leftovers,
     load,
@@ -327,6 +331,23 @@ def test_a_damaged_object_changes_nothing(
     assert traces(cluster) == before and scene.rows(cluster, app) == rows
 
 
+def test_without_its_swap_a_restore_is_a_verification(cluster: Cluster, store: Store, app: Database) -> None:
+    back_up(cluster, store, app)
+    choice = choose(store, "db/app/", database=app, trust=Trust(mode=UNSIGNED))
+    identities = tuple(age.parse_identities([app.identity]))
+    before, rows = traces(cluster), scene.rows(cluster, app)
+    with registry.open_source(cluster.settings).locked("app", doing="restore") as session:
+        planned = plan_restore(Request(app, choice, RestoreOptions(), identities), session=session)
+        with session.staging(stage.task_of(planned, Silent())) as staging:
+            backup = stage.Backup(planned, Silent())
+            backup.prove(staging)
+            loaded, _warnings = stage.fill(choice, backup, staging)
+            assert traces(cluster) != before, "there is a staging database"
+            staging.discard()
+    assert loaded.rows == {table.name: table.rows for table in choice.manifest.tables}
+    assert traces(cluster) == before and scene.rows(cluster, app) == rows
+
+
 @pytest.mark.parametrize("strategy", ["swap", "replace"])
 def test_rows_that_the_manifest_does_not_count_change_nothing(
     cluster: Cluster, store: Store, app: Database, strategy: str
@@ -388,7 +409,7 @@ def test_a_delete_marker_is_no_missing_backup(
     """The store here has no delete markers: its answer is injected."""
 
     def deleted(key: str, *, limit: int) -> bytes:
-        raise Deleted(f"{key} is not there", cause="a delete marker stands in its place")
+        raise Deleted(f"{key} is not there", cause="a delete marker took its place")
 
     monkeypatch.setattr(store, "get", deleted)
     assert "delete marker" in error(restored(cluster, store, app))

@@ -74,7 +74,7 @@ def _printable(value: t.Any) -> t.Any:
 
 
 def unexpected(exception: Exception) -> EngineError:
-    """An error that no part of the engine foresaw, as one of ours.
+    """An unexpected error, as one of the engine's.
 
     The text of a foreign exception may hold anything, even a secret, so only its type and place are reported.
     """

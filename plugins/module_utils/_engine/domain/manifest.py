@@ -77,7 +77,7 @@ def _read(kind: type[t.Any], fields: Fields, version: int) -> dict[str, t.Any]:
 class Table:
     """Rows of one table in a dump.
 
-    :param name: qualified and quoted as it stands in the dump.
+    :param name: qualified and quoted as it is in the dump.
     :param digest: HMAC-SHA-256 (hex) of the rows' XXH3-128, under a key that only the dump itself holds, so that a
         reader of the manifest can't guess small tables.
     """
@@ -340,7 +340,7 @@ def digest(data: bytes) -> str:
 
 
 def parse(data: bytes) -> Manifest:
-    """Read a manifest, whoever wrote it.
+    """Read a manifest, no matter who wrote it.
 
     :raises ManifestError: where the bytes are not a manifest, break its format, or are of a version that is newer than
         this program; the text names the field.

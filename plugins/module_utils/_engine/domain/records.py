@@ -24,7 +24,7 @@ class RestoredFrom:
 
     :param url: of the object.
     :param sha256: of the encrypted object.
-    :param created_at: when the backup was made, as far as anything told.
+    :param created_at: when the backup was created, if anything said so.
     :param manifest_sha256: of the manifest's bytes, where one was read: it ties later backups to this one.
     :param system_identifier: of the cluster that the backup was made of, where the manifest says so.
     :param sequence: the backup's number, where the manifest was proven; ``None``: nothing vouches for it.

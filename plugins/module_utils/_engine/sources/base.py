@@ -265,7 +265,7 @@ class Source(t.Protocol):
     def locked(self, name: str, /, *, doing: str) -> contextlib.AbstractContextManager[LockedSession]:
         """A session under the lock of a database.
 
-        :param doing: ``backup`` or ``restore``: what others are told who find the lock held.
+        :param doing: ``backup`` or ``restore``: shown to others who find the lock held.
         :raises LockHeld: at once, if somebody else holds it.
         """
 

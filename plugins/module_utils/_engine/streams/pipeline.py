@@ -104,14 +104,14 @@ def encode(
 ) -> Encoded:
     """*source* compressed and encrypted, as it is read.
 
-    Whatever fails in any stage is raised by :meth:`Encoded.read`, never taken for the end; the upload that reads it
+    Whatever fails anywhere is raised by :meth:`Encoded.read`, never taken for the end; the upload that reads it
     then aborts.  Nothing runs before the first read.  Closing it closes *source* at once, while it may be being read
     (made for :class:`.process.Process`), and ends the threads.
 
     :param recipients: of :func:`.age.parse_recipients`, at least one.
     :param chunk_size: bytes of each of :attr:`Encoded.chunks`.
-    :param observe: is given every plain chunk, in order, in a thread of ours; what it raises is a failure like others.
-    :param advance: is told the size of every plain chunk, likewise.
+    :param observe: receives every plain chunk, in order, in a thread of its own; if it raises, the stream fails.
+    :param advance: receives the size of every plain chunk, likewise.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
     plain = _Observed(source, observe, advance)
@@ -227,7 +227,7 @@ class FirstReading:
     Closing it ends the reading, and closes *source* between two reads.
 
     :param expected_sha256: of the whole object, in hex.
-    :param advance: is told the size of every piece of the object, in a thread of ours.
+    :param advance: receives the size of every piece of the object, in a thread of its own.
     """
 
     def __init__(
@@ -271,7 +271,7 @@ def decode(
     :param proof: what the object must be: no byte of it is decrypted before its chunk was found to be the right one.
         Without it everything is read before anything is checked, so nothing of it may be executed.
     :param limit: most plain bytes.
-    :param advance: is told the size of every piece of the object, in a thread of ours.
+    :param advance: receives the size of every piece of the object, in a thread of its own.
     :raises IdentityMissing, WrongIdentity, DamagedObject, ChecksumMismatch: all at a read.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)

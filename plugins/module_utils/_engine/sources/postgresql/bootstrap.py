@@ -22,9 +22,9 @@ from ...domain.plan import (
     ChangeOwner,
     CreateDatabase,
     CreateRole,
+    Declaration,
     FinishDatabase,
     GrantDatabase,
-    Wish,
     plan_bootstrap,
 )
 from ...domain.records import OUTSTANDING, RESTORED, SKIPPED
@@ -104,7 +104,7 @@ def bootstrap(
     :param plan_only: say what would be done, change nothing.
     """
     warnings = () if plan_only else tuple(leftovers.remove_all(settings))
-    wish = Wish.of(listed)
+    declaration = Declaration.of(listed)
     wanted = {entry.name: restore and bool(entry.restore_latest or entry.restore_dump_path) for entry in listed.entries}
     with contextlib.closing(connect(settings, application_name=f"{APPLICATION} bootstrap")) as conn:
         cluster = facts.cluster_facts(conn)
@@ -112,7 +112,7 @@ def bootstrap(
         absent = [name for name in wanted if name not in cluster.databases]
         if plan_only or begins or absent:
             # Also for what it refuses, before anything is recorded.
-            planned = plan_bootstrap(wish, roles.look(conn, wish).facts)
+            planned = plan_bootstrap(declaration, roles.look(conn, declaration).facts)
         if plan_only:
             added = tuple(
                 name
@@ -125,7 +125,7 @@ def bootstrap(
         if begins:
             state.begin_bootstrap(conn, wanted, host=platform.node())
         _record_new(conn, {name: restore_added and wanted[name] for name in absent})
-        done = roles.converge(conn, wish)
+        done = roles.converge(conn, declaration)
         if begins:
             state.finish_bootstrap(conn)
         return Report(cluster.fresh, cluster.unfinished, done, state.outstanding(conn), warnings)

@@ -109,7 +109,7 @@ class DatabaseSettings:
 
     @classmethod
     def from_dict(cls, data: t.Mapping[str, t.Any]) -> DatabaseSettings:
-        """What :meth:`as_dict` was made of."""
+        """The inverse of :meth:`as_dict`."""
         parts = {
             "creation": Creation(**data["creation"]),
             "privileges": frozenset(Privilege(**privilege) for privilege in data["privileges"]),
@@ -153,7 +153,7 @@ _LABELS = "SELECT provider, label FROM pg_catalog.pg_shseclabel WHERE classoid =
 def capture(conn: Connection, database: str) -> DatabaseSettings:
     """Read what belongs to *database* and not to its contents.
 
-    :raises PostgresError: where there is no such database.
+    :raises PostgresError: if there is no such database.
     """
     version = conn.info.server_version
     columns = {
@@ -191,7 +191,7 @@ def capture(conn: Connection, database: str) -> DatabaseSettings:
 
 
 def apply(conn: Connection, database: str, settings: DatabaseSettings) -> None:
-    """Give *database* what :func:`capture` read of another one, and nothing besides.
+    """Give *database* what :func:`capture` read of another one, and nothing else.
 
     Neither the owner nor what its creation has fixed is changed.  Privileges that the other database's owner had or
     gave are this one's owner's.  Needs no autocommit: it is one transaction, or part of the caller's.
@@ -288,7 +288,7 @@ def split_names(value: str) -> list[str]:
     while position < len(value):
         match = _LIST_ITEM.match(value, position)
         if match is None:
-            raise PostgresError(f"{value!r} is no list of names", phase="settings")
+            raise PostgresError(f"{value!r} is not a list of names", phase="settings")
         quoted, plain = match.groups()
         items.append(plain if quoted is None else quoted.replace('""', '"'))
         position = match.end()

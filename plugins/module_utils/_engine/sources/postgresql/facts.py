@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What a cluster and its databases are.  Reads only."""
+"""Facts about a cluster and its databases.  Reads only."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin", None: "libc"}
 
 @dataclasses.dataclass(frozen=True)
 class ClusterFacts:
-    """A cluster as it stands.
+    """The facts of a cluster.
 
     :param system_identifier: made by initdb; the same in physical copies only.
     :param server_version: ``15.18``.
@@ -91,7 +91,7 @@ class Extension:
 
 @dataclasses.dataclass(frozen=True)
 class DatabaseFacts:
-    """A database as it stands.
+    """The facts of a database.
 
     :param encoding: PostgreSQL's name for it, ``UTF8``.
     :param locale_provider: ``libc``, ``icu`` or ``builtin``.
@@ -127,7 +127,7 @@ class ReplacedFacts:
 
 def cluster_facts(conn: Connection) -> ClusterFacts:
     """The cluster behind a session in its maintenance database."""
-    with translated("could not read what the cluster is"), conn.cursor() as cursor:
+    with translated("could not read the facts of the cluster"), conn.cursor() as cursor:
         cursor.execute(_CLUSTER)
         rows = cursor.fetchall()
     identifier, version, number, in_recovery, maintenance, databases = rows[0]
@@ -146,12 +146,12 @@ def cluster_facts(conn: Connection) -> ClusterFacts:
 
 def database_facts(conn: Connection, name: str) -> DatabaseFacts:
     """The database *name*, read through a session in it."""
-    with translated(f"could not read what database {name!r} is"), conn.cursor() as cursor:
+    with translated(f"could not read the facts of database {name!r}"), conn.cursor() as cursor:
         cursor.execute(_DATABASE, (name,))
         row = cursor.fetchone()
     if row is None:
         raise PostgresError(
-            f"could not read what database {name!r} is",
+            f"could not read the facts of database {name!r}",
             cause=f"the session is in {conn.info.dbname!r}",
             hint="was it renamed or dropped meanwhile? run again",
         )

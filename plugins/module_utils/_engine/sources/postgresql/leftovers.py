@@ -19,7 +19,7 @@ if t.TYPE_CHECKING:
 
 def remove(admin: Connection, stage: str, role: str, restore_id: str, *, settings: ConnectionSettings) -> None:
     """Remove what a restore made for itself, and then the record of it; the lock of its database must be held."""
-    staging.drop_stage(admin, stage, settings=settings)
+    staging.drop_staging(admin, stage, settings=settings)
     loader_role.drop_loader_role(admin, role)
     state.end_restore(admin, restore_id)
 
@@ -47,5 +47,5 @@ def remove_all(settings: ConnectionSettings) -> list[str]:
         except LockHeld:
             continue
         except PostgresError as exc:
-            warnings.append(f"what a killed restore of {name!r} has left could not be removed: {exc}")
+            warnings.append(f"what a killed restore of {name!r} left behind could not be removed: {exc}")
     return warnings

@@ -32,14 +32,14 @@ LOGIN_WINDOW = "5 minutes"
 
 
 def create_loader_role(conn: Connection, role: str, *, temp_file_limit: int | None = None) -> None:
-    """Make the role that a dump is loaded as.
+    """Create the role that a dump is loaded as.
 
-    It is a member of nothing, and what it may do in the stage is granted by :func:`create_stage`.  Nobody can log in
-    as it before :func:`connect_loader`, nor after.
+    It is a member of nothing, and :func:`.staging.create_staging` grants it what it may do in the staging database.
+    Nobody can log in as it before :func:`connect_loader`, nor after.
 
     :param temp_file_limit: bytes that a process of it may take for temporary files; not even the role can raise it.
     """
-    with translated(f"the throwaway role {role} can't be made", phase="role"), conn.cursor() as cursor:
+    with translated(f"the throwaway role {role} can't be created", phase="role"), conn.cursor() as cursor:
         cursor.execute(
             sql.SQL(
                 "CREATE ROLE {} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
@@ -143,7 +143,7 @@ def _require_same_server(
 ) -> None:
     """Raise unless the throwaway role's session is one of the server that the administrator is connected to.
 
-    Before this nothing but the login was sent.  Whoever relays a session to the real server comes from a port of its
+    Before this nothing but the login was sent.  Anyone who relays a session to the real server comes from a port of its
     own; and the process that holds the other end of ours is not the server's.
     """
     with translated("the throwaway role's session can't be looked up", phase="connect"), admin.cursor() as cursor:
@@ -196,7 +196,7 @@ def _end_sessions_of(cursor: t.Any, role: str) -> None:
 def drop_loader_role(conn: Connection, role: str) -> None:
     """End the throwaway role's sessions and drop it with the privileges that it has on databases.
 
-    Its stage has to be dropped before, or handed over (:func:`.ownership.take_over`).
+    Its staging database has to be dropped before, or handed over (:func:`.ownership.take_over`).
     """
     with translated(f"the throwaway role {role} can't be dropped", phase="role"), conn.cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s", (role,))

@@ -235,7 +235,7 @@ def deputies_fault(conn: Connection, owner: str) -> str | None:
 
     :returns: the reason and the functions; ``None`` if there are none, or *owner* may own them.
     """
-    return _deputies_fault(conn, owner, _deputies(conn))
+    return _deputies_obstacle(conn, owner, _deputies(conn))
 
 
 def take_over(

@@ -56,7 +56,7 @@ class Restoration:
         self._owner = task.database.user
         self._options = task.options
         self._id = secrets.token_hex(4)
-        self._database = names.stage_name(self._name, self._id)
+        self._database = names.staging_name(self._name, self._id)
         self._kept_name = names.replaced_name(self._name, self._id)
         self._role = names.loader_role(self._id)
         self._search_path: list[str] | None = None
@@ -150,12 +150,12 @@ class Restoration:
         loader_role.create_loader_role(
             self._admin, self._role, temp_file_limit=self._task.most(restoring.text_bytes_of(self._task.size))
         )
-        staging.create_stage(self._admin, self._database, loader=self._role, like=self._creation)
+        staging.create_staging(self._admin, self._database, loader=self._role, like=self._creation)
         enter = self._filling.enter_context
         enter(self.limits.bounded(self._settings, self._database, self._task.most))
         self._inside = enter(contextlib.closing(connect(self._settings, database=self._database)))
         enter(self.limits.holding(self._inside))
-        staging.open_stage(self._inside, self._role)
+        staging.open_staging(self._inside, self._role)
         self._loading = enter(contextlib.ExitStack())
         self._loader = self._loading.enter_context(
             contextlib.closing(
@@ -167,7 +167,9 @@ class Restoration:
             self._loaded = load.load(
                 events.read(self._text(source(stack), stack)),
                 connection=self._loader,
-                admin=extensions.StageAdministrator(self._inside, loader=self._role, allowed=self._options.extensions),
+                admin=extensions.StagingAdministrator(
+                    self._inside, loader=self._role, allowed=self._options.extensions
+                ),
                 options=load.LoadOptions(
                     skip_acl=self._options.skips_acl,
                     role_map=self._options.role_map,
@@ -183,7 +185,7 @@ class Restoration:
         load.analyze(self._loader)
         self._loading.close()
         loader_role.shut_out(self._inside, self._role)
-        staging.close_stage(self._inside, self._database)
+        staging.close_staging(self._inside, self._database)
         staging.roll_back_prepared(self._inside)
         self._task.reporter.stage(self._name, "own", f"handing everything over to {self._owner}")
         taken = ownership.take_over(

@@ -18,13 +18,13 @@ from ...domain.plan import (
     CreateDatabase,
     CreateRole,
     DatabaseFacts,
+    Declaration,
     Facts,
     FinishDatabase,
     GrantDatabase,
     Password,
     RoleFacts,
     Step,
-    Wish,
     plan_bootstrap,
 )
 from ...domain.secret import Secret
@@ -106,11 +106,11 @@ def look(conn: Connection, wish: Wish) -> Found:
     :param conn: a superuser's session in the maintenance database.
     """
     with translated("could not read the roles and databases"), conn.cursor() as cursor:
-        cursor.execute(_LOOK, {"roles": list(wish.passwords), "databases": list(wish.owners)})
+        cursor.execute(_LOOK, {"roles": list(declaration.passwords), "databases": list(declaration.owners)})
         rows = cursor.fetchall()
     roles, databases, open_databases, iterations, in_recovery = rows[0]
     stored = {name: password for name, _login, _superuser, _expired, password in roles if password is not None}
-    compared, proven = _compare(conn, wish.passwords, stored)
+    compared, proven = _compare(conn, declaration.passwords, stored)
     facts = Facts(
         roles={
             name: RoleFacts(
@@ -152,11 +152,11 @@ def converge(conn: Connection, wish: Wish) -> BootstrapPlan:
     before: tuple[str, ...] | None = None
     failed: tuple[Step, ...] | None = None
     while True:
-        found = look(conn, wish)
-        plan = plan_bootstrap(wish, found.facts)
+        found = look(conn, declaration)
+        plan = plan_bootstrap(declaration, found.facts)
         before = plan.before if before is None else before
         try:
-            _apply(conn, plan, wish, found, done)
+            _apply(conn, plan, declaration, found, done)
         except psycopg2.Error as error:
             # Another session that was faster changes what is left to do.  If that is still the same, it was not a race.
             if error.pgcode not in _RACES or plan.steps == failed:
@@ -192,7 +192,7 @@ def _apply(conn: Connection, plan: BootstrapPlan, wish: Wish, found: Found, done
             cursor.execute(sql.SQL(";\n").join(_database_statement(step) for step in others))
         done.extend(others)
     if stored and not (found.proven or found.in_recovery):
-        state.record_passwords_proof(conn, scram.proof(_credentials(wish.passwords, stored)))
+        state.record_passwords_proof(conn, scram.proof(_credentials(declaration.passwords, stored)))
 
 
 def _apply_roles(conn: Connection, steps: t.Sequence[CreateRole | AlterRole], iterations: int) -> dict[str, str]:

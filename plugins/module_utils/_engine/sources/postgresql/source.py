@@ -78,7 +78,7 @@ class PostgresqlSession:
         cluster = facts.cluster_facts(self._admin)
         with contextlib.closing(connect(self._settings, database=database.name)) as conn:
             found = facts.database_facts(conn, database.name)
-            unfit = ownership.deputies_fault(conn, database.user)
+            unfit = ownership.deputies_obstacle(conn, database.user)
         warnings: tuple[str, ...] = ()
         if unfit is not None:
             text = (

@@ -37,7 +37,7 @@ _CLOSING_SECONDS = 60.0  # until sessions have ended; a backend that waits for t
 _PROVIDER_SINCE = {"libc": 0, "icu": 150000, "builtin": 170000}
 
 
-def create_stage(conn: Connection, name: str, *, loader: str, like: Creation) -> None:
+def create_staging(conn: Connection, name: str, *, loader: str, like: Creation) -> None:
     """Make the empty database *name*, which the role *loader* will fill.
 
     It is made from ``template0``, so that it holds nothing but the dump.  It belongs to the administrator until it is
@@ -53,7 +53,7 @@ def create_stage(conn: Connection, name: str, *, loader: str, like: Creation) ->
         except psycopg2.Error as exc:
             raise _creation_failed(exc, name, like) from None
         identifier = sql.Identifier(name)
-        with translated(f"the stage {name!r} can't be prepared", phase="create"), transaction(conn):
+        with translated(f"the staging database {name!r} can't be prepared", phase="create"), transaction(conn):
             cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(identifier))
             cursor.execute(
                 sql.SQL("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {} TO {}").format(
@@ -63,16 +63,19 @@ def create_stage(conn: Connection, name: str, *, loader: str, like: Creation) ->
             cursor.execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(identifier))
 
 
-def open_stage(conn: Connection, loader: str) -> None:
+def open_staging(conn: Connection, loader: str) -> None:
     """Give the schema ``public`` to the loader, whose dump may change, drop and make it like any other.
 
-    :param conn: the administrator's, in the stage.
+    :param conn: the administrator's, in the staging database.
     """
-    with translated("the stage's schema public can't be handed over", phase="create"), conn.cursor() as cursor:
+    with (
+        translated("the staging database's schema public can't be handed over", phase="create"),
+        conn.cursor() as cursor,
+    ):
         cursor.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(sql.Identifier(loader)))
 
 
-# Whoever got in with the dump's help, as another role perhaps.
+# Anyone who got in with the dump's help, as another role perhaps.
 _STRANGERS = """
 SELECT pg_catalog.pg_terminate_backend(a.pid)
 FROM pg_catalog.pg_stat_activity a
@@ -82,17 +85,17 @@ WHERE a.datname = %s AND a.pid <> pg_catalog.pg_backend_pid() AND NOT coalesce(r
 """
 
 
-def close_stage(conn: Connection, name: str) -> None:
-    """Let nobody but superusers connect to the stage *name* any more, and end the sessions of everybody else.
+def close_staging(conn: Connection, name: str) -> None:
+    """Let only superusers connect to the staging database *name* any more, and end the sessions of everyone else.
 
     The dump is loaded by then.  It may have let others in: before PostgreSQL 16 a role can pass itself on.  What can
     still run code of the dump is autovacuum, which computes expressions of indexes and statistics as the owner of the
     table.
 
-    :param conn: the administrator's, in the stage.
+    :param conn: the administrator's, in the staging database.
     """
     present = capture(conn, name)
-    with translated(f"the stage {name!r} can't be closed", phase="ownership"), conn.cursor() as cursor:
+    with translated(f"the staging database {name!r} can't be closed", phase="ownership"), conn.cursor() as cursor:
         for grantee in {entry.grantee for entry in present.privileges} - {present.owner}:
             cursor.execute(
                 sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE").format(
@@ -106,7 +109,7 @@ def close_stage(conn: Connection, name: str) -> None:
                 return
             if time.monotonic() > deadline:
                 raise PostgresError(
-                    f"sessions in the stage {name!r} can't be ended",
+                    f"sessions in the staging database {name!r} can't be ended",
                     phase="ownership",
                     cause="; ".join(map(str, sessions_of(conn, name))),
                     hint="run again",
@@ -115,9 +118,9 @@ def close_stage(conn: Connection, name: str) -> None:
 
 
 def roll_back_prepared(conn: Connection) -> None:
-    """Roll back what a dump has left prepared: nobody would end it, and the stage could be neither used nor dropped.
+    """Roll back what a dump has left prepared: nobody would end it, and the database could be neither used nor dropped.
 
-    :param conn: the administrator's, in the stage.
+    :param conn: the administrator's, in the staging database.
     :raises PostgresError: there was something.
     """
     with translated("prepared transactions can't be ended", phase="load"), conn.cursor() as cursor:
@@ -135,8 +138,8 @@ def roll_back_prepared(conn: Connection) -> None:
         )
 
 
-def drop_stage(conn: Connection, name: str, *, settings: ConnectionSettings) -> None:
-    """Drop a stage, if it is there, with whatever a dump has left in it."""
+def drop_staging(conn: Connection, name: str, *, settings: ConnectionSettings) -> None:
+    """Drop a staging database, if it is there, with whatever a dump has left in it."""
     with translated(f"prepared transactions in {name!r} can't be listed", phase="drop"), conn.cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_catalog.pg_prepared_xacts WHERE database = %s", (name,))
         prepared = cursor.fetchone() is not None
@@ -177,10 +180,10 @@ def _require_creation(conn: Connection, name: str, like: Creation) -> None:
     since = _PROVIDER_SINCE.get(like.provider or "libc")
     if since is None or version < since:
         raise RestoreRefused(
-            f"the stage {name!r} can't be made",
+            f"the staging database {name!r} can't be created",
             phase="create",
             cause=f"PostgreSQL {version // 10000} has no locale provider {like.provider!r}",
-            hint="restore on a newer PostgreSQL, or make the database yourself with another locale before",
+            hint="restore on a newer PostgreSQL, or create the database yourself with another locale first",
         )
 
 
@@ -199,9 +202,9 @@ def _creation_failed(exc: psycopg2.Error, name: str, like: Creation) -> Postgres
         psycopg2.errorcodes.INVALID_PARAMETER_VALUE: unfitting,
         psycopg2.errorcodes.UNDEFINED_OBJECT: unfitting
         if like.tablespace is None
-        else f"make the tablespace {like.tablespace} first (CREATE TABLESPACE), or move the database to another one",
+        else f"create the tablespace {like.tablespace} first (CREATE TABLESPACE), or move the database to another one",
     }
-    error = translate(exc, f"the stage {name!r} can't be made", phase="create")
+    error = translate(exc, f"the staging database {name!r} can't be created", phase="create")
     error.hint = hints.get(exc.pgcode or "", error.hint)
     return error
 
@@ -245,7 +248,7 @@ def expire_replaced(conn: Connection, kept: t.Iterable[str]) -> list[str]:
     expired = list(kept)
     for name in expired:
         if not names.is_replaced_name(name):
-            raise PostgresError(f"{name!r} is no replaced database and isn't dropped", phase="drop")
+            raise PostgresError(f"{name!r} is not a replaced database and is not dropped", phase="drop")
     for name in expired:
         drop_database(conn, name)
     return expired

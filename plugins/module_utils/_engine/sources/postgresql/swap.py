@@ -79,25 +79,25 @@ def swap(
     settings: DatabaseSettings | None = None,
     public_connect: bool = False,
 ) -> SwapResult:
-    """Put *stage* in *database*'s place, which is kept as *keep_as*; all of it or nothing.
+    """Swap *stage* in for *database*, which is kept as *keep_as*; all or nothing.
 
-    One transaction renames both, gives the stage to *owner*, gives it what belonged to the replaced database (read at
-    that very moment) and calls *record*.  Until it commits nobody but a superuser can connect to the stage.  Whoever is
-    killed in its middle, the client, the server or the host, leaves the old database in its place and open.
+    One transaction renames both, gives the staging database to *owner*, gives it what belonged to the replaced database
+    (read at that very moment) and calls *record*.  Until it commits only a superuser can connect to the new database.
+    If the client, the server or the host is killed in its middle, the old database stays in its place and open.
 
     The first rename takes the server's exclusive lock of the database and then waits until nobody is connected: new
     sessions wait for the lock, and *helper* meanwhile ends those that are there, again and again.  A client that
-    connects during the swap waits a moment and is then told that the database "has just been renamed"; its next try
-    reaches the new one.
+    connects during the swap waits a moment and then gets the error that the database "has just been renamed"; its next
+    attempt reaches the new one.
 
     The kept database stays as it is: its owner, its privileges and its settings, and it can be connected to, so that
-    somebody can look up or salvage rows.  Where there is no old database the stage is only renamed.
+    somebody can look up or salvage rows.  Where there is no old database the staging database is only renamed.
 
     :param conn: not in a transaction.
     :param helper: another autocommit connection to the maintenance database, which only ends sessions.
     :param owner: of the new database.
     :param record: writes the state, with *conn*, in the same transaction, and last of all checks the database's lock,
-        so that a lost lock is a lost swap; it is told the name that the replaced database has now, ``None`` where
+        so that a lost lock is a lost swap; it gets the name that the replaced database has now, ``None`` where
         there was none.
     :param on_connections: ``refuse``: sessions in the old database are an error that names them.
     :param settings: for the new database, instead of those of the old one.
@@ -107,47 +107,42 @@ def swap(
     """
     old, new = _oid(conn, database), _oid(conn, stage)
     if new is None:
-        raise PostgresError(f"the stage {stage!r} is gone", phase="swap")
+        raise PostgresError(f"the staging database {stage!r} is gone", phase="swap")
     if old is not None:
         _refuse_prepared(conn, database)
     sessions = sessions_of(conn, database)
     if sessions and on_connections == "refuse":
         raise in_use(database, sessions)
-    attempt = 0
-    carried = settings
-    while True:
-        attempt += 1
-        try:
-            with transaction(conn), conn.cursor() as cursor:
-                cursor.execute(
-                    "SET LOCAL lock_timeout = %s; SET LOCAL idle_in_transaction_session_timeout = %s",
-                    (LOCK_TIMEOUT, IDLE_TIMEOUT),
-                )
-                targets = [oid for oid in (new, old if on_connections == "terminate" else None) if oid is not None]
-                with _ending_sessions(helper, targets):
-                    if old is not None:
-                        _rename(cursor, database, keep_as)
-                        carried = settings or capture(conn, keep_as)
-                    _rename(cursor, stage, database)
-                # What comes next has the new owner's name in it.
-                cursor.execute(
-                    sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(database), sql.Identifier(owner))
-                )
-                if carried is not None:
-                    apply(conn, database, carried if public_connect else _without_public(carried))
-                record(keep_as if old is not None else None)
-            break
-        except psycopg2.errors.ObjectInUse as exc:
-            if on_connections == "refuse" and old is not None:
-                raise in_use(database, sessions_of(conn, database)) from None
-            if attempt == _SWAP_ATTEMPTS:
-                raise translate(exc, f"{stage!r} can't take the place of {database!r}", phase="swap") from None
-        except psycopg2.errors.LockNotAvailable as exc:
-            error = translate(exc, f"{stage!r} can't take the place of {database!r}", phase="swap")
-            error.hint = _lock_holders(conn, [oid for oid in (old, new) if oid is not None]) or error.hint
-            raise error from None
-        except psycopg2.Error as exc:
-            raise translate(exc, f"{stage!r} can't take the place of {database!r}", phase="swap") from None
+    targets = [oid for oid in (new, old if on_connections == "terminate" else None) if oid is not None]
+
+    def attempt() -> DatabaseSettings | None:
+        with transaction(conn), conn.cursor() as cursor:
+            cursor.execute(
+                "SET LOCAL lock_timeout = %s; SET LOCAL idle_in_transaction_session_timeout = %s",
+                (LOCK_TIMEOUT, IDLE_TIMEOUT),
+            )
+            carried = settings
+            with _ending_sessions(helper, targets):
+                if old is not None:
+                    _rename(cursor, database, keep_as)
+                    carried = settings or capture(conn, keep_as)
+                _rename(cursor, stage, database)
+            # What comes next has the new owner's name in it.
+            cursor.execute(
+                sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(database), sql.Identifier(owner))
+            )
+            if carried is not None:
+                apply(conn, database, carried if public_connect else _without_public(carried))
+            record(keep_as if old is not None else None)
+        return carried
+
+    carried = _attempted(
+        attempt,
+        conn,
+        message=f"{stage!r} can't take the place of {database!r}",
+        refuses=database if on_connections == "refuse" and old is not None else None,
+        oids=[oid for oid in (old, new) if oid is not None],
+    )
     warnings: list[str] = []
     if carried is not None and not public_connect and carried != _without_public(carried):
         warnings.append(
@@ -162,6 +157,36 @@ def swap(
             # The swap itself is done, and must not look like a failure.
             warnings.append(str(exc))
     return SwapResult(kept=keep_as if old is not None else None, sessions=sessions, warnings=tuple(warnings))
+
+
+def _attempted(
+    attempt: t.Callable[[], DatabaseSettings | None],
+    conn: Connection,
+    *,
+    message: str,
+    refuses: str | None,
+    oids: t.Sequence[int],
+) -> DatabaseSettings | None:
+    """The result of *attempt*, which is repeated while sessions come back to the databases.
+
+    :param refuses: the database whose sessions must not be ended; ``None``: all of them may be.
+    :param oids: of the databases whose locks somebody else may hold.
+    """
+    for left in reversed(range(_SWAP_ATTEMPTS)):
+        try:
+            return attempt()
+        except psycopg2.errors.ObjectInUse as exc:
+            if refuses is not None:
+                raise in_use(refuses, sessions_of(conn, refuses)) from None
+            if not left:
+                raise translate(exc, message, phase="swap") from None
+        except psycopg2.errors.LockNotAvailable as exc:
+            error = translate(exc, message, phase="swap")
+            error.hint = _lock_holders(conn, oids) or error.hint
+            raise error from None
+        except psycopg2.Error as exc:
+            raise translate(exc, message, phase="swap") from None
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _without_public(settings: DatabaseSettings) -> DatabaseSettings:

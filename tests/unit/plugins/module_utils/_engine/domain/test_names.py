@@ -15,23 +15,23 @@ DATABASES = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1
 
 
 def test_the_names_of_a_restore():
-    assert names.stage_name("shop", "7f3a") == "shop__restore_7f3a"
+    assert names.staging_name("shop", "7f3a") == "shop__restore_7f3a"
     assert names.replaced_name("shop", "7f3a") == "shop__replaced_7f3a"
     assert names.loader_role("7f3a") == "infrazero_restore_7f3a"
 
 
 def test_a_long_name_loses_its_own_end_and_not_the_id():
-    assert names.stage_name("x" * 63, "7f3a") == "x" * 49 + "__restore_7f3a"
+    assert names.staging_name("x" * 63, "7f3a") == "x" * 49 + "__restore_7f3a"
 
 
 def test_no_character_is_cut_in_two():
     # 48 bytes of two-byte characters fit in front of a suffix of 14; the 49th byte would be half of one.
-    assert names.stage_name("é" * 31, "7f3a") == "é" * 24 + "__restore_7f3a"
+    assert names.staging_name("é" * 31, "7f3a") == "é" * 24 + "__restore_7f3a"
 
 
 @hypothesis.given(database=DATABASES, restore_id=IDS)
 def test_every_name_fits_keeps_its_id_and_can_be_told(database, restore_id):
-    stage, kept = (names.stage_name(database, restore_id), names.replaced_name(database, restore_id))
+    stage, kept = (names.staging_name(database, restore_id), names.replaced_name(database, restore_id))
     for name in (stage, kept, names.loader_role(restore_id)):
         assert len(name.encode("utf-8")) <= 63
         assert name.endswith(f"_{restore_id}")

@@ -15,19 +15,19 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
     CreateDatabase,
     CreateRole,
     DatabaseFacts,
+    Declaration,
     Facts,
     FinishDatabase,
     GrantDatabase,
     Password,
     RoleFacts,
-    Wish,
     plan_bootstrap,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConfigurationError
 
 SECRET = Secret("canary")
-WISH = Wish(passwords={"ann": SECRET}, owners={"app": "ann"})
+WISH = Declaration(passwords={"ann": SECRET}, owners={"app": "ann"})
 ROLE = RoleFacts("ann", login=True, superuser=False, expired=False, password=Password.MATCHES)
 DATABASE = DatabaseFacts("app", owner="ann", privileges={"ann": DATABASE_PRIVILEGES})
 
@@ -75,8 +75,8 @@ def test_databases_that_are_open_to_everybody_are_a_warning_and_no_step():
 
 
 def test_roles_come_before_databases():
-    wish = Wish({"ann": SECRET, "bob": SECRET}, {"app": "ann", "web": "bob"})
-    kinds = [type(step) for step in plan_bootstrap(wish, Facts({}, {})).steps]
+    declaration = Declaration({"ann": SECRET, "bob": SECRET}, {"app": "ann", "web": "bob"})
+    kinds = [type(step) for step in plan_bootstrap(declaration, Facts({}, {})).steps]
     assert kinds == [CreateRole, CreateRole, CreateDatabase, CreateDatabase]
 
 
@@ -170,6 +170,6 @@ def test_wish_of_a_list_has_each_user_once_with_its_last_password():
         Database(name=name, user=user, password=Secret(password), recipients=())
         for name, user, password in (("app", "ann", "first"), ("web", "bob", "x"), ("log", "ann", "last"))
     )
-    wish = Wish.of(Databases(entries))
-    assert wish.passwords == {"ann": Secret("last"), "bob": Secret("x")}
-    assert wish.owners == {"app": "ann", "web": "bob", "log": "ann"}
+    declaration = Declaration.of(Databases(entries))
+    assert declaration.passwords == {"ann": Secret("last"), "bob": Secret("x")}
+    assert declaration.owners == {"app": "ann", "web": "bob", "log": "ann"}

@@ -33,5 +33,5 @@ def test_every_name_survives(items):
 
 @pytest.mark.parametrize("value", ['"open', "a b", ",", "a,,b", '"a"b'])
 def test_what_is_no_list_is_an_error(value):
-    with pytest.raises(PostgresError, match="no list of names"):
+    with pytest.raises(PostgresError, match="not a list of names"):
         database_settings.split_names(value)
