@@ -35,7 +35,7 @@ from tests.support.queries import rows
 
 ANN = Secret("ann's secret")
 BOB = Secret("bob's secret")
-WISH = Declaration(passwords={"ann": ANN, "bob": BOB}, owners={"app": "ann", "web": "bob", "log": "ann"})
+DECLARATION = Declaration(passwords={"ann": ANN, "bob": BOB}, owners={"app": "ann", "web": "bob", "log": "ann"})
 NASTY = [
     'quote"quote',
     "apostrophe'apostrophe",
@@ -90,7 +90,7 @@ def owners(conn):
     )
 
 
-def plan(conn, declaration=WISH):
+def plan(conn, declaration=DECLARATION):
     return plan_bootstrap(declaration, roles.look(conn, declaration).facts)
 
 
@@ -107,24 +107,24 @@ def test_from_nothing_to_everything_and_then_nothing_to_do(cluster, admin):
     assert [type(step) for step in wanted.steps] == [CreateRole] * 2 + [CreateDatabase] * 3
     assert owners(admin) == {}
     assert not state.exists(admin)
-    done = roles.converge(admin, WISH)
+    done = roles.converge(admin, DECLARATION)
     assert done == wanted
-    assert owners(admin) == WISH.owners
+    assert owners(admin) == DECLARATION.owners
     assert logs_in(cluster, "ann", ANN, "app")
     assert logs_in(cluster, "ann", ANN, "log")
     assert logs_in(cluster, "bob", BOB, "web")
     assert not logs_in(cluster, "ann", BOB)
-    for database, user in WISH.owners.items():
+    for database, user in DECLARATION.owners.items():
         for privilege in ("CREATE", "CONNECT", "TEMPORARY"):
             assert rows(admin, "SELECT has_database_privilege(%s, %s, %s)", user, database, privilege) == [(True,)]
     assert not plan(admin).changed
-    again = roles.converge(admin, WISH)
+    again = roles.converge(admin, DECLARATION)
     assert not again.changed
     assert again.before == again.after == done.after
 
 
 def test_roles_are_nothing_but_users(admin):
-    roles.converge(admin, WISH)
+    roles.converge(admin, DECLARATION)
     found = rows(
         admin,
         "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolcanlogin, rolpassword"
@@ -136,18 +136,18 @@ def test_roles_are_nothing_but_users(admin):
 
 def test_all_roles_cost_one_statement_and_a_look_three_at_most(admin):
     watched = Watched(admin)
-    roles.converge(watched, WISH)
+    roles.converge(watched, DECLARATION)
     changing = [text for text in watched.sent if "ROLE" in text]
     assert len(changing) == 1
     assert changing[0].count("CREATE ROLE") == 2
     watched.sent.clear()
-    assert not roles.converge(watched, WISH).changed
+    assert not roles.converge(watched, DECLARATION).changed
     assert len(watched.sent) == 3
     assert all(text.lstrip().startswith("SELECT") for text in watched.sent)
 
 
 def test_one_change_is_one_step(cluster, admin):
-    roles.converge(admin, WISH)
+    roles.converge(admin, DECLARATION)
     for statement, step in (
         ("ALTER ROLE ann NOLOGIN", AlterRole("ann", login=True)),
         ("ALTER ROLE ann VALID UNTIL '2001-01-01'", AlterRole("ann", unexpire=True)),
@@ -162,15 +162,15 @@ def test_one_change_is_one_step(cluster, admin):
         wanted = plan(admin)
         assert wanted.steps == (step,), statement
         assert len(set(wanted.before) ^ set(wanted.after)) == 2, statement
-        assert roles.converge(admin, WISH) == wanted, statement
+        assert roles.converge(admin, DECLARATION) == wanted, statement
         assert not plan(admin).changed, statement
     assert logs_in(cluster, "ann", ANN, "app")
 
 
 def test_another_password_in_the_wish_replaces_the_old_one(cluster, admin):
-    roles.converge(admin, WISH)
+    roles.converge(admin, DECLARATION)
     new = Secret("rotated")
-    declaration = dataclasses.replace(WISH, passwords={**WISH.passwords, "ann": new})
+    declaration = dataclasses.replace(DECLARATION, passwords={**DECLARATION.passwords, "ann": new})
     assert roles.converge(admin, declaration).steps == (AlterRole("ann", password=new),)
     assert logs_in(cluster, "ann", new)
     assert not logs_in(cluster, "ann", ANN)
@@ -189,7 +189,7 @@ def test_what_nobody_wished_for_stays(admin):
         "ALTER DATABASE app SET work_mem = '8MB'",
     ):
         cursor.execute(statement)
-    roles.converge(admin, WISH)
+    roles.converge(admin, DECLARATION)
     assert rows(
         admin,
         "SELECT rolconnlimit, extract(year FROM rolvaliduntil)::int, pg_has_role('ann', 'team', 'MEMBER')"
@@ -207,7 +207,7 @@ def test_a_database_of_the_superuser_is_taken_over_with_what_is_in_it(cluster, a
     admin.cursor().execute("CREATE DATABASE app")
     with contextlib.closing(connect(cluster.settings, database="app")) as conn:
         conn.cursor().execute("CREATE TABLE public.kept AS SELECT 1 AS one")
-    steps = roles.converge(admin, WISH).steps
+    steps = roles.converge(admin, DECLARATION).steps
     assert ChangeOwner("app", "ann", previous="postgres") in steps
     assert not any(isinstance(step, GrantDatabase) for step in steps)
     assert cluster.psql("SELECT one FROM public.kept", "app") == "1"
@@ -226,7 +226,7 @@ def test_the_plan_foresees_what_an_owner_hands_over(admin):
         cursor.execute("CREATE DATABASE app OWNER eve")
         cursor.execute(statement)
         wanted = plan(admin)
-        assert roles.converge(admin, WISH) == wanted, statement
+        assert roles.converge(admin, DECLARATION) == wanted, statement
         assert not plan(admin).changed, statement
         assert rows(admin, "SELECT has_database_privilege('ann', 'app', 'CREATE')") == [(True,)], statement
         cursor.execute("DROP DATABASE app")
@@ -257,10 +257,10 @@ def test_names_that_differ_in_case_only(admin):
     ("preparation", "declaration", "reason"),
     [
         ([], Declaration({"postgres": ANN}, {"app": "postgres"}), "role 'postgres' is a superuser"),
-        (["CREATE DATABASE app IS_TEMPLATE true"], WISH, "database 'app' is a template"),
+        (["CREATE DATABASE app IS_TEMPLATE true"], DECLARATION, "database 'app' is a template"),
         (
             ["CREATE DATABASE app", "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'app'"],
-            WISH,
+            DECLARATION,
             "database 'app' is invalid",
         ),
     ],
@@ -278,7 +278,7 @@ def test_what_is_refused_changes_nothing(admin, preparation, declaration, reason
 def test_a_failing_step_is_an_error_of_ours_without_a_secret(admin):
     admin.cursor().execute("SET default_transaction_read_only = on")
     with pytest.raises(PostgresError) as caught:
-        roles.converge(admin, WISH)
+        roles.converge(admin, DECLARATION)
     assert caught.value.phase == "bootstrap"
     assert "25006" in caught.value.cause
     assert "SCRAM" not in str(caught.value)
@@ -338,10 +338,10 @@ def test_nobody_gets_into_a_database_that_is_only_half_made(cluster, admin, stat
 
 
 def test_a_database_that_somebody_has_closed_stays_closed(admin):
-    roles.converge(admin, WISH)
+    roles.converge(admin, DECLARATION)
     admin.cursor().execute("ALTER DATABASE app ALLOW_CONNECTIONS false CONNECTION LIMIT 0")
     admin.cursor().execute("ALTER DATABASE web ALLOW_CONNECTIONS false")
-    assert not roles.converge(admin, WISH).changed
+    assert not roles.converge(admin, DECLARATION).changed
     closed = "SELECT datname::text FROM pg_database WHERE NOT datallowconn AND datname <> 'template0' ORDER BY 1"
     assert rows(admin, closed) == [("app",), ("web",)]
 
@@ -352,7 +352,7 @@ def test_a_tenant_in_template1_is_not_in_the_way(cluster, admin):
     cluster.psql("CREATE TABLE planted ()", "template1")
     try:
         with contextlib.closing(connect(cluster.settings, user="eve", password=Secret("x"), database="template1")):
-            roles.converge(admin, WISH)
+            roles.converge(admin, DECLARATION)
         assert cluster.psql("SELECT count(*) FROM pg_class WHERE relname = 'planted'", "app") == "0"
         how = "SELECT encoding, datcollate, datctype, dattablespace FROM pg_database WHERE datname = %s"
         assert rows(admin, how, "app") == rows(admin, how, "template1")
@@ -367,7 +367,7 @@ def test_databases_that_everybody_can_connect_to_are_told_and_left_alone(admin):
     cursor.execute("CREATE DATABASE not_listed")
     public = "SELECT datname::text FROM pg_database WHERE has_database_privilege('public', oid, 'CONNECT') ORDER BY 1"
     before = {name for (name,) in rows(admin, public)}
-    (warning,) = roles.converge(admin, WISH).warnings
+    (warning,) = roles.converge(admin, DECLARATION).warnings
     assert 'REVOKE CONNECT ON DATABASE "app", "postgres", "template1" FROM PUBLIC' in warning
     assert {name for (name,) in rows(admin, public)} == before
     assert not plan(admin).changed and plan(admin).warnings == (warning,)
@@ -390,7 +390,7 @@ def test_somebody_else_may_be_faster(cluster, admin):
             admin.cursor().execute(theirs.pop(ours))
 
     with contextlib.closing(connect(cluster.settings)) as conn:
-        done = roles.converge(Watched(conn, overtake), WISH)
+        done = roles.converge(Watched(conn, overtake), DECLARATION)
     assert theirs == {}
     assert set(map(str, done.steps)) == {
         "alter role 'ann': allow login, set password",
@@ -400,7 +400,7 @@ def test_somebody_else_may_be_faster(cluster, admin):
         "change owner of database 'web' from 'postgres' to 'bob'",
     }
     assert done.before[0] == "role 'ann': absent"
-    assert owners(admin) == WISH.owners
+    assert owners(admin) == DECLARATION.owners
     assert not plan(admin).changed
     assert logs_in(cluster, "ann", ANN)
 
@@ -416,7 +416,7 @@ def test_a_race_that_nobody_ran_is_an_error(admin):
                 cursor.execute("DO $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '42710'; END $$")
 
     with pytest.raises(PostgresError, match="42710"):
-        roles.converge(Watched(admin, refuse), WISH)
+        roles.converge(Watched(admin, refuse), DECLARATION)
     assert len(attempts) == 2
     assert rows(admin, "SELECT FROM pg_roles WHERE rolname = 'ann'") == []
 
@@ -450,7 +450,7 @@ def test_any_password_is_only_a_password(cluster, admin, password):
 
 
 def test_the_proof_spares_the_comparison_and_nothing_else(admin, monkeypatch):
-    roles.converge(admin, WISH)
+    roles.converge(admin, DECLARATION)
     compared = []
     real = scram.matches
 
@@ -459,27 +459,27 @@ def test_the_proof_spares_the_comparison_and_nothing_else(admin, monkeypatch):
         return real(stored, password)
 
     monkeypatch.setattr(scram, "matches", spy)
-    assert roles.look(admin, WISH).proven
+    assert roles.look(admin, DECLARATION).proven
     assert compared == []
     # It says nothing of another declaration, nor of what somebody else has changed.
-    other = dataclasses.replace(WISH, passwords={**WISH.passwords, "ann": Secret("other")})
+    other = dataclasses.replace(DECLARATION, passwords={**DECLARATION.passwords, "ann": Secret("other")})
     assert roles.look(admin, other).facts.roles["ann"].password is Password.DIFFERS
     assert len(compared) == 2
     admin.cursor().execute("ALTER ROLE bob PASSWORD 'other'")
-    found = roles.look(admin, WISH)
+    found = roles.look(admin, DECLARATION)
     assert not found.proven
     assert found.facts.roles["ann"].password is Password.MATCHES
     assert found.facts.roles["bob"].password is Password.DIFFERS
     admin.cursor().execute("DROP SCHEMA infrazero CASCADE")
-    assert len(roles.converge(admin, WISH).steps) == 1
-    assert roles.look(admin, WISH).proven
+    assert len(roles.converge(admin, DECLARATION).steps) == 1
+    assert roles.look(admin, DECLARATION).proven
 
 
 def test_iterations_are_those_that_the_server_is_set_to(cluster, admin):
     if cluster.major < 16:
         pytest.skip("scram_iterations came with 16")
     admin.cursor().execute("SET scram_iterations = 5000")
-    roles.converge(admin, WISH)
+    roles.converge(admin, DECLARATION)
     ((stored,),) = rows(admin, "SELECT rolpassword FROM pg_authid WHERE rolname = 'ann'")
     assert stored.startswith("SCRAM-SHA-256$5000:")
 
@@ -491,7 +491,7 @@ def test_no_secret_in_the_servers_log(fresh_cluster):
         "ALTER SYSTEM SET debug_print_rewritten = on; ALTER SYSTEM SET debug_print_plan = on; SELECT pg_reload_conf()"
     )
     with contextlib.closing(connect(fresh_cluster.settings)) as conn:
-        roles.converge(conn, WISH)
+        roles.converge(conn, DECLARATION)
         conn.cursor().execute("ALTER ROLE ann NOLOGIN PASSWORD NULL")
 
         def vanish(statement):
@@ -499,8 +499,8 @@ def test_no_secret_in_the_servers_log(fresh_cluster):
                 conn.cursor().execute("ALTER ROLE ann RENAME TO eve")
 
         # A batch that fails: the server would log its statement beside the error.
-        failing = roles.look(conn, WISH)
-        steps = plan_bootstrap(WISH, failing.facts).steps
+        failing = roles.look(conn, DECLARATION)
+        steps = plan_bootstrap(DECLARATION, failing.facts).steps
         with pytest.raises(psycopg2.errors.UndefinedObject):
             roles._apply_roles(Watched(conn, vanish), steps, 4096)
         # What the log can hold at all.

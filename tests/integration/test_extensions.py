@@ -84,7 +84,7 @@ def test_those_that_reach_beyond_the_database_are_refused(stage, name):
         pytest.skip(f"this server has no {name}")
     before = there(stage.admin)
     with pytest.raises(LoadError, match=f"could not create extension '{name}'") as caught:
-        StageAdministrator(stage.admin, loader=LOADER).create_extension(name, "new_schema")
+        StagingAdministrator(stage.admin, loader=LOADER).create_extension(name, "new_schema")
     assert f"add {name} to extensions (--extensions, DB_RESTORE_EXTENSIONS)" in caught.value.hint
     assert there(stage.admin) == before
     assert rows(stage.admin, "SELECT 1 FROM pg_namespace WHERE nspname = 'new_schema'") == []
@@ -118,7 +118,7 @@ def test_none_of_the_allowed_ones_gives_the_tenant_the_server(stage):
 
 def test_an_extension_that_the_host_lacks_is_named_with_its_package(stage):
     major = stage.admin.info.server_version // 10000
-    administrator = StageAdministrator(stage.admin, loader=LOADER)
+    administrator = StagingAdministrator(stage.admin, loader=LOADER)
     with pytest.raises(LoadError, match="could not create extension 'vector_of_nobody'") as caught:
         administrator.create_extension("vector_of_nobody", "public")
     assert caught.value.cause == "it is not installed on this host"
@@ -160,7 +160,7 @@ def test_no_script_of_a_superuser_runs_among_the_dump_s_functions(stage):
 
 
 def test_a_failure_leaves_the_session_as_it_was(stage):
-    administrator = StageAdministrator(stage.admin, loader=LOADER)
+    administrator = StagingAdministrator(stage.admin, loader=LOADER)
     with pytest.raises(LoadError, match="could not create extension 'hstore'"):
         administrator.create_extension("hstore", "pg_new")  # a name that is the system's
     with pytest.raises(LoadError, match="could not create extension 'earthdistance'") as caught:
@@ -244,6 +244,6 @@ def test_publications_that_only_a_superuser_makes(stage):
 
 
 def test_a_publication_that_can_not_be_made_is_named(stage):
-    administrator = StageAdministrator(stage.admin, loader=LOADER)
+    administrator = StagingAdministrator(stage.admin, loader=LOADER)
     with pytest.raises(LoadError, match="could not create publication 'p'"):
         administrator.publish_all_tables("p", [("no_such_parameter", "1")])

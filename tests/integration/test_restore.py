@@ -51,6 +51,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import Store
+from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import age
 
 from tests.support import scene
 from tests.support.cluster import Cluster, wait_until
@@ -591,6 +592,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import UNSIGNED, Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import connection
+from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import age
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 

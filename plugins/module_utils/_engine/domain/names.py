@@ -23,7 +23,7 @@ _SIGNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,254}\Z")
 _REPLACED = re.compile(r".+__replaced_[0-9a-z]{1,32}", re.DOTALL)
 
 
-def stage_name(database: str, restore_id: str) -> str:
+def staging_name(database: str, restore_id: str) -> str:
     """Name of the staging database that the restore *restore_id* fills before it replaces *database*."""
     return _derived(database, "__restore_", restore_id)
 

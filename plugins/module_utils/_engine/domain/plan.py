@@ -76,14 +76,14 @@ class Facts:
 
 
 @dataclasses.dataclass(frozen=True)
-class Wish:
+class Declaration:
     """The desired state: roles with their passwords, and databases with their owners."""
 
     passwords: t.Mapping[str, Secret]
     owners: t.Mapping[str, str]
 
     @classmethod
-    def of(cls, databases: Databases) -> Wish:
+    def of(cls, databases: Databases) -> Declaration:
         """The state that a valid list declares; if it names a user twice, the last password wins."""
         return cls(
             passwords=databases.passwords(),
@@ -202,7 +202,7 @@ class BootstrapPlan:
         }
 
 
-def plan_bootstrap(desired: Wish, facts: Facts) -> BootstrapPlan:
+def plan_bootstrap(desired: Declaration, facts: Facts) -> BootstrapPlan:
     """Plan the steps from *facts* to *desired*.
 
     :raises ConfigurationError: if the state cannot be reached; the error has every reason, and no step is performed.
@@ -259,7 +259,7 @@ def _warnings(facts: Facts) -> tuple[str, ...]:
     return (warning,)
 
 
-def _refuse(desired: Wish, facts: Facts) -> None:
+def _refuse(desired: Declaration, facts: Facts) -> None:
     reasons = [
         f"role {role!r} is a superuser: the user of an application must not be one"
         for role in desired.passwords

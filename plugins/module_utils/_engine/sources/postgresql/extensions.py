@@ -218,7 +218,7 @@ def _allow_hint(name: str) -> str:
     )
 
 
-class StageAdministrator:
+class StagingAdministrator:
     """What a superuser does while a dump is loaded: :class:`.load.AdminActions`.
 
     :param conn: the administrator's autocommit session in the staging database.

@@ -230,7 +230,7 @@ def deputy_fault(conn: Connection, role: str) -> str | None:
     return f"{who} has CREATEROLE, and these functions would run with that privilege"
 
 
-def deputies_fault(conn: Connection, owner: str) -> str | None:
+def deputies_obstacle(conn: Connection, owner: str) -> str | None:
     """Return why *owner* must not own the functions in this database that run with their owner's privileges.
 
     :returns: the reason and the functions; ``None`` if there are none, or *owner* may own them.
@@ -269,7 +269,7 @@ def take_over(
             hint="use a separate role for this database",
         )
     deputies = _deputies(conn)
-    reason = _deputies_fault(conn, owner, deputies)
+    reason = _deputies_obstacle(conn, owner, deputies)
     if reason is not None:
         raise RestoreRefused(
             f"{owner!r} cannot own functions that run with their owner's privileges",
@@ -319,7 +319,7 @@ def _impatient(conn: Connection) -> t.Iterator[None]:
         yield
 
 
-def _deputies_fault(conn: Connection, owner: str, deputies: t.Sequence[str]) -> str | None:
+def _deputies_obstacle(conn: Connection, owner: str, deputies: t.Sequence[str]) -> str | None:
     reason = deputy_fault(conn, owner) if deputies else None
     if reason is None:
         return None

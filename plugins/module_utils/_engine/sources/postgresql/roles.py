@@ -100,7 +100,7 @@ class Found:
     in_recovery: bool
 
 
-def look(conn: Connection, wish: Wish) -> Found:
+def look(conn: Connection, declaration: Declaration) -> Found:
     """Compare the declared roles and databases with the cluster.  Only reads, in three queries at most.
 
     :param conn: a superuser's session in the maintenance database.
@@ -140,7 +140,7 @@ def look(conn: Connection, wish: Wish) -> Found:
     )
 
 
-def converge(conn: Connection, wish: Wish) -> BootstrapPlan:
+def converge(conn: Connection, declaration: Declaration) -> BootstrapPlan:
     """Change the roles and databases until they are as declared.
 
     Others may be doing the same at the same time.  In that case the cluster is read again, and the rest is done.
@@ -166,7 +166,7 @@ def converge(conn: Connection, wish: Wish) -> BootstrapPlan:
         return BootstrapPlan(tuple(done), before, plan.after, plan.warnings)
 
 
-def _apply(conn: Connection, plan: BootstrapPlan, wish: Wish, found: Found, done: list[Step]) -> None:
+def _apply(conn: Connection, plan: BootstrapPlan, declaration: Declaration, found: Found, done: list[Step]) -> None:
     """Apply the plan's steps, and append each that has taken effect to *done*."""
     stored = dict(found.stored)
     roles = [step for step in plan.steps if isinstance(step, (CreateRole, AlterRole))]

@@ -47,4 +47,4 @@ def test_other_names_are_not_of_a_replaced_database(name):
 @pytest.mark.parametrize("restore_id", ["", "A", "a-b", "a b", "é", "a" * 33, "a\n", '"'])
 def test_an_id_that_could_be_misread_is_refused(restore_id):
     with pytest.raises(ConfigurationError, match="invalid restore id"):
-        names.stage_name("shop", restore_id)
+        names.staging_name("shop", restore_id)

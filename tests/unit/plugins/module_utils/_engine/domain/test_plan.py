@@ -27,7 +27,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConfigurationError
 
 SECRET = Secret("canary")
-WISH = Declaration(passwords={"ann": SECRET}, owners={"app": "ann"})
+DECLARATION = Declaration(passwords={"ann": SECRET}, owners={"app": "ann"})
 ROLE = RoleFacts("ann", login=True, superuser=False, expired=False, password=Password.MATCHES)
 DATABASE = DatabaseFacts("app", owner="ann", privileges={"ann": DATABASE_PRIVILEGES})
 
@@ -37,18 +37,18 @@ def facts(role=ROLE, database=DATABASE):
 
 
 def steps(role=ROLE, database=DATABASE):
-    return plan_bootstrap(WISH, facts(role, database)).steps
+    return plan_bootstrap(DECLARATION, facts(role, database)).steps
 
 
 def test_nothing_to_do():
-    plan = plan_bootstrap(WISH, facts())
+    plan = plan_bootstrap(DECLARATION, facts())
     assert not plan.changed
     assert plan.steps == ()
     assert plan.before == plan.after
 
 
 def test_everything_to_do():
-    plan = plan_bootstrap(WISH, facts(None, None))
+    plan = plan_bootstrap(DECLARATION, facts(None, None))
     assert plan.changed
     assert plan.steps == (CreateRole("ann", SECRET), CreateDatabase("app", "ann"))
     assert plan.diff() == {
@@ -59,15 +59,15 @@ def test_everything_to_do():
 
 def test_a_database_whose_making_was_interrupted_is_finished_first():
     database = dataclasses.replace(DATABASE, owner="eve", privileges={"eve": DATABASE_PRIVILEGES}, unfinished=True)
-    plan = plan_bootstrap(WISH, facts(database=database))
+    plan = plan_bootstrap(DECLARATION, facts(database=database))
     assert plan.steps == (FinishDatabase("app"), ChangeOwner("app", "ann", previous="eve"))
     assert plan.before[-1] == "database 'app': unfinished"
 
 
 def test_databases_that_are_open_to_everybody_are_a_warning_and_no_step():
-    assert plan_bootstrap(WISH, facts()).warnings == ()
+    assert plan_bootstrap(DECLARATION, facts()).warnings == ()
     everybody = dataclasses.replace(facts(), open_databases=("postgres", 'it\'s "odd"'))
-    plan = plan_bootstrap(WISH, everybody)
+    plan = plan_bootstrap(DECLARATION, everybody)
     assert not plan.changed
     (warning,) = plan.warnings
     assert warning.startswith("every role of the cluster may connect to 'postgres', ")
@@ -97,7 +97,7 @@ def test_roles_come_before_databases():
 def test_of_a_role_only_what_differs_is_changed(change, step):
     role = dataclasses.replace(ROLE, **change)
     assert steps(role=role) == (step,)
-    plan = plan_bootstrap(WISH, facts(role))
+    plan = plan_bootstrap(DECLARATION, facts(role))
     assert plan.before[0] != plan.after[0]
     assert plan.before[1:] == plan.after[1:]
 
@@ -120,7 +120,7 @@ def test_privileges_that_nobody_hands_over_are_granted():
 def test_an_owner_without_privileges_gets_them():
     bare = DatabaseFacts("app", owner="ann", privileges={})
     assert steps(database=bare) == (GrantDatabase("app", "ann", DATABASE_PRIVILEGES),)
-    plan = plan_bootstrap(WISH, facts(database=bare))
+    plan = plan_bootstrap(DECLARATION, facts(database=bare))
     assert plan.before[1] == "database 'app': owner 'ann', owner's privileges none"
 
 
@@ -134,20 +134,20 @@ def test_an_owner_without_privileges_gets_them():
 )
 def test_refusals(found, reason):
     with pytest.raises(ConfigurationError, match=reason):
-        plan_bootstrap(WISH, found)
+        plan_bootstrap(DECLARATION, found)
 
 
 def test_every_refusal_is_named_at_once():
     found = facts(role=dataclasses.replace(ROLE, superuser=True), database=dataclasses.replace(DATABASE, template=True))
     with pytest.raises(ConfigurationError) as caught:
-        plan_bootstrap(WISH, found)
+        plan_bootstrap(DECLARATION, found)
     assert "superuser" in caught.value.cause
     assert "template" in caught.value.cause
 
 
 @pytest.mark.parametrize("found", [facts(None, None), facts(role=dataclasses.replace(ROLE, password=Password.DIFFERS))])
 def test_no_text_shows_a_password(found):
-    plan = plan_bootstrap(WISH, found)
+    plan = plan_bootstrap(DECLARATION, found)
     shown = f"{plan!r} {plan.diff()} {[str(step) for step in plan.steps]}"
     assert "canary" not in shown
     assert "set" in shown
