@@ -102,11 +102,11 @@ def test_check_mode_plans() -> None:
 def test_a_failed_bootstrap_says_nothing_of_databases() -> None:
     failed = {"failed": True, "msg": "no session"}
     report = fleet.host_report(
-        {"bootstrap": failed}, entries=ENTRIES, failed_task={"name": "Make roles and databases"}, failed_result=failed
+        {"bootstrap": failed}, entries=ENTRIES, failed_task={"name": "Create roles and databases"}, failed_result=failed
     )
     assert report == {
         "status": "failed",
-        "error": {"task": "Make roles and databases", "message": "no session"},
+        "error": {"task": "Create roles and databases", "message": "no session"},
         "databases": [],
     }
 
