@@ -118,32 +118,29 @@ def test_a_run_that_changes_nothing_asks_the_host_once(host: Host) -> None:
         assert remote.modules("host") == ["raw", "host_info", "pg_db_bootstrap", "secret_scrub"]
 
 
-@pytest.mark.parametrize(
-    ("change", "modules"),
-    [
-        (lambda host: (host.root / "etc" / "db.env").chmod(0o640), {"template"}),
-        (lambda host: (host.prefix / "backup.sh").write_text("#!/bin/sh\n"), {"template"}),
-        (lambda host: (host.prefix / "restore.sh").chmod(0o700), {"template"}),
-        (lambda host: host.command.unlink(), {"template"}),
-        (lambda host: host.cron_table.unlink(), {"template"}),
-        (lambda host: (host.root / "etc" / "allowed_signers").unlink(), {"copy"}),
-        (lambda host: os.lchown(host.prefix / "lib", 1, 1), {"file"}),
-        (lambda host: (host.root / "backup 100%.log").chmod(0o644), {"file"}),
-        (lambda host: (host.root / "etc" / "signing").chmod(0o755), {"file"}),
-    ],
-)
-def test_what_somebody_has_changed_is_corrected(
-    host: Host, change: t.Callable[[Host], object], modules: set[str]
-) -> None:
-    remote = RemoteTasks(host.root / "remote tasks")
-    remote.path.unlink(missing_ok=True)
-    change(host)
-    environment = remote.environment
+def test_what_somebody_has_changed_is_corrected(host: Host) -> None:
+    """All of it, and nothing else."""
+    changes: list[t.Callable[[], object]] = [
+        lambda: (host.root / "etc" / "db.env").chmod(0o640),
+        lambda: (host.root / "etc" / "allowed_signers").unlink(),
+        lambda: (host.root / "etc" / "signing").chmod(0o755),
+        lambda: (host.root / "etc" / "signing" / "id_ed25519").chmod(0o640),
+        lambda: os.lchown(host.prefix / "lib", 1, 1),
+        lambda: os.lchown(host.prefix / "venv", 1, 1),
+        lambda: (host.prefix / "backup.sh").write_text("#!/bin/sh\n", encoding="utf-8"),
+        lambda: (host.prefix / "restore.sh").chmod(0o700),
+        lambda: host.command.unlink(),
+        lambda: host.cron_table.unlink(),
+        lambda: (host.root / "logrotate.d" / host.cron_table.name).write_text("", encoding="utf-8"),
+        lambda: (host.root / "backup 100%.log").chmod(0o644),
+    ]
+    for change in changes:
+        change()
     for mode in (["--check"], []):
-        run = host.controller().play("bootstrap", *mode, environment=environment, infrazero_databases=host.entries)
-        assert good(run).changed == 1, run.output
+        run = good(host.controller().play("bootstrap", *mode, infrazero_databases=host.entries))
+        assert run.changed == len(changes), run.output
     assert good(host.controller().play("bootstrap", infrazero_databases=host.entries)).changed == 0
-    assert set(remote.modules("host")) - {"raw", "host_info", "pg_db_bootstrap", "secret_scrub"} == modules
+    assert os.lstat(host.prefix / "lib").st_uid == os.lstat(host.prefix / "venv").st_uid == 0
 
 
 def test_the_cron_table_runs_the_backup(host: Host) -> None:
