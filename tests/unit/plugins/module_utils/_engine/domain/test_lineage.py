@@ -235,7 +235,7 @@ def test_an_unsigned_one_that_may_be_ours_is_passed_over(found: Latest) -> None:
 def test_a_strange_one_is_refused_unless_we_know_that_we_were_here(found: Latest) -> None:
     assert "not that of a backup that this host accepts" in refusal(found, [], known())
     unsigned = dataclasses.replace(link(9), signed_by=None)
-    assert "not of a backup" in refusal(found, [], known(recorded=unsigned))
+    assert "not that of a backup" in refusal(found, [], known(recorded=unsigned))
     assert "another cluster" in refusal(found, [link(9, system="2")], known())
     for facts, newer in ((known(recorded=link(9)), []), (known(), [link(9)])):
         assert decided(found, newer, facts) == (10, "number 9")
