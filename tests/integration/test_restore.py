@@ -756,7 +756,7 @@ def test_what_fails_after_the_swap_is_a_warning(
     monkeypatch.setattr(staging, "drop_database", slot)
     monkeypatch.setattr(loader_role, "drop_loader_role", fails("the role is needed"))
     details = good(restored(cluster, store, app, keep_replaced=datetime.timedelta(0)))
-    warnings = [warning for warning in details["warnings"] if not warning.startswith("restored on trust")]
+    warnings = [warning for warning in details["warnings"] if not warning.startswith("restored without proof")]
     assert [w for w in warnings if "replication slot" in w or "role is needed" in w] == warnings
     assert len(warnings) == 2
     with contextlib.closing(connect(cluster.settings)) as conn:

@@ -318,7 +318,7 @@ def test_another_hosts_backup_is_refused_unless_it_is_named(
     assert done.error is None
     assert done.details["signed_by"] == {"name": "db2", "key": trusting.fingerprint(db2.public_key.split()[1])}
     unsigned = restored(cluster, store, app, dataclasses.replace(fleet, mode=trusting.UNSIGNED), plan_only=True)
-    assert any("restored on trust" in warning and "db2" in warning for warning in unsigned.details["warnings"])
+    assert any("restored without proof" in warning and "db2" in warning for warning in unsigned.details["warnings"])
     assert unsigned.details["signed_by"] is None
 
 
