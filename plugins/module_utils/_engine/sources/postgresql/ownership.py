@@ -189,7 +189,7 @@ ORDER BY i.identity
 """
 
 
-def owner_fault(conn: Connection, role: str) -> str | None:
+def owner_obstacle(conn: Connection, role: str) -> str | None:
     """Return why *role* must not own the objects of a dump; ``None`` if it may.  Works in any database."""
     with translated(f"could not look up role {role!r}", phase="ownership"), conn.cursor() as cursor:
         cursor.execute(
@@ -209,7 +209,7 @@ def owner_fault(conn: Connection, role: str) -> str | None:
     return None
 
 
-def deputy_fault(conn: Connection, role: str) -> str | None:
+def deputy_obstacle(conn: Connection, role: str) -> str | None:
     """Return why *role* must not own functions that run with their owner's privileges; ``None`` if it may.
 
     A role with CREATEROLE can create roles that outlive the database, and before PostgreSQL 16 it can grant membership
@@ -260,7 +260,7 @@ def take_over(
     :raises RestoreRefused: if *owner* does not exist or is a superuser; if it has CREATEROLE and the dump contains
         functions that would run with that privilege; or if another object than the intended ones got a new owner.
     """
-    reason = owner_fault(conn, owner)
+    reason = owner_obstacle(conn, owner)
     if reason is not None:
         raise RestoreRefused(
             f"{owner!r} cannot own the database",
@@ -320,7 +320,7 @@ def _impatient(conn: Connection) -> t.Iterator[None]:
 
 
 def _deputies_obstacle(conn: Connection, owner: str, deputies: t.Sequence[str]) -> str | None:
-    reason = deputy_fault(conn, owner) if deputies else None
+    reason = deputy_obstacle(conn, owner) if deputies else None
     if reason is None:
         return None
     return f"{reason}: {', '.join(deputies[:_NAMED])}" + (", ..." if len(deputies) > _NAMED else "")
@@ -486,9 +486,9 @@ def _change_owner(
 ) -> t.Iterator[str]:
     what = printable(f"{change.kind.lower()} {change.identity}")
     stays = f"{what} stays with {owner!r}"
-    reason = owner_fault(conn, change.role) or _stranger_fault(conn, change.role, owner, trusted_owners)
+    reason = owner_obstacle(conn, change.role) or _stranger_obstacle(conn, change.role, owner, trusted_owners)
     if reason is None and deputies:
-        reason = deputy_fault(conn, change.role)
+        reason = deputy_obstacle(conn, change.role)
     if reason is not None:
         yield f"{stays}: {reason}"
         return
@@ -515,7 +515,7 @@ def _change_owner(
         yield f"{stays}: {translate(exc, 'could not change the owner').cause}"
 
 
-def _stranger_fault(conn: Connection, role: str, owner: str, trusted_owners: t.Collection[str]) -> str | None:
+def _stranger_obstacle(conn: Connection, role: str, owner: str, trusted_owners: t.Collection[str]) -> str | None:
     """Return why the dump of *owner*'s database may not act as *role*, as a SECURITY DEFINER function would."""
     if role in trusted_owners:
         return None
