@@ -23,6 +23,7 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.infrazero.database.plugins.module_utils import _ansible
 from ansible_collections.infrazero.database.plugins.module_utils._engine import cli, settings
 from ansible_collections.infrazero.database.plugins.module_utils._engine.commands import common
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import values as of
 from ansible_collections.infrazero.database.plugins.module_utils._engine.profile import Profile
 
 from conftest import ROOT
@@ -34,61 +35,39 @@ ENTRY = {
     "password": "secret",
     "backup_age_public_key": str(pyrage.x25519.Identity.generate().to_public()),
 }
-#: A value of each setting that is not its default, as an inventory has it.
-VALUES: dict[str, t.Any] = {
-    "db_host": "/run/elsewhere",
-    "db_port": 5433,
-    "s3_bucket": "other",
-    "s3_endpoint": "s3.example.com",
-    "s3_region": "eu-1",
-    "s3_access_key_id": "id",
-    "s3_secret_access_key": "it's \\ secret",
-    "s3_ca_bundle": "/etc/ca.pem",
-    "s3_addressing_style": "path",
-    "s3_checksums": "when_required",
-    "backup_directory": "/backups",
-    "signing_name": "db1",
-    "signers": {"app": ["db2"]},
-    "backup_jobs": 3,
-    "backup_compression": "zstd",
-    "backup_lock_wait": 5,
-    "restore_jobs": 7,
-    "restore_strategy": "replace",
-    "restore_keep_replaced": 1.5,
-    "restore_on_connections": "refuse",
-    "restore_role_map": {"old": "new"},
-    "restore_skip_acl": False,
-    "restore_drop_mapped_roles": False,
-    "restore_force_target_owner": False,
-    "restore_grant_app_user": False,
-    "restore_set_search_path": False,
-    "restore_search_path": ["main", "public"],
-    "restore_public_connect": True,
-    "restore_extensions": ["postgis", "vector"],
-    "restore_statement_timeout": 90,
-    "restore_timeout": 120,
-    "restore_max_size": "5G",
-    "restore_trust": "unsigned",
-    "restore_max_age": 6,
+#: Two values of each type that are no setting's default: as an inventory has it, and as it is typed.
+SAMPLES: dict[of.Type, tuple[t.Any, str]] = {
+    of.TEXT: ("it's \\ text", "other"),
+    of.PATH: ("/some/where", "/other"),
+    of.SECRET: ("it's \\ secret", "other"),
+    of.SECONDS: (90, "91"),
+    of.HOURS: (1.5, "0"),
+    of.SIZE: ("5G", "0"),
+    of.NAMES: (["main", "public"], "one"),
+    of.EXTENSIONS: (["postgis", "vector"], "citus"),
+    of.ROLE_MAP: ({"old": "new"}, "a:b"),
+    of.SIGNERS: ({"app": ["db2"]}, "{}"),
 }
-#: Another value of those that have a flag, as it is typed.
-OTHERS = {
-    "backup_jobs": "4",
-    "backup_compression": "none",
-    "backup_lock_wait": "6",
-    "restore_strategy": "swap",
-    "restore_keep_replaced": "0",
-    "restore_on_connections": "terminate",
-    "restore_role_map": "a:b",
-    "restore_search_path": "one",
-    "restore_extensions": "citus",
-    "restore_statement_timeout": "91",
-    "restore_timeout": "121",
-    "restore_max_size": "0",
-    "restore_trust": "signed",
-    "restore_max_age": "7",
-}
+#: Texts that mean more than themselves.
+SPECIAL = {"signing_name": "db1", "s3_endpoint": "s3.example.com", "db_host": "/run/elsewhere"}
+
+
+def samples(row: settings.Setting) -> tuple[t.Any, str]:
+    """Two values of a setting that are not its default: as an inventory has it, and as it is typed."""
+    if row.type is of.BOOLEAN:
+        return not row.default, str(bool(row.default)).lower()
+    if row.choices:
+        others = [each for each in row.choices if each != row.default]
+        return others[0], str(others[-1] if len(others) > 1 else row.default)
+    if row.type.name == "integer":
+        return 3, "4"
+    value, typed = SAMPLES[row.type]
+    return SPECIAL.get(str(row.variable), value), typed
+
+
 ROWS = {row.variable: row for row in settings.TABLE if row.variable}
+VALUES = {name: samples(row)[0] for name, row in ROWS.items()}
+OTHERS = {name: samples(row)[1] for name, row in ROWS.items()}
 #: Settings that only make sense beside another one.
 BESIDE = {"s3_access_key_id": {"s3_secret_access_key": "x"}, "s3_secret_access_key": {"s3_access_key_id": "x"}}
 #: Where each way to run a module sets its options: the file and the module.
@@ -179,10 +158,11 @@ def effects(host: Profile) -> dict[str, t.Any]:
     }
 
 
-def test_there_is_a_value_for_each_setting() -> None:
-    assert set(VALUES) == set(ROWS)
+def test_the_values_are_not_the_defaults() -> None:
+    assert len(ROWS) > 30
     for name, row in ROWS.items():
         assert row.type.read(VALUES[name], name) != settings.Values().get(*row.key), name
+        assert row.type.read(VALUES[name], name) != row.type.read(OTHERS[name], name), name
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -203,7 +183,7 @@ def test_a_setting_of_the_inventory_is_the_same_everywhere(name: str, hosts: dic
 def test_a_flag_overrides_the_configuration(name: str, hosts: dict[str, Configured]) -> None:
     row = ROWS[name]
     flag = str(row.flag)
-    value = not VALUES[name] if row.type.ansible == "bool" else row.type.read(OTHERS[name], name)
+    value = row.type.read(OTHERS[name], name)
     arguments = [flag if value else f"--no-{flag[2:]}"] if row.type.ansible == "bool" else [flag, OTHERS[name]]
     assert of_command(hosts[name].directory, row.section, *arguments).values.get(*row.key) == value
 
