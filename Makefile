@@ -34,7 +34,7 @@ setup-lint:
 
 generate: setup ## write everything that is generated from the table of settings: fragments, defaults, argument specs, references
 	@echo "== generate"
-	@"$(PYTHON)" scripts/generate
+	@"$(PYTHON)" scripts/generate.py
 
 demo: setup ## bootstrap, back up, lose and restore real databases on this machine, in a temporary directory (INTERRUPT=1: kill a bootstrap midway)
 	@echo "== demo"

@@ -122,15 +122,15 @@ def test_what_somebody_has_changed_is_corrected(host: Host) -> None:
     """All of it, and nothing else."""
     changes: list[t.Callable[[], object]] = [
         lambda: (host.root / "etc" / "db.env").chmod(0o640),
-        lambda: (host.root / "etc" / "allowed_signers").unlink(),
+        (host.root / "etc" / "allowed_signers").unlink,
         lambda: (host.root / "etc" / "signing").chmod(0o755),
         lambda: (host.root / "etc" / "signing" / "id_ed25519").chmod(0o640),
         lambda: os.lchown(host.prefix / "lib", 1, 1),
         lambda: os.lchown(host.prefix / "venv", 1, 1),
         lambda: (host.prefix / "backup.sh").write_text("#!/bin/sh\n", encoding="utf-8"),
         lambda: (host.prefix / "restore.sh").chmod(0o700),
-        lambda: host.command.unlink(),
-        lambda: host.cron_table.unlink(),
+        host.command.unlink,
+        host.cron_table.unlink,
         lambda: (host.root / "logrotate.d" / host.cron_table.name).write_text("", encoding="utf-8"),
         lambda: (host.root / "backup 100%.log").chmod(0o644),
     ]

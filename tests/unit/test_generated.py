@@ -15,7 +15,7 @@ from conftest import ROOT
 
 def check(root: pathlib.Path) -> subprocess.CompletedProcess[str]:
     """Run the generator so that it only compares."""
-    script = root / "scripts" / "generate"
+    script = root / "scripts" / "generate.py"
     return subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
 
 

@@ -86,28 +86,28 @@ class TerminalReporter:
     def advance(self, database: str, count: int) -> None:
         """Move the bar."""
         with self._lock:
-            bar = self._bars.get(database)
-            if bar is None:
+            shown = self._bars.get(database)
+            if shown is None:
                 return
-            if bar.total is not None and bar.n + count > bar.total:
-                bar.total = None  # the estimate was too low: bytes and rate without a time left
-            bar.update(count)
+            if shown.total is not None and shown.n + count > shown.total:
+                shown.total = None  # the estimate was too low: bytes and rate without a time left
+            shown.update(count)
 
     def finish(self, database: str) -> None:
         """Remove the bar of *database*, and move that of the run."""
         with self._lock:
-            bar = self._bars.pop(database, None)
-            if bar is not None:
-                bar.close()
+            shown = self._bars.pop(database, None)
+            if shown is not None:
+                shown.close()
             if self._run is not None:
                 self._run.update(1)
 
     def close(self) -> None:
         """Remove every bar from the terminal."""
         with self._lock:
-            for bar in (*self._bars.values(), self._run):
-                if bar is not None:
-                    bar.close()
+            for shown in (*self._bars.values(), self._run):
+                if shown is not None:
+                    shown.close()
             self._bars.clear()
             self._run = None
 
@@ -116,8 +116,8 @@ class TerminalReporter:
 
     def _complete(self, database: str) -> None:
         """Show the bar of a stage that has succeeded at 100 %, and remove it: its total was an estimate."""
-        bar = self._bars.pop(database, None)
-        if bar is not None:
-            bar.total = bar.n = max(bar.n, 1)
-            bar.refresh()
-            bar.close()
+        shown = self._bars.pop(database, None)
+        if shown is not None:
+            shown.total = shown.n = max(shown.n, 1)
+            shown.refresh()
+            shown.close()
