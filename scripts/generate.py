@@ -56,7 +56,7 @@ _MARKUP = re.compile(r"\b([VCOPM])\(([^)]*)\)")
 class Dumper(yaml.SafeDumper):
     """YAML as the linters want it: lists are indented."""
 
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: FBT001, FBT002
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         """Never without an indent."""
         super().increase_indent(flow, False)
 
