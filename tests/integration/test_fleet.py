@@ -43,7 +43,7 @@ def controller(tmp_path: pathlib.Path) -> Controller:
             # One is not there from the beginning, and one is lost as soon as a task in the middle of the role is over.
             "ansible_connection": (
                 "{{ 'ssh' if inventory_hostname == 'away' or inventory_hostname == 'lost' and"
-                " __bootstrap_interpreter is defined else 'local' }}"
+                " __runtime_host is defined else 'local' }}"
             ),
             "infrazero_databases": templated({"empty": [], "wrong": [{"name": "shop"}]}, [entry("shop")]),
             "infrazero_databases_host": templated({"good": [entry("wiki")]}, []),
