@@ -17,12 +17,12 @@ def db_env(value: t.Mapping[str, t.Any]) -> dict[str, str]:
     """Settings that differ from their defaults, as texts by their names in ``db.env``.
 
     :param value: settings by those names; empty texts and ``None`` are not set.
-    :raises AnsibleFilterError: naming the role variable that is not valid.
+    :raises AnsibleFilterError: naming the variable that is not valid, as an inventory and as a role have it.
     """
     lines = {}
     for name, given in value.items():
         row = settings.STORED[name]
-        variable = f"runtime_{row.variable}"
+        variable = f"infrazero_{row.variable} (runtime_{row.variable})"
         try:
             found = settings.read({variable: given}, {variable: row})
             if found and found[row.key] != settings.Values().get(*row.key):

@@ -403,4 +403,4 @@ def test_a_replaced_database_that_can_not_be_dropped_is_a_warning(cluster: Clust
         state.record_replaced(conn, "precious", database="app", keep=datetime.timedelta(0))
     summary = back_up(cluster, store, app)
     good(summary)
-    assert ["'precious' is no replaced database" in warning for warning in summary.warnings] == [True]
+    assert ["'precious' is not a replaced database" in warning for warning in summary.warnings] == [True]

@@ -722,7 +722,7 @@ def test_kept_databases_expire(admin):
     ]
     assert existing(admin) == {"shop"}
     run(admin, "CREATE DATABASE shop__replaced_t2")
-    with pytest.raises(PostgresError, match="'shop' is no replaced database"):
+    with pytest.raises(PostgresError, match="'shop' is not a replaced database"):
         staging.expire_replaced(admin, ["shop__replaced_t2", "shop"])
     assert existing(admin) == {"shop", "shop__replaced_t2"}
 

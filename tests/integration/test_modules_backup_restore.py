@@ -131,7 +131,7 @@ def test_keys_that_no_backup_has_are_left_out_and_counted(directory: Scene) -> N
     assert backup["key"] == made["databases"][0]["key"] and backup["state"] == "complete"
     assert info["databases"][app.name]["latest"] == backup
     (warning,) = info["warnings"]
-    assert warning.startswith(f"{len(FOREIGN)} objects under db/app\\u200d/ are left out") and warning.isprintable()
+    assert warning.startswith(f"{len(FOREIGN)} objects under db/app\\u200d/ are omitted") and warning.isprintable()
 
 
 def test_from_one_end_to_the_other_over_s3(bucket: Scene) -> None:

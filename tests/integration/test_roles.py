@@ -155,7 +155,7 @@ def test_the_cron_table_runs_the_backup(host: Host) -> None:
     )
     log = (host.root / "backup 100%.log").read_text(encoding="utf-8")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), log
-    assert "backed_up=2 failed=0" in log
+    assert "2 databases backed up" in log
 
 
 def test_backup_script(host: Host) -> None:
@@ -215,7 +215,7 @@ def test_backup_playbook(host: Host) -> None:
         (["app", "db/app/"], {}, "no age private key was given"),
         (["app", "db/app/"], {"NON_INTERACTIVE": "true"}, "no age private key was given"),
         (["app", "db/app/"], {"AGE_PRIVATE_KEY": "x" * 40000}, "too long"),
-        (["app", "db/app/"], {"AGE_PRIVATE_KEY": "not a key"}, "no age identity"),
+        (["app", "db/app/"], {"AGE_PRIVATE_KEY": "not a key"}, "not an age identity"),
         (["app", "db/app/"], {"AGE_PRIVATE_KEY": OTHER_KEY}, "none of the given age identities can decrypt the object"),
         (["app", "db/app/"], {"ROLE_MAP": "old"}, "DB_RESTORE_ROLE_MAP"),
         (["app", "db/app/none.sql.gz.age"], {"AGE_PRIVATE_KEY": OTHER_KEY}, "db/app/none.sql.gz.age"),

@@ -288,7 +288,9 @@ def test_what_can_not_be_a_name_is_refused_before_anything_changes(fleet: Fleet)
         assert re.search(rf"^fatal: \[{host}\]: .*cannot sign backups under the name", run.output, re.MULTILINE)
     for host in bound:
         assert re.search(
-            rf"^fatal: \[{host}\]: .*infrazero_signers, shop is not a list of names", run.output, re.MULTILINE
+            rf"^fatal: \[{host}\]: .*infrazero_signers \(runtime_signers\), shop is not a list of names",
+            run.output,
+            re.MULTILINE,
         )
     assert not [path for path in (fleet.root / "etc").glob("*/*") if path.parent.name not in HOSTS]
     assert not (fleet.root / "opt").exists() and not fleet.file.exists()

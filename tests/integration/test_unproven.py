@@ -196,6 +196,12 @@ class Watching:
         self.stages: list[tuple[str, int | None]] = []
         self.counts: list[int] = []
 
+    def begin(self, count: int) -> None:
+        """One database."""
+
+    def finish(self, database: str) -> None:
+        """Nothing is counted."""
+
     def stage(self, database: str, stage: str, message: str, *, total: int | None = None) -> None:
         if self._store is not None:
             self._store.armed = True

@@ -50,9 +50,17 @@ def test_what_is_written_is_read_as_it_was_meant() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("DB_BACKUP_JOBS", 0, "runtime_backup_jobs must be from 1 to 1000"),
-        ("DB_RESTORE_STRATEGY", "swop", "runtime_restore_strategy is not one of swap, replace"),
-        ("DB_RESTORE_ROLE_MAP", {"a,b": "c"}, "runtime_restore_role_map cannot be written as text"),
+        ("DB_BACKUP_JOBS", 0, r"infrazero_backup_jobs \(runtime_backup_jobs\) must be from 1 to 1000"),
+        (
+            "DB_RESTORE_STRATEGY",
+            "swop",
+            r"infrazero_restore_strategy \(runtime_restore_strategy\) is not one of swap, replace",
+        ),
+        (
+            "DB_RESTORE_ROLE_MAP",
+            {"a,b": "c"},
+            r"infrazero_restore_role_map \(runtime_restore_role_map\) cannot be written as text",
+        ),
     ],
 )
 def test_a_variable_that_is_not_valid_is_named(name: str, value: t.Any, message: str) -> None:
