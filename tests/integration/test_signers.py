@@ -288,7 +288,7 @@ def test_what_can_not_be_a_name_is_refused_before_anything_changes(fleet: Fleet)
         assert re.search(rf"^fatal: \[{host}\]: .*cannot sign backups under the name", run.output, re.MULTILINE)
     for host in bound:
         assert re.search(
-            rf"^fatal: \[{host}\]: .*infrazero_signers \(runtime_signers\), shop is not a list of names",
+            rf"^fatal: \[{host}\]: .*infrazero_signers \(runtime_signers\), shop is not a list of host names",
             run.output,
             re.MULTILINE,
         )
