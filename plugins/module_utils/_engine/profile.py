@@ -183,7 +183,7 @@ def environment_layer(environment: t.Mapping[str, str]) -> Layer:
         misspelt would otherwise be without effect.
     """
     for name in environment:
-        if name.startswith("DB_RESTORE_") and name not in settings.SWITCHES and name not in settings.STORED:
+        if name.startswith("DB_RESTORE_") and name not in settings.SWITCHES:
             message = suggestions.unknown(name, settings.SWITCHES, "a setting of a restore")
             raise ConfigurationError(message, hint="correct or unset the environment variable")
     return settings.read(environment, settings.SWITCHES)

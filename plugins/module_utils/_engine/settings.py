@@ -524,7 +524,7 @@ BY_KEY: t.Mapping[tuple[str, str], Setting] = {row.key: row for row in TABLE}
 STORED: t.Mapping[str, Setting] = {row.environment: row for row in TABLE if row.environment and row.stored}
 #: Settings that are read from the environment of a restore.
 SWITCHES: t.Mapping[str, Setting] = {
-    row.environment: row for row in TABLE if row.environment and row.section == "restore"
+    row.environment: row for row in TABLE if row.environment and row.environment.startswith("DB_RESTORE_")
 }
 #: Names in ``db.env`` that other programs use: of the databases list, of roles, and of what wrote it before.
 OTHER_NAMES = ("DATABASES_JSON", "DB_TYPE", "DB_VERSION", "K3S_NODE_CIDRS")

@@ -129,6 +129,7 @@ def test_the_environment_of_a_restore() -> None:
             "DB_RESTORE_EXPECTED_SHA256": "AB" * 32,
             "DB_RESTORE_SEARCH_PATH": "main, public",
             "DB_RESTORE_SIGNER": "db2, db3",
+            "DB_RESTORE_SIGNERS": '{"app": ["db4"]}',
             "DB_RESTORE_SKIP_ACL": "",
             "DB_BACKUP_JOBS": "7",
             "DB_HOST": "/elsewhere",
@@ -142,6 +143,7 @@ def test_the_environment_of_a_restore() -> None:
     assert values.get("restore", "expected_sha256") == "ab" * 32
     assert values.get("restore", "search_path") == ("main", "public")
     assert values.get("restore", "signer") == ("db2", "db3")
+    assert values.get("signing", "signers") == {"app": ("db4",)}
     assert values.get("restore", "skip_acl") is None
     assert values.get("backup", "jobs") == 1, "only settings of restores come from the environment"
     assert values.get("connection", "host") == "/var/run/postgresql"
