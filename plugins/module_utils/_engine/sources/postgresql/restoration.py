@@ -145,8 +145,9 @@ class Restoration:
 
     def load(self, source: Open, /) -> Loaded:
         """Create the staging database and load the dump into it, as a role that can do nothing else."""
-        self._task.reporter.stage(self._name, "load", f"loading {self._task.url}", total=self._task.size)
+        # On record before it is reported: whoever sees the report finds the record.
         state.begin_restore(self._admin, self._id, database=self._name, stage=self._database, role=self._role)
+        self._task.reporter.stage(self._name, "load", f"loading {self._task.url}", total=self._task.size)
         loader_role.create_loader_role(
             self._admin, self._role, temp_file_limit=self._task.most(restoring.text_bytes_of(self._task.size))
         )
