@@ -73,7 +73,7 @@ class LookupModule(LookupBase):
         extra = load_extra_vars(self._loader or DataLoader())
         found = {str(name) for one in (own, *others, kwargs.get("more", ())) for name in one}
         messages = names.unknown(found, extra=[str(name) for name in extra], playbook=playbook)
-        pairs = [name for option in names.OPTIONS.get(playbook, ()) for name in (option, names.BEGINNING + option)]
+        pairs = [name for pair in names.OPTIONS.get(playbook, {}).items() for name in pair if name]
         # Variables of a play are not among those of other hosts, and the values of those come out templated.
         given = [{name: templar.template(own[name]) for name in pairs if name in own}]
         given += [{name: one[name] for name in pairs if name in one} for one in others]

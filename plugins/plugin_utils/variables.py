@@ -4,10 +4,10 @@
 
 """The variables that an inventory or a command line may set for this collection, and errors in their names.
 
-Ansible ignores a variable that nothing reads, so a misspelt one silently leaves a default in force.  Names that begin
-with ``infrazero_`` belong to this collection: each of them must be known.  The short names of a playbook's options are
-ordinary words that may belong to somebody else: of them, only those given on the command line are examined, and only
-those that are similar to an option.
+Ansible ignores a variable that nothing reads, so a misspelt one silently leaves a default in force.  On the command
+line, each name that begins with ``infrazero_`` must be known.  An inventory may have others that begin so, for other
+collections: there, only names that are similar to a known one are errors.  The short names of a playbook's options are
+ordinary words: of them, only those on the command line are examined, and only those that are similar to an option.
 """
 
 from __future__ import annotations
@@ -52,14 +52,27 @@ SHARED = SETTINGS | frozenset(
     }
 )
 
-#: Options of playbooks by their short names; each is also a shared variable, ``infrazero_`` and the short name.
-OPTIONS: t.Mapping[str, t.Sequence[str]] = {
-    "backup": ("database", "jobs"),
-    "policies": ("bucket", "conditions", "dest", "prefixes"),
-    "restore": ("age_private_key", "allow_many", "confirm", "database", "from", "options"),
+#: Options of playbooks by their short names, each with the shared variable that is the same.  ``None``: the option
+#: overrides a setting (``infrazero_backup_jobs``, ``infrazero_s3_bucket``) for one run.
+OPTIONS: t.Mapping[str, t.Mapping[str, str | None]] = {
+    "backup": {"database": "infrazero_database", "jobs": None},
+    "policies": {
+        "bucket": None,
+        "conditions": "infrazero_conditions",
+        "dest": "infrazero_dest",
+        "prefixes": "infrazero_prefixes",
+    },
+    "restore": {
+        "age_private_key": "infrazero_age_private_key",
+        "allow_many": "infrazero_allow_many",
+        "confirm": "infrazero_confirm",
+        "database": "infrazero_database",
+        "from": "infrazero_from",
+        "options": "infrazero_options",
+    },
 }
 
-KNOWN = SHARED | {BEGINNING + option for options in OPTIONS.values() for option in options}
+KNOWN = SHARED | {shared for options in OPTIONS.values() for shared in options.values() if shared}
 
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
 
@@ -75,9 +88,10 @@ def unknown(variables: t.Collection[str], *, extra: t.Collection[str], playbook:
     messages = {
         name: suggestions.unknown(name, KNOWN, "a variable of this collection")
         for name in ours - KNOWN
-        if not any(name.startswith(beginning) and name != beginning for beginning in OPEN)
+        if (name in extra or suggestions.nearest(name, KNOWN))
+        and not any(name.startswith(beginning) and name != beginning for beginning in OPEN)
     }
-    options = OPTIONS.get(playbook, ())
+    options = OPTIONS.get(playbook, {})
     for name in {*extra} - ours - {*options}:
         if suggestions.nearest(name, options):
             messages[name] = suggestions.unknown(name, options, f"an option of the playbook {playbook}")
@@ -90,11 +104,9 @@ def contradictions(values: t.Mapping[str, t.Any], *, playbook: str) -> list[str]
     :param values: by the names of variables.
     """
     return [
-        f"{option} and {BEGINNING}{option} have different values; set only one of them"
-        for option in OPTIONS.get(playbook, ())
-        if option in values
-        and BEGINNING + option in values
-        and _plain(values[option]) != _plain(values[BEGINNING + option])
+        f"{option} and {shared} have different values; set only one of them"
+        for option, shared in OPTIONS.get(playbook, {}).items()
+        if option in values and shared in values and _plain(values[option]) != _plain(values[shared])
     ]
 
 

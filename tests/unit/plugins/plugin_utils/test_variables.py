@@ -34,8 +34,9 @@ def test_every_option_of_a_playbook_is_read_under_both_names() -> None:
         files = [ROOT / "playbooks" / f"{playbook}.yml", *(ROOT / "playbooks" / "tasks").glob(f"{playbook}*.yml")]
         text = "\n".join(path.read_text(encoding="utf-8") for path in files)
         code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
-        for option in options:
-            assert re.search(rf"\binfrazero_{option}\b", code), f"{playbook} does not read infrazero_{option}"
+        for option, shared in options.items():
+            if shared is not None:
+                assert re.search(rf"\b{shared}\b", code), f"{playbook} does not read {shared}"
             assert re.search(rf"(?<![\w.]){option}\b", code), f"{playbook} does not read {option}"
 
 
@@ -43,7 +44,8 @@ def test_a_new_host_gets_no_options_of_playbooks() -> None:
     """They are about one run on the controller, and one of them is a private key."""
     text = (ROOT / "roles" / "cloud_init" / "vars" / "main.yml").read_text(encoding="utf-8")
     left_out = set(yaml.safe_load(text)["__cloud_init_left_out"])
-    assert {option for options in variables.OPTIONS.values() for option in options} < left_out
+    shared = {name for options in variables.OPTIONS.values() for name in options.values() if name}
+    assert {name.removeprefix(variables.BEGINNING) for name in shared} < left_out
     assert {variables.BEGINNING + name for name in left_out - {".*_file"}} < variables.KNOWN
 
 
@@ -56,7 +58,9 @@ def test_a_new_host_gets_no_options_of_playbooks() -> None:
             "site",
             ["infrazero_s3_buckets is not a variable of this collection; did you mean infrazero_s3_bucket?"],
         ),
-        (["infrazero_colour"], [], "site", ["infrazero_colour is not a variable of this collection"]),
+        ([], ["infrazero_colour"], "site", ["infrazero_colour is not a variable of this collection"]),
+        # An inventory may have variables for other collections.
+        (["infrazero_colour"], [], "site", []),
         (
             [],
             ["databse", "infrazero_form", "unrelated"],
@@ -74,7 +78,12 @@ def test_a_new_host_gets_no_options_of_playbooks() -> None:
         ),
         # What the inventory calls its own variables is nobody else's business.
         (["databse", "database_name", "jobss"], [], "backup", []),
-        (["infrazero_databases_shops", "infrazero_databases", "infrazero_jobs"], ["database", "jobs"], "backup", []),
+        (
+            ["infrazero_databases_shops", "infrazero_databases", "infrazero_backup_jobs"],
+            ["database", "jobs"],
+            "backup",
+            [],
+        ),
         (["infrazero_databases_"], [], "site", ["infrazero_databases_"]),
         # The option of another playbook.
         ([], ["database", "form"], "site", []),
@@ -101,7 +110,7 @@ def test_a_misspelt_variable_is_reported_once() -> None:
         ({"confirm": "yes", "infrazero_confirm": False}, True),
         ({"options": {"trust": "signed"}, "infrazero_options": {"trust": "unsigned"}}, True),
         ({"options": {"trust": "signed"}, "infrazero_options": {"trust": "signed"}}, False),
-        ({"jobs": "2", "infrazero_jobs": 4}, False),  # not an option of this playbook
+        ({"dest": "a", "infrazero_dest": "b"}, False),  # not an option of this playbook
     ],
 )
 def test_two_values_of_one_option_are_an_error_unless_they_are_the_same(values, contradicts) -> None:
@@ -109,10 +118,14 @@ def test_two_values_of_one_option_are_an_error_unless_they_are_the_same(values, 
 
 
 def test_numbers_on_the_command_line_are_texts() -> None:
-    assert variables.contradictions({"jobs": "2", "infrazero_jobs": 2}, playbook="backup") == []
-    assert variables.contradictions({"jobs": "2", "infrazero_jobs": 4}, playbook="backup") == [
-        "jobs and infrazero_jobs have different values; set only one of them"
+    assert variables.contradictions({"from": "2", "infrazero_from": 2}, playbook="restore") == []
+    assert variables.contradictions({"from": "2", "infrazero_from": 4}, playbook="restore") == [
+        "from and infrazero_from have different values; set only one of them"
     ]
+
+
+def test_an_option_overrides_a_setting_for_one_run() -> None:
+    assert variables.contradictions({"jobs": "2", "infrazero_backup_jobs": 4}, playbook="backup") == []
 
 
 def test_a_contradiction_does_not_show_the_values() -> None:
