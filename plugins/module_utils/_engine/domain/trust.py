@@ -179,19 +179,6 @@ def key_lines(value: t.Any, *, name: str) -> str:
     return "".join(line.rstrip("\n") + "\n" for line in lines if line.strip())
 
 
-def max_age(hours: float, *, name: str) -> datetime.timedelta | None:
-    """Maximum age of the latest backup without a warning; 0 hours means no limit.
-
-    :param name: name of the setting in errors.
-    """
-    # A NaN fails every comparison.
-    if not 0 <= hours <= 24 * 366 * 100:
-        raise ConfigurationError(
-            f"{name}: {hours} is not a valid number of hours", hint="give a number of hours, or 0 for no limit"
-        )
-    return datetime.timedelta(hours=hours) if hours else None
-
-
 def holds_keys(text: str) -> bool:
     """Whether a key file has any line that is neither empty nor a comment."""
     return any(line.strip() and not line.lstrip().startswith("#") for line in text.splitlines())

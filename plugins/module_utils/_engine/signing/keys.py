@@ -17,11 +17,6 @@ from ..errors import ConfigurationError
 from ..streams.process import child_environment, run
 from . import sshsig
 
-#: Paths where the role backup puts the host's key, and the role restore the trusted and revoked keys.
-SIGNING_KEY = "/etc/infrazero/signing/id_ed25519"
-ALLOWED_SIGNERS = "/etc/infrazero/allowed_signers"
-REVOKED_KEYS = "/etc/infrazero/revoked_keys"
-
 
 def ssh_keygen() -> sshsig.Run:
     """Return the function that runs ssh-keygen."""

@@ -150,12 +150,7 @@ def test_lines_of_keys_as_inventories_have_them() -> None:
     assert trusting.holds_keys("# only\n\n a line\n") and not trusting.holds_keys("# only\n \n")
 
 
-def test_ages_and_modes_are_judged() -> None:
-    assert trusting.max_age(0, name="n") is None
-    assert trusting.max_age(1.5, name="n") == datetime.timedelta(minutes=90)
-    for hours in (-1, float("nan"), float("inf")):
-        with pytest.raises(errors.ConfigurationError):
-            trusting.max_age(hours, name="n")
+def test_another_mode_is_refused() -> None:
     with pytest.raises(errors.ConfigurationError, match="invalid trust mode 'maybe'"):
         trusting.Trust(mode="maybe")
 
