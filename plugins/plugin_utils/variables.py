@@ -106,7 +106,10 @@ def contradictions(values: t.Mapping[str, t.Any], *, playbook: str) -> list[str]
     return [
         f"{option} and {shared} have different values; set only one of them"
         for option, shared in OPTIONS.get(playbook, {}).items()
-        if option in values and shared in values and _plain(values[option]) != _plain(values[shared])
+        if shared is not None
+        and option in values
+        and shared in values
+        and _plain(values[option]) != _plain(values[shared])
     ]
 
 
