@@ -11,7 +11,6 @@ import platform
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import EngineError
 from ansible_collections.infrazero.database.plugins.plugin_utils import signers
 
@@ -22,14 +21,6 @@ def signing_name(name: str) -> str:
         return signers.signing_name(str(name), node=platform.node())
     except EngineError as exc:
         raise AnsibleFilterError(f"infrazero.database.signing_name: {exc}") from None
-
-
-def accepted_signers(mapping: t.Mapping[str, t.Sequence[str]]) -> dict[str, list[str]]:
-    """The mapping of databases and prefixes to other hosts whose backups are accepted, if it is valid."""
-    try:
-        return {where: list(names) for where, names in trust.signers(mapping, name="infrazero_signers").items()}
-    except EngineError as exc:
-        raise AnsibleFilterError(f"infrazero.database.accepted_signers: {exc}") from None
 
 
 def signer_line(public_key: str, name: str) -> str:
@@ -78,7 +69,6 @@ class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """By name."""
         return {
-            "accepted_signers": accepted_signers,
             "gathered_signers": gathered_signers,
             "signer_line": signer_line,
             "signer_report": signer_report,

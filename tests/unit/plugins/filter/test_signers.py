@@ -17,7 +17,6 @@ LINE = f'db1 namespaces="manifest@infrazero.database" {KEY}'
 def test_values() -> None:
     assert filters.signing_name("db1") == "db1"
     assert filters.signing_name("localhost") == platform.node()
-    assert filters.accepted_signers({"shop": ["db2"]}) == {"shop": ["db2"]}
     assert filters.signer_line(KEY, "db1") == LINE
     assert filters.gathered_signers("", "db1", KEY) == f"{LINE}\n"
     assert filters.signer_report(LINE, "db1", KEY).startswith("db1 signs with the key SHA256:")
@@ -35,7 +34,6 @@ def test_an_older_key_ends_now() -> None:
     ("name", "arguments"),
     [
         ("signing_name", ("db*",)),
-        ("accepted_signers", ({"shop": "db2"},)),
         ("signer_line", ("nonsense", "db1")),
         ("gathered_signers", ("", "db1", "nonsense")),
         ("signer_report", ("", "db1", "nonsense")),
