@@ -49,7 +49,12 @@ def dumps(host: Host) -> list[str]:
 
 
 def play(host: Host, playbook: str, *arguments: str, **variables: t.Any) -> Run:
-    return host.controller().play(playbook, *arguments, infrazero_databases=host.entries, **variables)
+    """Run a playbook at its most talkative; no secret of the inventory or the host may be in its output."""
+    run = host.controller().play(playbook, "-vvvvv", *arguments, infrazero_databases=host.entries, **variables)
+    (entry,) = host.entries
+    for secret in (host.server.secret_key, entry["password"], entry["backup_age_private_key"]):
+        assert secret not in run.output
+    return run
 
 
 RESTORE = ("--extra-vars", "database=app from=db/app/ confirm=yes")
