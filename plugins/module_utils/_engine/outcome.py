@@ -98,8 +98,8 @@ def run_each(
 
     :param warnings: of the run, for the summary.
     """
-    told = reporter or Silent()
-    told.begin(len(names))
+    progress = reporter or Silent()
+    progress.begin(len(names))
 
     def guarded(name: str) -> Outcome:
         try:
@@ -109,7 +109,7 @@ def run_each(
         except Exception as exc:  # noqa: BLE001 - an error of ours must not stop the other databases
             return Outcome(name, FAILED, error=unexpected(exc))
         finally:
-            told.finish(name)
+            progress.finish(name)
 
     if jobs == 1:
         # In this thread, where a signal interrupts the work itself and everything it holds is given up in order.
@@ -118,7 +118,7 @@ def run_each(
         try:
             return Summary(tuple(pool.map(guarded, names)), tuple(warnings))
         except BaseException:
-            # Interrupted: what has not begun doesn't begin.  What has is waited for; whoever interrupts makes it fail
-            # soon (streams.process.end_all).
+            # Interrupted: work that has not begun does not begin.  Work that has begun is waited for; it fails soon,
+            # because its processes are ended (streams.process.end_all).
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -604,6 +604,6 @@ def refuse_stored(values: t.Iterable[str], *, name: str) -> None:
         row = SWITCHES.get(each)
         if row is not None and not row.stored:
             raise ConfigurationError(
-                f"{name} holds {each}, which is for a single restore",
+                f"{name} contains {each}, which is for a single restore",
                 hint="remove the line, and set it in the environment of that restore",
             )

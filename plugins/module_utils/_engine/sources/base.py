@@ -96,7 +96,7 @@ class Fit:
 class Task:
     """One restore, as the source needs to know it.
 
-    :param part: what the manifest says of the source; ``None``: there is no manifest, or it says nothing.
+    :param part: what the manifest says of the source; ``None``: no manifest describes it.
     :param url: of the backup, for reports.
     :param size: bytes of the backup's object.
     :param replaces: the database that is there now.

@@ -101,7 +101,7 @@ def test_a_setting_that_is_not_valid_is_named_with_its_file(tmp_path: pathlib.Pa
 
 
 def test_a_private_key_in_the_file_is_refused(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(ConfigurationError, match="holds DB_RESTORE_AGE_PRIVATE_KEY") as caught:
+    with pytest.raises(ConfigurationError, match="contains DB_RESTORE_AGE_PRIVATE_KEY") as caught:
         written(tmp_path, DB_RESTORE_AGE_PRIVATE_KEY="canary")
     assert "canary" not in str(caught.value)
 

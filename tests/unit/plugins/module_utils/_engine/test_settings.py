@@ -121,7 +121,7 @@ def test_an_error_names_the_setting_and_never_a_secret() -> None:
 
 
 def test_a_file_must_not_hold_what_is_for_one_restore() -> None:
-    with pytest.raises(ConfigurationError, match=r"db.env holds DB_RESTORE_AGE_PRIVATE_KEY") as caught:
+    with pytest.raises(ConfigurationError, match=r"db.env contains DB_RESTORE_AGE_PRIVATE_KEY") as caught:
         settings.refuse_stored({"DB_RESTORE_AGE_PRIVATE_KEY": "canary"}, name="db.env")
     assert "canary" not in str(caught.value)
     settings.refuse_stored(settings.STORED, name="db.env")
