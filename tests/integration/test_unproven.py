@@ -300,7 +300,7 @@ def test_nothing_is_executed_from_a_changed_chunk_on(
     data = plain_object(honest, size)
     fields = back_up(cluster, store, app, db1)
     fields |= {"sha256": sha256(data), "size": len(data), "chunks": chunks_of(data, size)}
-    fields = manifests.changed(fields, tables=[])
+    fields = manifests.changed(fields, tables=[], preamble_sha256=...)
     write(store, fields, by=db1)
     store.put(fields["key"], data)
     assert restored(cluster, store, app, trusted=trust(db1)).error is None

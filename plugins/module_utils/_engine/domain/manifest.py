@@ -168,6 +168,7 @@ class Postgresql:
     :param dump_version: version of the ``pg_dump`` that wrote the dump.
     :param format: ``plain``: the dump is SQL text.
     :param roles: names of the roles that own something or are granted something in the database.
+    :param preamble_sha256: lower-case hex over the text before that of ``pg_dump``.
     """
 
     database: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
@@ -181,9 +182,11 @@ class Postgresql:
     collate: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
     ctype: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
     icu_locale: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
+    icu_rules: str | None = dataclasses.field(default=None, metadata=_by(Fields.text, since=2))
     extensions: tuple[Extension, ...] | None = dataclasses.field(default=None, metadata=_by(_extensions))
     roles: tuple[str, ...] | None = dataclasses.field(default=None, metadata=_by(Fields.texts))
     tables: tuple[Table, ...] | None = dataclasses.field(default=None, metadata=_by(_tables))
+    preamble_sha256: str | None = dataclasses.field(default=None, metadata=_by(Fields.sha256, since=2))
 
 
 #: The part of each kind of source.  Each has the fields that :class:`Manifest` passes on: ``database``,

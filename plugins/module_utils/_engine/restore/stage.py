@@ -90,6 +90,7 @@ def task_of(plan: RestorePlan, reporter: Reporter) -> Task:
         database=request.database,
         options=request.options,
         part=None if said is None else said.part,
+        proven=request.choice.proven and said is not None and said.database == request.database.name,
         url=request.choice.url,
         size=plan.size,
         replaces=plan.replaces,
@@ -108,6 +109,7 @@ def fill(choice: Choice, backup: Backup, staging: Staging) -> tuple[Loaded, tupl
     """Load the backup into the staged copy, compare it, and make it ready; what was loaded and warnings come back."""
     loaded = staging.load(backup.open)
     _compare(choice, loaded.rows)
+    _compare_digests(choice, loaded.digests)
     return loaded, staging.finish()
 
 
@@ -127,3 +129,18 @@ def _compare(choice: Choice, rows: t.Mapping[str, int]) -> None:
         cause=f"{printable(table)}: {counts}",
         hint="choose another backup; nothing was replaced",
     )
+
+
+def _compare_digests(choice: Choice, digests: t.Mapping[str, str]) -> None:
+    """Compare the digests of the rows that were loaded with those of the manifest."""
+    said = choice.manifest
+    if said is None or said.tables is None or not digests:
+        return
+    different = [table.name for table in said.tables if digests.get(table.name) != table.digest]
+    if different:
+        raise ChecksumMismatch(
+            f"the rows of {choice.url} are not those that its manifest describes",
+            phase="load",
+            cause=f"{printable(min(different))}: the digest of its rows differs",
+            hint="choose another backup; nothing was replaced",
+        )

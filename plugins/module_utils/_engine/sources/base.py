@@ -100,12 +100,14 @@ class Task:
     :param url: of the backup, for reports.
     :param size: bytes of the backup's object.
     :param replaces: the database that is there now.
+    :param proven: whether an accepted host signed that the backup is of this database.
     :param most: bytes that the staged copy may take once so many bytes of the dump have been read; ``None``: any.
     """
 
     database: Database
     options: RestoreOptions
     part: Part | None
+    proven: bool
     url: str
     size: int
     replaces: Replaced | None
@@ -118,10 +120,12 @@ class Loaded:
     """What was loaded into a staged copy.
 
     :param rows: rows of each table, as the source itself counted them, by the table's name in the dump.
+    :param digests: of these rows, as the manifest has them; empty: the backup has no key for them.
     :param skipped: what was left out, in words.
     """
 
     rows: t.Mapping[str, int]
+    digests: t.Mapping[str, str]
     skipped: tuple[str, ...] = ()
 
 

@@ -15,11 +15,15 @@ import re
 import typing as t
 
 from ...errors import PostgresError
+from ...printing import printable
 from .connection import transaction, translated
 
 try:
+    import psycopg2
+    import psycopg2.errorcodes
     from psycopg2 import sql
 except ImportError:
+    psycopg2 = None  # type: ignore[assignment]
     sql = None  # type: ignore[assignment]
 
 if t.TYPE_CHECKING:
@@ -100,8 +104,13 @@ class DatabaseSettings:
     allow_connections: bool
     is_template: bool
 
+    def search_path(self, role: str) -> str | None:
+        """The search_path of *role* in the database, as the server keeps it; ``None``: neither has one."""
+        found = {one.role: one.value for one in self.parameters if one.name == "search_path"}
+        return found.get(role, found.get(None))
+
     def as_dict(self) -> dict[str, t.Any]:
-        """As plain data, for the state."""
+        """As plain data, for the state and for backups."""
         data = dataclasses.asdict(self)
         data["privileges"] = [dataclasses.asdict(privilege) for privilege in self.privileges]
         data["security_labels"] = [list(label) for label in self.security_labels]
@@ -117,6 +126,12 @@ class DatabaseSettings:
             "security_labels": frozenset((provider, label) for provider, label in data["security_labels"]),
         }
         return cls(**{**data, **parts})
+
+
+def without_public_connect(settings: DatabaseSettings) -> DatabaseSettings:
+    """The same without PUBLIC's CONNECT; TEMPORARY stays, which is of use to those only who may connect."""
+    privileges = {entry for entry in settings.privileges if (entry.grantee, entry.privilege) != (None, "CONNECT")}
+    return dataclasses.replace(settings, privileges=frozenset(privileges))
 
 
 _DATABASE = """
@@ -196,35 +211,111 @@ def apply(conn: Connection, database: str, settings: DatabaseSettings) -> None:
     Neither the owner nor what its creation has fixed is changed.  Privileges that the other database's owner had or
     gave are this one's owner's.  Needs no autocommit: it is one transaction, or part of the caller's.
     """
-    name = sql.Identifier(database)
     present = capture(conn, database)
     message = f"the settings of the replaced database can't be given to {database!r}"
     with translated(message, phase="settings"), transaction(conn), conn.cursor() as cursor:
         _apply_privileges(conn, database, present, settings)
-        for role in {parameter.role for parameter in present.parameters}:
-            cursor.execute(_setting(database, role, sql.SQL("RESET ALL")))
-        for parameter in settings.parameters:
-            assignment = sql.SQL("SET {} TO {}").format(sql.Identifier(parameter.name), _setting_value(parameter))
-            cursor.execute(_setting(database, parameter.role, assignment))
-        for provider, _label in present.security_labels - settings.security_labels:
-            cursor.execute(
-                sql.SQL("SECURITY LABEL FOR {} ON DATABASE {} IS NULL").format(sql.Identifier(provider), name)
-            )
-        for provider, label in settings.security_labels:
-            cursor.execute(
-                sql.SQL("SECURITY LABEL FOR {} ON DATABASE {} IS {}").format(
-                    sql.Identifier(provider), name, sql.Literal(label)
-                )
-            )
-        cursor.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(settings.comment)))
-        cursor.execute(
-            sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {} CONNECTION LIMIT {} IS_TEMPLATE {}").format(
-                name,
-                sql.Literal(settings.allow_connections),
-                sql.Literal(settings.connection_limit),
-                sql.Literal(settings.is_template),
-            )
+        for _what, statement in _statements(database, present, settings):
+            cursor.execute(statement)
+
+
+def apply_foreign(
+    conn: Connection,
+    database: str,
+    settings: DatabaseSettings,
+    *,
+    role_map: t.Mapping[str, str],
+    as_owner: bool,
+) -> list[str]:
+    """Give *database* the settings of a database in another cluster, in the caller's transaction.
+
+    Roles that this cluster lacks, and settings that this server refuses, are left out; warnings come back.  All
+    privileges are granted by the owner.
+
+    :param role_map: new names for roles.
+    :param as_owner: do only what the database's owner may do: nobody vouches for the settings.
+    """
+    present = capture(conn, database)
+    message = f"the settings in the backup can't be given to {database!r}"
+    with translated(message, phase="settings"), conn.cursor() as cursor:
+        cursor.execute("SELECT rolname::text FROM pg_catalog.pg_roles")
+        fitting, warnings = _fit(settings, present.owner, {name for (name,) in cursor.fetchall()}, role_map)
+        _apply_privileges(conn, database, present, fitting)
+        if as_owner:
+            cursor.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(present.owner)))
+        for what, statement in _statements(database, present, fitting):
+            cursor.execute("SAVEPOINT setting")
+            try:
+                cursor.execute(statement)
+            except psycopg2.Error as error:
+                cursor.execute("ROLLBACK TO SAVEPOINT setting")
+                # The server's message may quote the value, which may be a secret.
+                reason = psycopg2.errorcodes.lookup(error.pgcode or "XX000").lower().replace("_", " ")
+                warnings.append(printable(f"{what} of database {database!r} was left out: {reason}"))
+            cursor.execute("RELEASE SAVEPOINT setting")
+        if as_owner:
+            cursor.execute("RESET ROLE")
+    return warnings
+
+
+def _fit(
+    settings: DatabaseSettings, owner: str, roles: t.Collection[str], role_map: t.Mapping[str, str]
+) -> tuple[DatabaseSettings, list[str]]:
+    """The settings with the names of this cluster's roles, and warnings about what was left out."""
+    warnings = []
+
+    def here(role: str) -> str | None:
+        name = owner if role == settings.owner else role_map.get(role, role)
+        return name if name in roles else None
+
+    privileges, parameters = set(), []
+    for entry in settings.privileges:
+        grantee = None if entry.grantee is None else here(entry.grantee)
+        if entry.grantee is not None and grantee is None:
+            warnings.append(f"{entry.privilege} on the database was not granted to {entry.grantee!r}: no such role")
+        else:
+            privileges.add(Privilege(owner, grantee, entry.privilege, entry.grantable))
+    for one in settings.parameters:
+        role = None if one.role is None else here(one.role)
+        if one.role is not None and role is None:
+            warnings.append(f"setting {one.name!r} of role {one.role!r} in the database was left out: no such role")
+        else:
+            parameters.append(dataclasses.replace(one, role=role))
+    fitting = dataclasses.replace(
+        settings, owner=owner, privileges=frozenset(privileges), parameters=tuple(parameters), allow_connections=True
+    )
+    return fitting, [printable(warning) for warning in sorted(set(warnings))]
+
+
+def _statements(
+    database: str, present: DatabaseSettings, settings: DatabaseSettings
+) -> t.Iterator[tuple[str, sql.Composable]]:
+    """What to execute, apart from privileges, so that *present* becomes *settings*; each with what it is about."""
+    name = sql.Identifier(database)
+    for role in {parameter.role for parameter in present.parameters}:
+        yield "the settings", _setting(database, role, sql.SQL("RESET ALL"))
+    for parameter in settings.parameters:
+        values = sql.SQL(", ").join(map(sql.Literal, setting_values(parameter)))
+        assignment = sql.SQL("SET {} TO {}").format(sql.Identifier(parameter.name), values)
+        yield f"the setting {parameter.name!r}", _setting(database, parameter.role, assignment)
+    for provider, _label in present.security_labels - settings.security_labels:
+        label = sql.SQL("SECURITY LABEL FOR {} ON DATABASE {} IS NULL").format(sql.Identifier(provider), name)
+        yield f"the security label of {provider!r}", label
+    for provider, text in settings.security_labels:
+        label = sql.SQL("SECURITY LABEL FOR {} ON DATABASE {} IS {}").format(
+            sql.Identifier(provider), name, sql.Literal(text)
         )
+        yield f"the security label of {provider!r}", label
+    yield "the comment", sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(settings.comment))
+    yield (
+        "the connection limit",
+        sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {} CONNECTION LIMIT {} IS_TEMPLATE {}").format(
+            name,
+            sql.Literal(settings.allow_connections),
+            sql.Literal(settings.connection_limit),
+            sql.Literal(settings.is_template),
+        ),
+    )
 
 
 def _apply_privileges(conn: Connection, database: str, present: DatabaseSettings, settings: DatabaseSettings) -> None:
@@ -275,10 +366,11 @@ def _setting(database: str, role: str | None, action: sql.Composable) -> sql.Com
     return sql.SQL("ALTER ROLE {} IN DATABASE {} {}").format(sql.Identifier(role), sql.Identifier(database), action)
 
 
-def _setting_value(parameter: Parameter) -> sql.Composable:
+def setting_values(parameter: Parameter) -> list[str]:
+    """The values that ``SET`` has to be given for a parameter: the names of a list one by one."""
     if parameter.name.lower() not in _NAME_LISTS:
-        return sql.Literal(parameter.value)
-    return sql.SQL(", ").join(sql.Literal(item) for item in split_names(parameter.value) or [""])
+        return [parameter.value]
+    return split_names(parameter.value) or [""]
 
 
 def split_names(value: str) -> list[str]:

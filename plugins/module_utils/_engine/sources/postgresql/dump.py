@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import typing as t
 
-from .connection import ConnectionSettings, client_arguments, pinned_options
+from .connection import ConnectionSettings, client_arguments, pinned_options, translated
+from .settings_text import MONEY_LOCALE
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -50,7 +51,14 @@ def arguments(
 
 def environment(settings: ConnectionSettings) -> dict[str, str]:
     """Return additions to pg_dump's environment, by which its session overrides the database's settings."""
-    return {"PGOPTIONS": pinned_options(settings)}
+    return {"PGOPTIONS": f"{pinned_options(settings)} -c lc_monetary={MONEY_LOCALE}"}
+
+
+def export_snapshot(conn: Connection) -> str:
+    """Return the snapshot of the transaction of *conn*, for ``pg_dump --snapshot``; it is valid until that ends."""
+    with translated("could not export a snapshot", phase="dump"), conn.cursor() as cursor:
+        cursor.execute("SELECT pg_catalog.pg_export_snapshot()")
+        return str(cursor.fetchall()[0][0])
 
 
 def version_of(output: bytes) -> str:

@@ -28,7 +28,7 @@ SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
 # The columns of the locale differ between 13, 15 and 17: as JSON a column that isn't there is a null.
 _DATABASE = """
 SELECT pg_catalog.pg_encoding_to_char(d.encoding), row ->> 'datlocprovider', d.datcollate, d.datctype,
-       coalesce(row ->> 'datlocale', row ->> 'daticulocale'),
+       coalesce(row ->> 'datlocale', row ->> 'daticulocale'), row ->> 'daticurules',
        pg_catalog.pg_database_size(d.oid),
        (SELECT coalesce(json_agg(json_build_array(extname, extversion) ORDER BY extname), '[]')
         FROM pg_catalog.pg_extension),
@@ -96,6 +96,7 @@ class DatabaseFacts:
     :param encoding: PostgreSQL's name for it, ``UTF8``.
     :param locale_provider: ``libc``, ``icu`` or ``builtin``.
     :param icu_locale: the provider's locale where it isn't libc.
+    :param icu_rules: additional rules of a collation of ICU (PostgreSQL 16 and later).
     :param size: bytes in the cluster.
     :param roles: owners and grantees of anything in it, without the bootstrap superuser.
     """
@@ -105,6 +106,7 @@ class DatabaseFacts:
     collate: str
     ctype: str
     icu_locale: str | None
+    icu_rules: str | None
     size: int
     extensions: tuple[Extension, ...]
     roles: tuple[str, ...]
@@ -155,13 +157,14 @@ def database_facts(conn: Connection, name: str) -> DatabaseFacts:
             cause=f"the session is in {conn.info.dbname!r}",
             hint="was it renamed or dropped meanwhile? run again",
         )
-    encoding, provider, collate, ctype, icu_locale, size, extensions, roles = row
+    encoding, provider, collate, ctype, icu_locale, icu_rules, size, extensions, roles = row
     return DatabaseFacts(
         encoding=encoding,
         locale_provider=_PROVIDERS.get(provider, provider),
         collate=collate,
         ctype=ctype,
         icu_locale=icu_locale,
+        icu_rules=icu_rules,
         size=size,
         extensions=tuple(Extension(*pair) for pair in extensions),
         roles=tuple(roles),

@@ -13,7 +13,7 @@ import typing as t
 from ...domain import names, restoring
 from ...domain.records import OUTSTANDING, RESTORED, RestoredFrom
 from ...domain.restoring import REFUSE
-from ...errors import PostgresError
+from ...errors import ChecksumMismatch, PostgresError
 from ...streams.pipeline import Decoded, Readable
 from ..base import Loaded, Open, Swapped, Task
 from . import (
@@ -28,12 +28,13 @@ from . import (
     lock,
     ownership,
     sessions,
+    settings_text,
     staging,
     state,
     swap,
 )
 from .connection import ConnectionSettings, connect
-from .dumptext import events, tally
+from .dumptext import events, preamble, tally
 
 if t.TYPE_CHECKING:
     import typing_extensions as te
@@ -64,6 +65,7 @@ class Restoration:
         self._filling = contextlib.ExitStack()
         self._around = contextlib.ExitStack()
         self._loaded: load.LoadResult | None = None
+        self._preamble = preamble.Preamble()
         # Of a database that was dropped to make room: its successor gets these settings.
         self._before: database_settings.DatabaseSettings | None = None
         self.limits = limits.Limits(self._name, seconds=self._options.timeout.total_seconds())
@@ -108,6 +110,7 @@ class Restoration:
             collate=part.collate,
             ctype=part.ctype,
             locale=part.icu_locale,
+            icu_rules=part.icu_rules,
         )
 
     def check(self, source: Open, /) -> t.Mapping[str, int]:
@@ -165,8 +168,12 @@ class Restoration:
         )
         self._loading.enter_context(self.limits.holding(self._loader))
         with self.limits.sources() as stack:
+            self._preamble, text = preamble.read(self._text(source(stack), stack))
+            self._require_preamble()
+            settings_text.set_for_rows(self._loader, self._settings_of_backup)
+            digests = tally.RowDigests(self._preamble.digest_key or b"")
             self._loaded = load.load(
-                events.read(self._text(source(stack), stack)),
+                events.read(text, observe=digests.add),
                 connection=self._loader,
                 admin=extensions.StagingAdministrator(
                     self._inside, loader=self._role, allowed=self._options.extensions
@@ -177,7 +184,26 @@ class Restoration:
                     statement_seconds=self._options.statement_timeout.total_seconds(),
                 ),
             )
-        return Loaded(self._loaded.rows, tuple(map(str, self._loaded.skipped)))
+        return Loaded(
+            self._loaded.rows,
+            {} if self._preamble.digest_key is None else digests.result(),
+            tuple(map(str, self._loaded.skipped)),
+        )
+
+    def _require_preamble(self) -> None:
+        """Raise unless the preamble is the one that the manifest names."""
+        said = None if self._task.part is None else self._task.part.preamble_sha256
+        if said is not None and said != self._preamble.sha256:
+            raise ChecksumMismatch(
+                f"the preamble of {self._task.url} is not the one that its manifest names",
+                phase="load",
+                hint="choose another backup; nothing was replaced",
+            )
+
+    @property
+    def _settings_of_backup(self) -> database_settings.DatabaseSettings | None:
+        settings = self._preamble.settings
+        return None if settings is None else database_settings.DatabaseSettings.from_dict(settings)
 
     def finish(self) -> tuple[str, ...]:
         """Gather statistics, shut the loader out and hand everything over to the owner."""
@@ -210,10 +236,13 @@ class Restoration:
         self._held.check()
         self._task.reporter.stage(self._name, "swap", "swapping the restored database in")
 
+        warnings: list[str] = []
+
         def record(kept: str | None) -> None:
             state.record_outcome(self._admin, self._name, RESTORED, restored_from=origin)
-            # Not before: what the replaced database had for the role is carried over in this transaction.
-            if self._search_path is not None:
+            # Not before: what the replaced database had is carried over in this transaction.
+            warnings[:] = self._give_settings()
+            if self._search_path is not None and not self._has_search_path():
                 ownership.set_search_path(self._admin, database=self._name, role=self._owner, path=self._search_path)
             if kept is not None:
                 state.record_replaced(self._admin, kept, database=self._name, keep=self._options.keep_replaced)
@@ -233,7 +262,35 @@ class Restoration:
                 settings=self._before,
                 public_connect=self._options.public_connect,
             )
-        return Swapped(swapped.kept, swapped.warnings)
+        return Swapped(swapped.kept, (*swapped.warnings, *warnings))
+
+    def _give_settings(self) -> list[str]:
+        """Give the new database the settings in the backup, unless it has those of the database that it replaces."""
+        settings, replaces = self._settings_of_backup, self._task.replaces
+        if settings is None or self._before is not None or not (replaces is None or replaces.empty):
+            return []
+        warnings = []
+        if not self._options.public_connect:
+            narrowed = database_settings.without_public_connect(settings)
+            if narrowed != settings:
+                warnings.append(swap.public_connect_left_out(self._name))
+            settings = narrowed
+        warnings += database_settings.apply_foreign(
+            self._admin,
+            self._name,
+            settings,
+            role_map=self._options.role_map,
+            as_owner=not self._task.proven,
+        )
+        return warnings
+
+    def _has_search_path(self) -> bool:
+        """Whether the source had chosen a search_path, and the new database has one, so that none is to be found."""
+        settings = self._settings_of_backup
+        if self._options.search_path or settings is None:
+            return False
+        present = database_settings.capture(self._admin, self._name)
+        return settings.search_path(settings.owner) is not None and present.search_path(self._owner) is not None
 
     def settle(self, swapped: Swapped, /) -> Swapped:
         """Remove the loader's role, the replaced database if nobody wants it, and the roles that were mapped away."""

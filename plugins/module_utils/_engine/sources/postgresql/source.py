@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import secrets
 import typing as t
 
@@ -18,9 +19,10 @@ from ...errors import EngineError, PostgresError, ProcessFailed, RestoreRefused
 from ...streams.flow import CHUNK, Readable
 from ...streams.process import Process, batch_work, child_environment, run
 from ..base import Facts, Fit, Replaced, Task
-from . import dump, extensions, facts, leftovers, lock, ownership, staging, state
-from .connection import ConnectionSettings, client_credentials, client_program, connect
-from .dumptext.tally import KEY_SIZE, Tally, preface
+from . import database_settings, dump, extensions, facts, leftovers, lock, ownership, settings_text, staging, state
+from .connection import ConnectionSettings, client_credentials, client_program, connect, translated
+from .dumptext import preamble
+from .dumptext.tally import KEY_SIZE, Tally
 from .restoration import Restoration
 
 if t.TYPE_CHECKING:
@@ -30,17 +32,26 @@ if t.TYPE_CHECKING:
 
 
 class DumpText:
-    """The text of a dump in transit: our first line, then ``pg_dump``'s output, counted and proven to be complete.
+    """The text of a dump in transit: our preamble, then ``pg_dump``'s output, counted and proven to be complete.
 
     The end is passed on only after pg_dump has ended with status 0 and its text has turned out to be whole, so that
     nothing downstream ever sees the end of a broken dump.
 
+    :param first: the preamble.
+    :param key: that is in it.
     :param part: what is known before the dump.
     """
 
-    def __init__(self, source: t.Any, part: manifest.Postgresql, *, advance: t.Callable[[int], None]) -> None:
-        key = secrets.token_bytes(KEY_SIZE)
-        self._first = preface(key)
+    def __init__(
+        self,
+        source: t.Any,
+        part: manifest.Postgresql,
+        *,
+        first: bytes,
+        key: bytes,
+        advance: t.Callable[[int], None],
+    ) -> None:
+        self._first = first
         self._source: Readable = source
         self._tally = Tally(key)
         self._advance = advance
@@ -48,9 +59,10 @@ class DumpText:
 
     def read(self, n: int, /) -> bytes:
         """Up to *n* bytes; ``b""`` is the proven end."""
-        # Our line and what follows it in one: every later chunk then comes as the reader asks for it, and is never cut.
-        first, self._first = self._first, b""
-        chunk = first + self._source.read(n - len(first))
+        first, self._first = self._first[:n], self._first[n:]
+        # The preamble and what follows it in one: every later chunk then comes as the reader asks for it, and is never
+        # cut.
+        chunk = first + self._source.read(n - len(first)) if len(first) < n else first
         if not chunk:
             tables = tuple(manifest.Table(one.name, one.rows, one.digest) for one in self._tally.finish())
             self.part = dataclasses.replace(self.part, tables=tables)
@@ -102,6 +114,7 @@ class PostgresqlSession:
                 collate=found.collate,
                 ctype=found.ctype,
                 icu_locale=found.icu_locale,
+                icu_rules=found.icu_rules,
                 extensions=tuple(manifest.Extension(one.name, one.version) for one in found.extensions),
                 roles=tuple(found.roles),
             ),
@@ -187,14 +200,29 @@ class LockedPostgresqlSession(PostgresqlSession):
         arguments = dump.arguments(
             program, self._settings, name, encoding=part.encoding or "UTF8", lock_wait_seconds=lock_wait_seconds
         )
-        known = dataclasses.replace(part, dump_version=version)
-        with batch_work(), client_credentials(self._settings) as (extra, pass_fds):
+        key = secrets.token_bytes(KEY_SIZE)
+        with batch_work(), client_credentials(self._settings) as (extra, pass_fds), self._snapshot(name) as conn:
+            first = self._preamble(conn, name, key)
+            known = dataclasses.replace(part, dump_version=version, preamble_sha256=hashlib.sha256(first).hexdigest())
             environment = child_environment({**extra, **dump.environment(self._settings)})
+            arguments.append(f"--snapshot={dump.export_snapshot(conn)}")
             with Process(arguments, phase="dump", environment=environment, pass_fds=pass_fds, gather=CHUNK) as process:
                 try:
-                    yield DumpText(process, known, advance=advance)
+                    yield DumpText(process, known, first=first, key=key, advance=advance)
                 except ProcessFailed as exc:
                     raise self._named_blockers(exc, name) from None
+
+    @contextlib.contextmanager
+    def _snapshot(self, name: str) -> t.Iterator[Connection]:
+        """A session in the database whose transaction sees what the dump will see."""
+        with contextlib.closing(connect(self._settings, database=name)) as conn:
+            with translated(f"could not read the catalogs of {name!r}", phase="dump"), conn.cursor() as cursor:
+                cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield conn
+
+    def _preamble(self, conn: Connection, name: str, key: bytes) -> bytes:
+        settings = database_settings.capture(conn, name)
+        return preamble.render(key, settings=settings.as_dict(), objects=(), sql=settings_text.for_psql(settings))
 
     def _named_blockers(self, error: EngineError, name: str) -> EngineError:
         """*error* with the names of those whose locks it was about, if it was about locks."""

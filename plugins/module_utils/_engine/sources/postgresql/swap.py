@@ -13,7 +13,7 @@ import typing as t
 
 from ...errors import PostgresError, RestoreRefused
 from .connection import transaction, translate, translated
-from .database_settings import DatabaseSettings, apply, capture
+from .database_settings import DatabaseSettings, apply, capture, without_public_connect
 from .sessions import Session, in_use, sessions_of
 
 try:
@@ -132,7 +132,7 @@ def swap(
                 sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(database), sql.Identifier(owner))
             )
             if carried is not None:
-                apply(conn, database, carried if public_connect else _without_public(carried))
+                apply(conn, database, carried if public_connect else without_public_connect(carried))
             record(keep_as if old is not None else None)
         return carried
 
@@ -144,12 +144,8 @@ def swap(
         oids=[oid for oid in (old, new) if oid is not None],
     )
     warnings: list[str] = []
-    if carried is not None and not public_connect and carried != _without_public(carried):
-        warnings.append(
-            f"the privilege CONNECT of PUBLIC on {database!r} was left out: until now every role of the cluster could"
-            " connect. Grant it to the roles that need it (GRANT CONNECT ON DATABASE ... TO ...), or restore with"
-            " public_connect"
-        )
+    if carried is not None and not public_connect and carried != without_public_connect(carried):
+        warnings.append(public_connect_left_out(database))
     if old is not None:
         try:
             warnings += _left_behind(conn, old, keep_as)
@@ -189,10 +185,13 @@ def _attempted(
     raise AssertionError("the last attempt returns or raises")
 
 
-def _without_public(settings: DatabaseSettings) -> DatabaseSettings:
-    """The same without PUBLIC's CONNECT; TEMPORARY stays, which is of use to those only who may connect."""
-    privileges = {entry for entry in settings.privileges if (entry.grantee, entry.privilege) != (None, "CONNECT")}
-    return dataclasses.replace(settings, privileges=frozenset(privileges))
+def public_connect_left_out(database: str) -> str:
+    """The warning that not every role may connect to *database* any more."""
+    return (
+        f"the privilege CONNECT of PUBLIC on {database!r} was left out: until now every role of the cluster could"
+        " connect. Grant it to the roles that need it (GRANT CONNECT ON DATABASE ... TO ...), or restore with"
+        " public_connect"
+    )
 
 
 def _rename(cursor: t.Any, name: str, to: str) -> None:

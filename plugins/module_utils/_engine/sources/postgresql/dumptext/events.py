@@ -52,23 +52,34 @@ class CopyBlock(Statement):
         return data
 
 
-def read(source: Readable, *, size: int = CHUNK) -> t.Iterator[Statement]:
+def read(
+    source: Readable, *, size: int = CHUNK, observe: t.Callable[[str, bytes], None] | None = None
+) -> t.Iterator[Statement]:
     """Yield the statements of the dump in *source*.  A statement that rows follow is a :class:`CopyBlock`.
 
     Rows that the caller does not read are skipped.
 
     :param size: bytes to request from *source* in one read; also the most that a block returns in one read.
+    :param observe: is called with the table's name and each piece of its rows, and once with no rows before them.
     :raises DumpSyntax, DumpIncomplete: like the scanner.  Errors of *source* are passed on.
     """
     flow = _flow(source, size)
     for event in flow:
         if isinstance(event, CopyStart):
-            block = CopyBlock(event, flow)
+            block = CopyBlock(event, flow if observe is None else _observed(event.table, flow, observe))
             yield block
             while block.read():
                 pass
         elif isinstance(event, Statement):
             yield event
+
+
+def _observed(table: str, events: t.Iterator[Event], observe: t.Callable[[str, bytes], None]) -> t.Iterator[Event]:
+    observe(table, b"")
+    for event in events:
+        if isinstance(event, CopyData):
+            observe(table, event.data)
+        yield event
 
 
 def _flow(source: Readable, size: int) -> t.Iterator[Event]:

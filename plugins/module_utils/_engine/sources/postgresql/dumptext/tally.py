@@ -44,7 +44,7 @@ def preface(key: bytes) -> bytes:
     return _PREFACE + key.hex().encode("ascii") + b"\n"
 
 
-def key_of(text: bytes) -> bytes | None:
+def key_of(text: bytes | bytearray) -> bytes | None:
     """Return the digest key from the first :data:`PREFACE_SIZE` bytes of a dump, ``None`` if there is none."""
     line = _PREFACE_LINE.match(text)
     return bytes.fromhex(line[1].decode("ascii")) if line else None
@@ -134,6 +134,25 @@ def check(source: Readable) -> list[TableTally]:
         tally.feed(chunk)
         chunk = source.read(CHUNK)
     return tally.finish_any()
+
+
+class RowDigests:
+    """Computes the digests of tables whose rows are read for another purpose.
+
+    :param key: see :func:`preface`.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._tables: dict[str, _Table] = {}
+
+    def add(self, table: str, data: bytes) -> None:
+        """Take the next piece of the rows of *table*; an empty one records a table that has none."""
+        self._tables.setdefault(table, _Table()).add(data)
+
+    def result(self) -> dict[str, str]:
+        """The digest of each table, as :class:`TableTally` has it."""
+        return {name: table.keyed(self._key) for name, table in self._tables.items()}
 
 
 class _Table:
