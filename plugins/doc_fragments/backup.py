@@ -32,6 +32,14 @@ options:
       - How long a dump waits for a table that another session holds exclusively, in seconds.
       - Default - V(60).
     type: int
+  require_restorable:
+    description:
+      - Fail where a restore would refuse or leave out anything that is in the database.
+      - Otherwise a warning of the backup and its manifest name that.
+      - The rules are those of the host's own restores, such as O(extensions) of a restore.
+      - Default - V(false).
+    type: bool
+    version_added: 0.2.0
   take_over:
     description:
       - Continue under a prefix although its latest backup is of another cluster, or of a host whose backups

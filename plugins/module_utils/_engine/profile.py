@@ -156,6 +156,8 @@ class Profile:
             lock_wait_seconds=int(values["lock_wait"].total_seconds()),
             signer=self.signer(),
             trust=self.trust(),
+            require_restorable=values["require_restorable"],
+            restores=RestoreOptions(**self._restore_values(), trust=self.trust()),
         )
 
     def restore_options(self, listed: Databases) -> RestoreOptions:
@@ -163,10 +165,12 @@ class Profile:
 
         :param listed: the list, whose users' roles are never dropped.
         """
-        names = {field.name for field in dataclasses.fields(RestoreOptions)} - {"trust"}
-        values = {name: value for name, value in self.values.of_section("restore").items() if name in names}
         users = frozenset(database.user for database in listed.entries)
-        return RestoreOptions(**values, protected_roles=users, trust=self.trust())
+        return RestoreOptions(**self._restore_values(), protected_roles=users, trust=self.trust())
+
+    def _restore_values(self) -> dict[str, t.Any]:
+        names = {field.name for field in dataclasses.fields(RestoreOptions)} - {"trust"}
+        return {name: value for name, value in self.values.of_section("restore").items() if name in names}
 
     def _file(self, name: str, below: str) -> str:
         return t.cast(str, self.values.get("signing", name) or str(self.directory / below))

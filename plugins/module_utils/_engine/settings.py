@@ -339,6 +339,15 @@ TABLE: tuple[Setting, ...] = (
         default=60,
     ),
     _backup(
+        "require_restorable",
+        of.BOOLEAN,
+        "fail where a restore would refuse or leave out anything that is in the database",
+        "Otherwise a warning of the backup and its manifest name that.",
+        "The rules are those of the host's own restores, such as O(extensions) of a restore.",
+        default=False,
+        added="0.2.0",
+    ),
+    _backup(
         "take_over",
         of.BOOLEAN,
         "continue under a prefix although its latest backup is of another cluster, or of a host whose backups are not"

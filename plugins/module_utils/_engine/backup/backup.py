@@ -51,7 +51,7 @@ def back_up(
             plan = plan_backup(database, session=session, store=store, options=options, moment=moment)
         started = time.monotonic()
         reporter.stage(database.name, "dump", f"dumping to {store.url(plan.key)}", total=plan.expected_text_size)
-        stream, part = dump.upload(
+        stream, dumped = dump.upload(
             plan, recipients=recipients, session=session, store=store, options=options, reporter=reporter
         )
         reporter.stage(database.name, "manifest", "writing the manifest")
@@ -60,14 +60,16 @@ def back_up(
             database,
             kind=source.kind,
             stream=stream,
-            part=part,
+            part=dumped.part,
             store=store,
             options=options,
             moment=moment,
             seconds=time.monotonic() - started,
         )
         warnings = publish.publish(plan, described, database, session=session, store=store, options=options)
-    return outcome.Outcome(database.name, BACKED_UP, _details(plan, described, warnings=[*plan.warnings, *warnings]))
+    return outcome.Outcome(
+        database.name, BACKED_UP, _details(plan, described, warnings=[*plan.warnings, *dumped.warnings, *warnings])
+    )
 
 
 def _details(plan: BackupPlan, described: manifest.Manifest, *, warnings: t.Sequence[str]) -> dict[str, t.Any]:

@@ -12,7 +12,7 @@ import typing as t
 from ..domain import manifest
 from ..errors import StoreError
 from ..reporting import Reporter
-from ..sources.base import LockedSession
+from ..sources.base import Dump, LockedSession, RestoreRules
 from ..stores.base import Store
 from ..streams import pipeline
 from .plan import BackupOptions, BackupPlan
@@ -26,8 +26,8 @@ def upload(
     store: Store,
     options: BackupOptions,
     reporter: Reporter,
-) -> tuple[pipeline.Encoded, manifest.Part]:
-    """Upload the dump to the plan's key; its sizes and checksums and the source's part of the manifest come back.
+) -> tuple[pipeline.Encoded, Dump]:
+    """Upload the dump to the plan's key; its sizes and checksums come back, and the ended dump.
 
     :param recipients: of :func:`..streams.age.parse_recipients`.
     """
@@ -36,6 +36,9 @@ def upload(
         session.dump(
             plan.database,
             plan.facts.part,
+            rules=RestoreRules(
+                options.restores, signed=options.signer is not None, required=options.require_restorable
+            ),
             lock_wait_seconds=options.lock_wait_seconds,
             advance=lambda count: reporter.advance(plan.database, count),
         ) as dump,
@@ -55,4 +58,4 @@ def upload(
             phase="upload",
             hint="the store lost data: the previous backup is still the latest",
         )
-    return stream, dump.part
+    return stream, dump

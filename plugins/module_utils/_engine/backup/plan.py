@@ -13,6 +13,7 @@ import typing as t
 from ..domain import layout, lineage
 from ..domain.databases import Database
 from ..domain.records import OUTSTANDING, DatabaseRecord
+from ..domain.restoring import RestoreOptions
 from ..domain.trust import Signed, Trust
 from ..errors import AccessDenied, BackupRefused, ConfigurationError
 from ..printing import shell_word
@@ -32,6 +33,8 @@ class BackupOptions:
     :param lock_wait_seconds: how long the dump waits for a table that somebody else holds exclusively.
     :param signer: the host's key, which signs the manifests; ``None``: they are not signed, and a warning says so.
     :param trust: whose backups may be the previous one, in addition to those of *signer*.
+    :param require_restorable: fail where a restore would refuse or leave out anything.
+    :param restores: how this host restores, which says what would be refused or left out.
     """
 
     compression: Compression = dataclasses.field(default_factory=Compression)
@@ -40,6 +43,8 @@ class BackupOptions:
     lock_wait_seconds: int = 60
     signer: keys.Signer | None = None
     trust: Trust = dataclasses.field(default_factory=Trust)
+    require_restorable: bool = False
+    restores: RestoreOptions = dataclasses.field(default_factory=RestoreOptions)
 
     def __post_init__(self) -> None:
         if self.jobs < 1:

@@ -47,6 +47,20 @@ class Facts:
     warnings: tuple[str, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class RestoreRules:
+    """The rules by which a backup is judged while it streams: would a restore bring all of it back?
+
+    :param options: of the host's restores.
+    :param signed: whether the backup will be signed.
+    :param required: whether what a restore would refuse or leave out makes the backup fail.
+    """
+
+    options: RestoreOptions
+    signed: bool
+    required: bool = False
+
+
 class Dump(t.Protocol):
     """The stream of a dump."""
 
@@ -59,6 +73,10 @@ class Dump(t.Protocol):
     @property
     def part(self) -> Part:
         """All that the manifest says of the source; after the proven end only."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a restore would refuse or leave out; after the proven end only."""
 
 
 # Restores -----------------------------------------------------------------------------------------------------------
@@ -237,11 +255,18 @@ class LockedSession(Session, t.Protocol):
         """Raise LockHeld unless the lock is still held; to be called before steps that others see."""
 
     def dump(
-        self, name: str, part: Part, *, lock_wait_seconds: int, advance: t.Callable[[int], None]
+        self,
+        name: str,
+        part: Part,
+        *,
+        rules: RestoreRules,
+        lock_wait_seconds: int,
+        advance: t.Callable[[int], None],
     ) -> contextlib.AbstractContextManager[Dump]:
         """The dump of a database.
 
         :param part: of its :class:`Facts`.
+        :param rules: by which the dump is judged.
         :param lock_wait_seconds: how long to wait for whatever somebody else has locked.
         :param advance: is passed the size of each piece.
         """

@@ -452,6 +452,12 @@ def client_program(
     raise LibraryMissing(message, cause=cause, hint=f"install the package postgresql-client-{server}")
 
 
+def codec_of(encoding: str) -> str:
+    """Return Python's codec for an encoding of the server; UTF-8 for one that Python does not have, and SQL_ASCII."""
+    codec = psycopg2.extensions.encodings.get(encoding.upper(), "ascii")
+    return "utf-8" if codec == "ascii" else codec
+
+
 @contextlib.contextmanager
 def transaction(conn: Connection) -> t.Iterator[None]:
     """Run everything inside in one transaction of an autocommit connection, or in the one that is already open."""

@@ -23,7 +23,7 @@ import typing as t
 from ...errors import DumpSyntax, LoadError
 from ...printing import printable
 from ...settings import name_for_errors
-from .connection import translate, translated
+from .connection import codec_of, translate, translated
 from .dumptext import statements
 from .dumptext.events import CHUNK, CopyBlock
 from .dumptext.scanner import Statement
@@ -335,8 +335,7 @@ class _Loader:
             self._connection.set_client_encoding(encoding)
         except psycopg2.Error as error:
             raise self._failed(statement, error) from None
-        codec = psycopg2.extensions.encodings.get(self._connection.encoding, "ascii")
-        self._encoding = "utf-8" if codec == "ascii" else codec
+        self._encoding = codec_of(self._connection.encoding)
 
     def _grant(self, statement: Statement, parsed: statements.Privileges) -> None:
         if self._options.skip_acl:

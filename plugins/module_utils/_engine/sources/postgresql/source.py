@@ -15,13 +15,16 @@ import typing as t
 from ...domain import manifest
 from ...domain.databases import Database
 from ...domain.records import BackupRecord, DatabaseRecord
-from ...errors import EngineError, PostgresError, ProcessFailed, RestoreRefused
+from ...errors import BackupRefused, EngineError, PostgresError, ProcessFailed, RestoreRefused
+from ...printing import printable
+from ...settings import name_for_errors
 from ...streams.flow import CHUNK, Readable
 from ...streams.process import Process, batch_work, child_environment, run
-from ..base import Facts, Fit, Replaced, Task
+from ..base import Facts, Fit, Replaced, RestoreRules, Task
 from . import database_settings, dump, extensions, facts, leftovers, lock, ownership, settings_text, staging, state
-from .connection import ConnectionSettings, client_credentials, client_program, connect, translated
+from .connection import ConnectionSettings, client_credentials, client_program, codec_of, connect, translated
 from .dumptext import preamble
+from .dumptext.judgement import Judge
 from .dumptext.tally import KEY_SIZE, Tally
 from .restoration import Restoration
 
@@ -39,6 +42,8 @@ class DumpText:
 
     :param first: the preamble.
     :param key: that is in it.
+    :param judge: finds what a restore would refuse or leave out.
+    :param required: whether a finding makes the dump fail.
     :param part: what is known before the dump.
     """
 
@@ -49,11 +54,15 @@ class DumpText:
         *,
         first: bytes,
         key: bytes,
+        judge: Judge,
+        required: bool,
         advance: t.Callable[[int], None],
     ) -> None:
         self._first = first
         self._source: Readable = source
-        self._tally = Tally(key)
+        self._judge = judge
+        self._required = required
+        self._tally = Tally(key, observe=judge.take)
         self._advance = advance
         self.part = part
 
@@ -65,11 +74,24 @@ class DumpText:
         chunk = first + self._source.read(n - len(first)) if len(first) < n else first
         if not chunk:
             tables = tuple(manifest.Table(one.name, one.rows, one.digest) for one in self._tally.finish())
-            self.part = dataclasses.replace(self.part, tables=tables)
+            findings = self._judge.findings()
+            if findings and self._required:
+                raise BackupRefused(
+                    f"a restore would not bring all of {self.part.database!r} back",
+                    phase="dump",
+                    cause="; ".join(findings),
+                    hint=f"change what it names, or back up without {name_for_errors('backup', 'require_restorable')}",
+                )
+            self.part = dataclasses.replace(self.part, tables=tables, restore_findings=findings)
             return b""
         self._tally.feed(chunk)
         self._advance(len(chunk))
         return chunk
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a restore would refuse or leave out; after the proven end only."""
+        return self.part.restore_findings or ()
 
     def close(self) -> None:
         """End the dump: a read that waits for it returns."""
@@ -138,6 +160,9 @@ class PostgresqlSession:
                 warnings += [
                     f"role {role!r} is missing: what it owned or was granted is left out" for role in missing_roles
                 ]
+            warnings += [
+                f"the backup was made with a warning: {printable(text)}" for text in said.restore_findings or ()
+            ]
             theirs, ours = (said.server_version_num or 0) // 10000, cluster.server_version_num // 10000
             if theirs > ours:
                 warnings.append(
@@ -192,7 +217,13 @@ class LockedPostgresqlSession(PostgresqlSession):
 
     @contextlib.contextmanager
     def dump(
-        self, name: str, part: manifest.Part, *, lock_wait_seconds: int, advance: t.Callable[[int], None]
+        self,
+        name: str,
+        part: manifest.Part,
+        *,
+        rules: RestoreRules,
+        lock_wait_seconds: int,
+        advance: t.Callable[[int], None],
     ) -> t.Iterator[DumpText]:
         """The output of ``pg_dump``; an error about locks names those who hold them."""
         program = client_program("pg_dump", server_version_num=part.server_version_num or 0)
@@ -208,7 +239,15 @@ class LockedPostgresqlSession(PostgresqlSession):
             arguments.append(f"--snapshot={dump.export_snapshot(conn)}")
             with Process(arguments, phase="dump", environment=environment, pass_fds=pass_fds, gather=CHUNK) as process:
                 try:
-                    yield DumpText(process, known, first=first, key=key, advance=advance)
+                    yield DumpText(
+                        process,
+                        known,
+                        first=first,
+                        key=key,
+                        judge=self._judge(part, rules),
+                        required=rules.required,
+                        advance=advance,
+                    )
                 except ProcessFailed as exc:
                     raise self._named_blockers(exc, name) from None
 
@@ -219,6 +258,13 @@ class LockedPostgresqlSession(PostgresqlSession):
             with translated(f"could not read the catalogs of {name!r}", phase="dump"), conn.cursor() as cursor:
                 cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             yield conn
+
+    def _judge(self, part: manifest.Part, rules: RestoreRules) -> Judge:
+        refused: dict[str, str] = {}
+        for one in part.extensions or ():
+            checked = extensions.check(self._admin, [(one.name, None)], allowed=rules.options.extensions)
+            refused.update(dict.fromkeys([one.name] if checked.refused else [], "; ".join(checked.refused)))
+        return Judge(encoding=codec_of(part.encoding or "UTF8"), refuse_extension=refused.get)
 
     def _preamble(self, conn: Connection, name: str, key: bytes) -> bytes:
         settings = database_settings.capture(conn, name)

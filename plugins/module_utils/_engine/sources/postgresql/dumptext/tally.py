@@ -18,7 +18,7 @@ import typing as t
 
 from ....errors import DumpIncomplete, DumpSyntax
 from .events import CHUNK, Readable
-from .scanner import CopyData, CopyStart, Scanner
+from .scanner import CopyData, CopyStart, Scanner, Statement
 
 try:
     import xxhash
@@ -67,10 +67,12 @@ class Tally:
     """Counts rows, computes their digests, and proves that the dump is complete.
 
     :param digest_key: see :func:`preface`; only tallies with the same key can be compared.
+    :param observe: receives each statement.
     """
 
-    def __init__(self, digest_key: bytes) -> None:
+    def __init__(self, digest_key: bytes, *, observe: t.Callable[[Statement], None] | None = None) -> None:
         self._key = digest_key
+        self._observe = observe
         self._scanner = Scanner()
         self._tables: dict[str, _Table] = {}
         self._table = _Table()
@@ -90,6 +92,8 @@ class Tally:
                         f"the dump contains rows of more than {MAX_TABLES} tables",
                         hint="check where the dump comes from; if it is yours, dump its schemas one by one",
                     )
+            elif self._observe is not None and isinstance(event, Statement):
+                self._observe(event)
 
     def finish(self) -> list[TableTally]:
         """Signal the end of the dump, and return its tables in the order of the dump.

@@ -45,6 +45,7 @@ PARTS = st.builds(
     tables=st.none() | st.lists(st.builds(manifest.Table, NAMES, NUMBERS, NAMES), max_size=3).map(tuple),
     server_version_num=st.none() | NUMBERS,
     preamble_sha256=st.none() | HASHES,
+    restore_findings=st.none() | st.lists(TEXTS, max_size=3).map(tuple),
     **{
         name: st.none() | TEXTS
         for name in (
@@ -148,7 +149,7 @@ def test_a_manifest_of_version_0_1_is_read() -> None:
     )
 
 
-@given(PARTS.map(lambda part: dataclasses.replace(part, icu_rules=None, preamble_sha256=None)))
+@given(PARTS.map(lambda part: dataclasses.replace(part, icu_rules=None, preamble_sha256=None, restore_findings=None)))
 def test_version_1_had_the_fields_of_the_part_in_its_head(part: manifest.Postgresql) -> None:
     written = manifest.Manifest(
         CONTRACT["key"],
