@@ -88,7 +88,9 @@ databases:
         state:
           description:
             - V(complete) if the dump and its manifest exist.
-            - V(unproven) for a dump without a manifest, from an interrupted run or another tool.
+            - V(orphan) for a dump that no manifest names, from a backup that failed after its upload, one that is
+              running, or a tool that writes no such manifests. It is restored only by its own key, as an unsigned
+              backup.
             - V(missing) for a manifest whose dump is missing.
           type: str
           sample: complete

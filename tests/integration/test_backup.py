@@ -22,7 +22,11 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.backup 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup.plan import BackupOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import layout, records
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
-from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConnectionFailed, PostgresError
+from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
+    ConnectionFailed,
+    PostgresError,
+    StoreError,
+)
 from ansible_collections.infrazero.database.plugins.module_utils._engine.reporting import Silent
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import lock, state
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
@@ -294,6 +298,64 @@ def test_latest_is_not_moved_over_the_backup_of_another_host(cluster: Cluster, s
     )
     assert "moved by somebody else" in error(summary) and "theirs.sql.gz.age" in error(summary)
     assert store.get("db/app/latest-dump.json", limit=1000) == theirs
+
+
+def test_a_backup_that_cannot_become_the_latest_stores_nothing(cluster: Cluster, store: Store) -> None:
+    """A host that may not delete objects could not remove a full-size one later."""
+    app = scene.entry("app")
+    scene.make(cluster, app, "CREATE TABLE t (id int)")
+
+    class DuringTheDump(Silent):
+        def __init__(self, work: t.Callable[[], object]) -> None:
+            self.work = work
+
+        def advance(self, database: str, count: int) -> None:
+            self.work()
+
+    def run(work: t.Callable[[], object]) -> str:
+        return error(
+            backup.back_up_all(
+                [app], settings=cluster.settings, store=store, options=BackupOptions(), reporter=DuringTheDump(work)
+            )
+        )
+
+    theirs = b'{"created_at":"2026-01-31T03:20:00Z","key":"db/app/theirs.sql.gz.age","sha256":"' + b"0" * 64 + b'"}'
+    text = run(lambda: store.put("db/app/latest-dump.json", theirs))
+    assert "moved by somebody else" in text and "nothing was stored" in text
+    assert keys(store) == ["db/app/latest-dump.json"]
+    store.delete("db/app/latest-dump.json")
+
+    end_lock = (
+        "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE locktype = 'relation' AND pg_locks.mode = 'ShareUpdateExclusiveLock'"
+    )
+    assert "the lock of database 'app' was lost" in run(lambda: cluster.psql(end_lock))
+    assert keys(store) == []
+
+
+def test_an_object_whose_manifest_could_not_be_stored_is_an_orphan(
+    cluster: Cluster, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = scene.entry("app")
+    scene.make(cluster, app, "CREATE TABLE t (id int)")
+
+    def full(_store: Store, _key: str, _data: bytes) -> None:
+        raise StoreError("the store is full", hint="free some space")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(store), "put_if_absent", full)
+        text = error(back_up(cluster, store, app))
+    (key,) = keys(store)
+    assert "hint: free some space; " in text and store.url(key) in text and "orphan" in text
+    (orphan,) = catalogue.catalogue(store, "app")
+    assert (orphan.key, orphan.state, orphan.size) == (key, "orphan", store.head(key).size)
+
+    next_moment = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=1)
+    made = backup.back_up(app, settings=cluster.settings, store=store, options=BackupOptions(), moment=next_moment)
+    assert {one.key: one.state for one in catalogue.catalogue(store, "app")} == {
+        key: "orphan",
+        made.details["key"]: "complete",
+    }
 
 
 def test_a_table_that_somebody_holds_is_named_with_its_holder(cluster: Cluster, store: Store) -> None:

@@ -269,7 +269,7 @@ def test_a_list_shows_foreign_keys_and_obeys_none(host: Host) -> None:
     shown_keys = [row[at:] for row in rows]
     assert len(set(shown_keys)) == len(rows), "two keys look alike"
     assert [row[at:] for row in rows if row[mark:at].strip() == "latest"] == [own]
-    assert {row[header.index("STATE") : mark].strip() for row in rows if row[at:] != own} == {"unproven"}
+    assert {row[header.index("STATE") : mark].strip() for row in rows if row[at:] != own} == {"orphan"}
 
     listed = host.run("list", "--json")
     assert not obeyed(listed.out) and listed.out.isascii()

@@ -37,6 +37,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.
 from tests.support import manifests, scene
 from tests.support.cluster import Cluster, wait_until
 from tests.support.signing import SigningHost, trust
+from tests.support.stores import keys
 
 LATEST = "db/app/latest-dump.json"
 TRACE = "a statement that nobody has proven"
@@ -417,9 +418,10 @@ def test_a_manifest_that_no_restore_would_read_is_not_written(
 ) -> None:
     back_up(cluster, store, app, db1)
     before = store.get(LATEST, limit=1 << 20)
-    scene.make(cluster, scene.entry("other"))
+    present = keys(store)
     cluster.psql("CREATE TABLE two (id int); CREATE TABLE three (id int)", "app")
     monkeypatch.setattr(manifest, "MAX_FIELDS", before.count(b":") + 1)
     with pytest.raises(BackupRefused, match=r"no restore would read.*more than"):
         back_up(cluster, store, app, db1)
     assert store.get(LATEST, limit=1 << 20) == before
+    assert keys(store) == present, "the store has an object that no manifest names"

@@ -16,7 +16,7 @@ from ..domain.databases import Database
 from ..reporting import Reporter, Silent
 from ..sources import registry
 from ..stores.base import Store
-from ..streams import age
+from ..streams import age, pipeline
 from . import dump, publish
 from .plan import BackupOptions, BackupPlan, plan_backup
 
@@ -51,25 +51,38 @@ def back_up(
             plan = plan_backup(database, session=session, store=store, options=options, moment=moment)
         started = time.monotonic()
         reporter.stage(database.name, "dump", f"dumping to {store.url(plan.key)}", total=plan.expected_text_size)
+
+        def described_by(stream: pipeline.Encoded, part: manifest.Part) -> manifest.Manifest:
+            return publish.describe(
+                plan,
+                database,
+                kind=source.kind,
+                stream=stream,
+                part=part,
+                store=store,
+                options=options,
+                moment=moment,
+                seconds=time.monotonic() - started,
+            )
+
+        def before_end(stream: pipeline.Encoded, part: manifest.Part) -> None:
+            publish.require_publishable(plan, described_by(stream, part), database, session=session, store=store)
+
         stream, dumped = dump.upload(
-            plan, recipients=recipients, session=session, store=store, options=options, reporter=reporter
-        )
-        reporter.stage(database.name, "manifest", "writing the manifest")
-        described = publish.describe(
             plan,
-            database,
-            kind=source.kind,
-            stream=stream,
-            part=dumped.part,
+            recipients=recipients,
+            session=session,
             store=store,
             options=options,
-            moment=moment,
-            seconds=time.monotonic() - started,
+            reporter=reporter,
+            before_end=before_end,
         )
+        reporter.stage(database.name, "manifest", "writing the manifest")
+        # Again: only now is known what the store has shown of itself.
+        described = described_by(stream, dumped.part)
         warnings = publish.publish(plan, described, database, session=session, store=store, options=options)
-    return outcome.Outcome(
-        database.name, BACKED_UP, _details(plan, described, warnings=[*plan.warnings, *dumped.warnings, *warnings])
-    )
+    warnings = [*plan.warnings, *dumped.warnings, *warnings]
+    return outcome.Outcome(database.name, BACKED_UP, _details(plan, described, warnings=warnings))
 
 
 def _details(plan: BackupPlan, described: manifest.Manifest, *, warnings: t.Sequence[str]) -> dict[str, t.Any]:

@@ -2,7 +2,12 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The dump of a backup on its way: compressed, encrypted and uploaded as it comes."""
+"""The dump of a backup on its way: compressed, encrypted and uploaded as it comes.
+
+A store completes an object only once it has read the proven end of its source.  So whatever can be known to keep the
+backup from becoming the latest one is checked right before that end is passed on: the upload then fails, and leaves
+nothing behind.  A host that may not delete objects could not remove it later.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,7 @@ from ..reporting import Reporter
 from ..sources.base import Dump, LockedSession, RestoreRules
 from ..stores.base import Store
 from ..streams import pipeline
+from ..streams.flow import Readable
 from .plan import BackupOptions, BackupPlan
 
 
@@ -26,10 +32,13 @@ def upload(
     store: Store,
     options: BackupOptions,
     reporter: Reporter,
+    before_end: t.Callable[[pipeline.Encoded, manifest.Part], object],
 ) -> tuple[pipeline.Encoded, Dump]:
     """Upload the dump to the plan's key; its sizes and checksums come back, and the ended dump.
 
     :param recipients: of :func:`..streams.age.parse_recipients`.
+    :param before_end: called with the same sizes and the source's part of the manifest, before the store completes the object, perhaps in another thread;
+        if it raises, nothing is stored.
     """
     size = plan.facts.size
     with (
@@ -51,7 +60,8 @@ def upload(
             )
         ) as stream,
     ):
-        stored = store.upload(plan.key, stream, size_hint=size)
+        ended = _Ended(stream, lambda: before_end(stream, dump.part))
+        stored = store.upload(plan.key, ended, size_hint=size)
     if stored.size != stream.size:
         raise StoreError(
             f"{store.url(plan.key)} has {stored.size} bytes, {stream.size} were sent",
@@ -59,3 +69,20 @@ def upload(
             hint="the store lost data: the previous backup is still the latest",
         )
     return stream, dump
+
+
+class _Ended:
+    """Passes the end of *source* on only after *check* has returned."""
+
+    def __init__(self, source: Readable, check: t.Callable[[], object]) -> None:
+        self._source = source
+        self._check = check
+
+    def read(self, n: int, /) -> bytes:
+        chunk = self._source.read(n)
+        if not chunk:
+            self._check()
+        return chunk
+
+    def close(self) -> None:
+        self._source.close()

@@ -36,7 +36,7 @@ def describe(
     moment: datetime.datetime,
     seconds: float,
 ) -> manifest.Manifest:
-    """The manifest of a backup that has been uploaded, signed if there is a key.
+    """The manifest of a backup, signed if there is a key.
 
     :param kind: of the source.
     :param part: what the source says of it.
@@ -66,6 +66,18 @@ def describe(
     return described if signer is None else signer.sign(described)
 
 
+def require_publishable(
+    plan: BackupPlan, described: manifest.Manifest, database: Database, *, session: LockedSession, store: Store
+) -> None:
+    """Raise what would make :func:`publish` fail, as far as it can be known while the object is not yet in the store.
+
+    :raises BackupRefused: if no restore would read the manifest, or if somebody else has moved ``latest``.
+    """
+    _rendered(described)
+    session.check_lock()
+    _require_unmoved(plan, database, store=store, hint="nothing was stored")
+
+
 def publish(
     plan: BackupPlan,
     described: manifest.Manifest,
@@ -80,12 +92,21 @@ def publish(
     :raises BackupRefused: if no restore would read the manifest, or if somebody else has moved ``latest``.
     """
     data = _rendered(described)
-    # A run that was stopped for a while may find another one at work; latest is not ours to move then.
-    session.check_lock()
-    store.put_if_absent(layout.manifest_key(plan.key), data)
+    try:
+        # A run that was stopped for a while may find another one at work; latest is not ours to move then.
+        session.check_lock()
+        store.put_if_absent(layout.manifest_key(plan.key), data)
+    except EngineError as exc:
+        exc.hint = "; ".join(
+            filter(
+                None,
+                (exc.hint, f"{store.url(plan.key)} has no manifest now: infrazero-database list shows it as orphan"),
+            )
+        )
+        raise
     # Again: after this only the store is between us and the last step.
     session.check_lock()
-    _require_unmoved(plan, database, store=store)
+    _require_unmoved(plan, database, store=store, hint="this backup is in the store, with its own manifest")
     store.put(layout.latest_key(database.prefix), data)
     return list(_record(plan, described, data, session=session, options=options))
 
@@ -130,9 +151,10 @@ def _rendered(made: manifest.Manifest) -> bytes:
     return data
 
 
-def _require_unmoved(plan: BackupPlan, database: Database, *, store: Store) -> None:
+def _require_unmoved(plan: BackupPlan, database: Database, *, store: Store, hint: str) -> None:
     """Another host can't see our lock: latest must still be what it was when this backup began.
 
+    :param hint: what is in the store now.
     :raises BackupRefused: if somebody has moved it.
     """
     try:
@@ -147,6 +169,5 @@ def _require_unmoved(plan: BackupPlan, database: Database, *, store: Store) -> N
         f"{store.url(now.key)} was moved by somebody else during this backup",
         cause=f"it names {printable_name(now.manifest.key)}, created on "
         + printable_name(now.manifest.host or "an unknown host"),
-        hint="make sure that only one host backs up to a prefix, then run again; this backup is in the store, with its "
-        "own manifest",
+        hint=f"make sure that only one host backs up to a prefix, then run again; {hint}",
     )

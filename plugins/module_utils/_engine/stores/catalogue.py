@@ -105,8 +105,9 @@ class Backup:
     :param key: key of the dump; a URL if it is in another bucket.
     :param created_at: the time in the key; for the latest backup, the time in its manifest.
     :param size: size of the encrypted object in bytes; ``None`` if it is missing.
-    :param state: ``complete``: the dump and its manifest exist; ``unproven``: a dump without a manifest (from an
-        interrupted run or another tool); ``missing``: a manifest without its dump.
+    :param state: ``complete``: the dump and its manifest exist; ``orphan``: a dump without a manifest, from a backup
+        that failed after its upload, one that is running, or a tool that writes no such manifests; ``missing``: a
+        manifest without its dump.
     :param latest: whether ``latest-dump.json`` names this backup.
     """
 
@@ -165,7 +166,7 @@ def catalogue(store: Store, database: str, *, prefix: str | None = None) -> list
             key=key,
             created_at=moments[key],
             size=sizes.get(key),
-            state="missing" if key in missing else "complete" if layout.manifest_key(key) in proofs else "unproven",
+            state="missing" if key in missing else "complete" if layout.manifest_key(key) in proofs else "orphan",
             latest=key == pointed_at,
         )
         for key in [*sizes, *missing]

@@ -54,7 +54,7 @@ def test_newest_first_with_their_states(store: Store) -> None:
     put(store, "db/apple/20260101T000000Z.sql.gz.age", "db/app/README", "db/app/20269999T000000Z.sql.gz.age")
     assert listed(store) == [
         (f"{NEW}.sql.zst.age", 4, "complete", True),
-        (f"{OLD}.sql.gz.age", 4, "unproven", False),
+        (f"{OLD}.sql.gz.age", 4, "orphan", False),
         (lost, None, "missing", False),
     ]
 
