@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import shutil
@@ -34,24 +35,62 @@ APPLICATION = "infrazero.database"
 #: Where Debian and its derivatives install the programs of each major version.
 INSTALLATIONS = "/usr/lib/postgresql"
 
-# A setting that ALTER ROLE or ALTER DATABASE has stored must not change what our statements do.  Settings in the
-# startup packet override those.  With an empty search_path only pg_catalog is searched, so a superuser's session never
-# calls an object that a tenant has created (CVE-2018-1058).
+# A setting of the server, or one that ALTER ROLE or ALTER DATABASE has stored, must not change what our statements do,
+# nor what pg_dump writes and a restore reads.  Settings in the startup packet override those.  With an empty
+# search_path only pg_catalog is searched, so a superuser's session never calls an object that a tenant has created
+# (CVE-2018-1058).
 _SESSION = {
+    # Keeps the server's order of day and month, which text in the database may need.
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    # Off, NULL in an array becomes the word when rows are loaded.
+    "array_nulls": "on",
+    "backslash_quote": "safe_encoding",
+    "bytea_output": "hex",
+    "check_function_bodies": "on",
     "client_encoding": "UTF8",
+    "client_min_messages": "warning",
+    "default_table_access_method": "heap",
+    # The server rejects the connection if it names a tablespace that has been dropped since.
+    "default_tablespace": "",
+    "default_transaction_deferrable": "off",
+    "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
+    "extra_float_digits": "3",
+    "gin_fuzzy_search_limit": "0",
     "idle_in_transaction_session_timeout": "0",
     "local_preload_libraries": "",
     "lock_timeout": "0",
+    "quote_all_identifiers": "off",
     "role": "none",
+    "row_security": "on",
     "search_path": "",
     "standard_conforming_strings": "on",
     "statement_timeout": "0",
+    "tcp_user_timeout": "0",
+    "transform_null_equals": "off",
+    "xmlbinary": "base64",
+    "xmloption": "content",
 }
-# More such settings, with the version that introduced each: an older server would reject the connection.
-_SESSION_SINCE = {
-    "idle_session_timeout": ("0", 140000),
-    "transaction_timeout": ("0", 170000),
+# More such settings, which not every supported server has: an older one would reject the connection.
+_SESSION_NEWER = {
+    "idle_session_timeout": "0",  # 14
+    "restrict_nonsystem_relation_kind": "",  # 17, and minor releases of the others since August 2024
+    "transaction_timeout": "0",  # 17
+}
+_SET_NEWER = """
+SELECT pg_catalog.set_config(name, pg_catalog.jsonb_extract_path_text(%s, name), false)
+FROM pg_catalog.pg_settings WHERE pg_catalog.jsonb_exists(%s, name)
+"""
+
+#: The same for settings that only a superuser can change.
+ADMINISTRATION = {
+    "allow_system_table_mods": "off",
+    # Both would leave rows out of a backup without an error.
+    "ignore_checksum_failure": "off",
+    "zero_damaged_pages": "off",
+    "lo_compat_privileges": "off",
+    "session_replication_role": "origin",
 }
 
 # These belong to a transaction or a connection, not to a database: the startup packet need not, or cannot, set them.
@@ -121,7 +160,8 @@ def connect(
         raise LibraryMissing("the Python library psycopg2 is not installed", hint="pip install psycopg2-binary")
     maintenance = database in (None, settings.maintenance_database)
     # The settings of the maintenance database are the superuser's own; those of any other one may be a tenant's.
-    options = _as_options(_SESSION) if maintenance else pinned_options(settings)
+    values = _SESSION if maintenance else _pinned(settings)
+    options = _as_options(values if user is not None else {**values, **ADMINISTRATION})
     host, sslmode = settings.host, settings.sslmode
     optional: dict[str, t.Any] = {}
     if settings.over_socket and user is not None and not through_socket:
@@ -161,16 +201,20 @@ def connect(
 
 
 def _set_newer(connection: Connection) -> None:
+    values = json.dumps(_SESSION_NEWER)
     with connection.cursor() as cursor:
-        for name, (value, since) in _SESSION_SINCE.items():
-            if connection.info.server_version >= since:
-                cursor.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+        cursor.execute(_SET_NEWER, (values, values))
 
 
 def pinned_options(settings: ConnectionSettings) -> str:
-    """Return startup options that override whatever the owner of a database has set with ``ALTER DATABASE``.
+    """Return an administrator's startup options that override whatever the owner of a database has set for it."""
+    return _as_options({**_pinned(settings), **ADMINISTRATION})
 
-    They set every setting that this server lets a user change, to the value in an administrator's session in the
+
+def _pinned(settings: ConnectionSettings) -> dict[str, str]:
+    """Return settings that override whatever the owner of a database has set with ``ALTER DATABASE``.
+
+    They are all settings that this server lets a user change, with the values in an administrator's session in the
     maintenance database.  So nobody can use a database's settings to keep backup and restore out of it, or to change
     the contents of its dump.  This includes settings of ``ALTER ROLE ... IN DATABASE``.
     """
@@ -182,7 +226,7 @@ def pinned_options(settings: ConnectionSettings) -> str:
         cursor.execute(_USER_SETTINGS, (list(_NOT_PINNED),))
         pinned = dict(cursor.fetchall())
     # pg_settings does not list "role".
-    return _as_options({**_SESSION, **pinned})
+    return {**_SESSION, **pinned}
 
 
 def _as_options(values: t.Mapping[str, str]) -> str:

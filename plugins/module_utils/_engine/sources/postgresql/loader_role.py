@@ -17,7 +17,7 @@ from ...domain import peers
 from ...domain.secret import Secret
 from ...errors import ConnectionFailed
 from . import authentication, scram
-from .connection import APPLICATION, ConnectionSettings, connect, translated
+from .connection import ADMINISTRATION, APPLICATION, ConnectionSettings, connect, translated
 
 try:
     from psycopg2 import sql
@@ -46,11 +46,16 @@ def create_loader_role(conn: Connection, role: str, *, temp_file_limit: int | No
                 " CONNECTION LIMIT 1"
             ).format(sql.Identifier(role))
         )
+        # Its own session could not change these.
+        own: dict[str, t.Any] = dict(ADMINISTRATION)
         if temp_file_limit is not None:
             # A whole number of KiB, of which the server takes up to 2^31 - 1.
-            kib = min(max(temp_file_limit // 1024, 1), 2**31 - 1)
+            own["temp_file_limit"] = min(max(temp_file_limit // 1024, 1), 2**31 - 1)
+        for name, value in own.items():
             cursor.execute(
-                sql.SQL("ALTER ROLE {} SET temp_file_limit = {}").format(sql.Identifier(role), sql.Literal(kib))
+                sql.SQL("ALTER ROLE {} SET {} = {}").format(
+                    sql.Identifier(role), sql.Identifier(name), sql.Literal(value)
+                )
             )
 
 
