@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import dataclasses
 import json
@@ -23,11 +24,32 @@ try:
     import psycopg2
     import psycopg2.errorcodes
     import psycopg2.extensions
+    from psycopg2 import sql
 except ImportError:
     psycopg2 = None  # type: ignore[assignment]
+    sql = None  # type: ignore[assignment]
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
+
+# Names in a database with the encoding SQL_ASCII need not be text.  Each byte that is not valid UTF-8 becomes a
+# surrogate character, as in Python's file names, and that byte again in a statement.
+_BYTES = "infrazero_bytes"
+
+
+def _bytes_codec(name: str) -> codecs.CodecInfo | None:
+    if name != _BYTES:
+        return None
+    return codecs.CodecInfo(
+        encode=lambda text, _errors="strict": codecs.utf_8_encode(text, "surrogateescape"),
+        decode=lambda data, _errors="strict": codecs.utf_8_decode(data, "surrogateescape", True),
+        name=name,
+    )
+
+
+codecs.register(_bytes_codec)
+if psycopg2 is not None:
+    psycopg2.extensions.encodings.update({"SQLASCII": _BYTES, "SQL_ASCII": _BYTES})
 
 #: The ``application_name`` of all our sessions begins with this, followed by what the session does.
 APPLICATION = "infrazero.database"
@@ -191,6 +213,9 @@ def connect(
             **{name: value for name, value in optional.items() if value is not None},
         )
         connection.autocommit = True
+        if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+            # It has bytes of no known encoding, which the server refuses to send to a client that declares one.
+            connection.set_client_encoding("SQL_ASCII")
         if maintenance:
             _set_newer(connection)
     except psycopg2.Error as error:
@@ -500,6 +525,16 @@ def codec_of(encoding: str) -> str:
     """Return Python's codec for an encoding of the server; UTF-8 for one that Python does not have, and SQL_ASCII."""
     codec = psycopg2.extensions.encodings.get(encoding.upper(), "ascii")
     return "utf-8" if codec == "ascii" else codec
+
+
+def identifier(*names: str) -> sql.SQL:
+    """Return the name of an object as ``sql.Identifier`` does, which takes no names that are not text."""
+    return sql.SQL(".".join('"' + name.replace('"', '""') + '"' for name in names))
+
+
+def is_text(name: str) -> bool:
+    """Whether *name* is text in every encoding that has its characters, see :data:`_BYTES`."""
+    return not any("\udc80" <= character <= "\udcff" for character in name)
 
 
 @contextlib.contextmanager

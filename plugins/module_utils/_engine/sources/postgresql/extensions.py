@@ -18,7 +18,7 @@ import typing as t
 from ...errors import LoadError
 from ...printing import printable_name
 from ...settings import name_for_errors
-from .connection import transaction, translated
+from .connection import identifier, transaction, translated
 
 try:
     from psycopg2 import sql
@@ -296,9 +296,7 @@ class StagingAdministrator:
         """Create a publication of all tables with its parameters (name, value)."""
         self._publish(
             publication,
-            sql.SQL("CREATE PUBLICATION {} FOR ALL TABLES{}").format(
-                sql.Identifier(publication), _parameters(parameters)
-            ),
+            sql.SQL("CREATE PUBLICATION {} FOR ALL TABLES{}").format(identifier(publication), _parameters(parameters)),
         )
 
     def publish_schemas(
@@ -313,8 +311,8 @@ class StagingAdministrator:
         self._publish(
             publication,
             sql.SQL(statement).format(
-                sql.Identifier(publication),
-                sql.SQL(", ").join(map(sql.Identifier, schemas)),
+                identifier(publication),
+                sql.SQL(", ").join(map(identifier, schemas)),
                 _parameters(parameters),
             ),
         )
@@ -400,10 +398,10 @@ class StagingAdministrator:
             )
             relations = cursor.fetchall()
             for schema in {schema for _is_sequence, schema, _relation in relations}:
-                cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), loader))
+                cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(identifier(schema), loader))
             for is_sequence, schema, relation in relations:
                 statement = "GRANT UPDATE ON SEQUENCE {} TO {}" if is_sequence else "GRANT INSERT ON TABLE {} TO {}"
-                cursor.execute(sql.SQL(statement).format(sql.Identifier(schema, relation), loader))
+                cursor.execute(sql.SQL(statement).format(identifier(schema, relation), loader))
 
 
 def _parameters(parameters: t.Sequence[tuple[str, str]]) -> sql.Composable:

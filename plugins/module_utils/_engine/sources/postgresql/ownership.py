@@ -21,7 +21,7 @@ import typing as t
 
 from ...errors import PostgresError, RestoreRefused
 from ...printing import printable
-from .connection import transaction, translate, translated
+from .connection import identifier, is_text, transaction, translate, translated
 from .dumptext.statements import OwnerChange
 
 try:
@@ -595,18 +595,18 @@ def grant_all(conn: Connection, user: str, *, owns_database: bool = False) -> in
         cursor.execute(_OWNERS)
         creators = sorted({creator for (creator,) in cursor.fetchall()} - {user})
         statements = [
-            sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role)
+            sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}").format(identifier(schema), role)
             for schema, granted in schemas
             if not granted
         ]
         statements += [
-            sql.SQL("GRANT ALL ON {} {} TO {}").format(sql.SQL(kind), sql.Identifier(schema, name), role)
+            sql.SQL("GRANT ALL ON {} {} TO {}").format(sql.SQL(kind), identifier(schema, name), role)
             for kind, schema, name in relations
         ]
         granted = len(statements)
         statements += [
             sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT ALL ON {} TO {}").format(
-                sql.Identifier(creator), sql.Identifier(schema), sql.SQL(kind), role
+                sql.Identifier(creator), identifier(schema), sql.SQL(kind), role
             )
             for creator in creators
             for schema, _granted in schemas
@@ -624,7 +624,8 @@ def choose_search_path(conn: Connection) -> list[str] | None:
     """Return the search_path for this database (docs/formats/switches.md); ``None`` if it is to stay unchanged.
 
     It is ``main, public`` if the schema ``main`` contains relations.  Otherwise, if exactly one schema
-    other than ``public`` contains relations, it is that schema and ``public``.
+    other than ``public`` contains relations, it is that schema and ``public``; not in a database with the encoding
+    SQL_ASCII, if the schema's name is not valid UTF-8.
     """
     with translated("could not list the schemas", phase="search_path"), conn.cursor() as cursor:
         cursor.execute(
@@ -638,7 +639,8 @@ def choose_search_path(conn: Connection) -> list[str] | None:
         schemas = {name for (name,) in cursor.fetchall()}
     if "main" in schemas:
         return ["main", "public"]
-    return [*schemas, "public"] if len(schemas) == 1 else None
+    # The setting is made in the maintenance database, whose encoding may not have the name.
+    return [*schemas, "public"] if len(schemas) == 1 and is_text(*schemas) else None
 
 
 def set_search_path(conn: Connection, *, database: str, role: str, path: t.Sequence[str]) -> None:
