@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import pathlib
 import subprocess
+import typing as t
 
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine import outcome
@@ -15,6 +16,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.backup 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup.plan import BackupOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import UNSIGNED, Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.restore import restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import Store
 
@@ -109,3 +111,48 @@ def test_a_name_that_is_not_text_is_printable_in_errors(
     assert r'"sch\udce9ma"."caf\udce9"' in failed.error.message and "ch\\udce9ck" in failed.error.cause
     json.dumps(failed.as_dict(), ensure_ascii=False).encode("utf-8")
     assert dump(cluster) == before
+
+
+@pytest.fixture(scope="module")
+def ascii_cluster(shared_cluster: Cluster) -> t.Iterator[Cluster]:
+    """A cluster as initdb makes it in the locale C: new databases have no encoding."""
+    with Cluster(shared_cluster.major) as running:
+        running.psql(
+            "UPDATE pg_database SET encoding = pg_char_to_encoding('SQL_ASCII'), datcollate = 'C', datctype = 'C'"
+        )
+        yield running
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize(
+    ("header", "encoding", "warning"),
+    [
+        ("SET client_encoding = 'UTF8';\n", "UTF8", "it was created with UTF8, in which the dump is written"),
+        ("SET client_encoding = 'LATIN1';\n", "LATIN1", "it was created with LATIN1"),
+        ("", "SQL_ASCII", "so it has SQL_ASCII"),
+    ],
+)
+def test_a_dump_that_says_its_encoding_gets_it(
+    ascii_cluster: Cluster, store: Store, header: str, encoding: str, warning: str, exists: bool
+) -> None:
+    """Dumps of other tools have no manifest that would say it."""
+    entry = scene.entry(f"{encoding.lower()}{exists}".lower())
+    ascii_cluster.psql(f"CREATE ROLE {entry.user} LOGIN")
+    if exists:
+        ascii_cluster.psql(f"CREATE DATABASE {entry.name} OWNER {entry.user} TEMPLATE template0")
+    text = f"{header}CREATE TABLE t (x text);\nINSERT INTO t VALUES ('\u00e9');\n"
+    key = f"db/{entry.name}/by-hand.sql"
+    store.put(key, text.encode("latin-1" if encoding == "LATIN1" else "utf-8"))
+    summary = restore.restore_all(
+        [entry],
+        settings=ascii_cluster.settings,
+        store=store,
+        options=RestoreOptions(trust=Trust(mode=UNSIGNED)),
+        source=key,
+    )
+    warnings = good(summary).details["warnings"]
+    assert [one for one in warnings if "encoding" in one and warning in one], warnings
+    stored = "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()"
+    assert ascii_cluster.psql(stored, entry.name) == encoding
+    octets = {"UTF8": "c3a9", "LATIN1": "e9", "SQL_ASCII": "c3a9"}[encoding]
+    assert ascii_cluster.psql("SELECT encode(x::bytea, 'hex') FROM t", entry.name) == octets

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import re
 import secrets
 import typing as t
 
@@ -41,6 +43,15 @@ if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
 
+_ENCODING = re.compile(rb"^SET client_encoding = '([A-Za-z0-9_]{1,63})';\r?$", re.MULTILINE)
+
+
+def encoding_of(text: bytes) -> str | None:
+    """Return the encoding that the beginning of a dump's text names; ``None``: it names none."""
+    named = _ENCODING.search(text)
+    return named[1].decode("ascii") if named else None
+
+
 class Restoration:
     """The staging database of one restore; a context around all of it, within the limits of time and size.
 
@@ -66,6 +77,7 @@ class Restoration:
         self._around = contextlib.ExitStack()
         self._loaded: load.LoadResult | None = None
         self._preamble = preamble.Preamble()
+        self._warnings: list[str] = []
         # Of a database that was dropped to make room: its successor gets these settings.
         self._before: database_settings.DatabaseSettings | None = None
         self.limits = limits.Limits(self._name, seconds=self._options.timeout.total_seconds())
@@ -146,6 +158,36 @@ class Restoration:
         text = stack.enter_context(archive.as_text(plain, server_version_num=self._admin.info.server_version))
         return self.limits.text(text)
 
+    def _choose_encoding(self, source: Open) -> None:
+        """Keep a new database from having no encoding only because initdb was run in the locale C.
+
+        Where nothing else says the encoding, it is that of the dump's text.  A database that has contents keeps its
+        encoding in any case.
+        """
+        part, replaced = self._task.part, self._task.replaces
+        decided = self._before is not None or (replaced is not None and not replaced.empty)
+        if decided or (part is not None and part.encoding is not None):
+            return
+        if (self._creation.encoding or staging.default_encoding(self._admin)) != "SQL_ASCII":
+            return
+        with self.limits.sources() as stack:
+            _preamble, text = preamble.read(self._text(source(stack), stack))
+            encoding = encoding_of(text.read(events.CHUNK))
+        self.limits.text_bytes = 0  # it is read once more
+        if encoding is not None and encoding.upper() != "SQL_ASCII":
+            self._creation = dataclasses.replace(self._creation, encoding=encoding)
+        if encoding is not None:
+            outcome = f"it was created with {encoding}, in which the dump is written"
+        else:
+            outcome = (
+                "so it has SQL_ASCII, in which the server checks and converts nothing; if that is wrong, create it "
+                "with the right encoding and a table in it, then restore again"
+            )
+        self._warnings.append(
+            f"the backup does not say the encoding of {self._name!r}, and new databases of this cluster have "
+            f"SQL_ASCII: {outcome}"
+        )
+
     def load(self, source: Open, /) -> Loaded:
         """Create the staging database and load the dump into it, as a role that can do nothing else."""
         # On record before it is reported: whoever sees the report finds the record.
@@ -154,6 +196,7 @@ class Restoration:
         loader_role.create_loader_role(
             self._admin, self._role, temp_file_limit=self._task.most(restoring.text_bytes_of(self._task.size))
         )
+        self._choose_encoding(source)
         staging.create_staging(self._admin, self._database, loader=self._role, like=self._creation)
         enter = self._filling.enter_context
         enter(self.limits.bounded(self._settings, self._database, self._task.most))
@@ -227,7 +270,7 @@ class Restoration:
         if self._options.set_search_path:
             self._search_path = list(self._options.search_path) or ownership.choose_search_path(self._inside)
         self._filling.close()
-        return (*loaded.warnings, *taken.warnings)
+        return (*self._warnings, *loaded.warnings, *taken.warnings)
 
     # The swap ---------------------------------------------------------------------------------------------------------
 

@@ -175,6 +175,15 @@ def create_statement(version: int, name: str, like: Creation) -> sql.Composed:
     return sql.SQL(" ").join(parts)
 
 
+def default_encoding(conn: Connection) -> str:
+    """The encoding of a database for which none is given."""
+    with translated("could not look up the encoding of template0", phase="create"), conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_catalog.pg_encoding_to_char(encoding) FROM pg_catalog.pg_database WHERE datname = 'template0'"
+        )
+        return str(cursor.fetchall()[0][0])
+
+
 def _require_creation(conn: Connection, name: str, like: Creation) -> None:
     version = conn.info.server_version
     since = _PROVIDER_SINCE.get(like.provider or "libc")
