@@ -142,6 +142,7 @@ def nasty_cluster(shared_cluster):
         ("--clean", "--if-exists", "--quote-all-identifiers"),
         ("--format=custom",),
         ("--format=custom", "--compress=0"),
+        ("--format=tar",),
         ("--use-set-session-authorization",),
         ("--encoding=UTF8", "--disable-dollar-quoting"),
     ],
@@ -179,6 +180,126 @@ def tally(text):
     counter = tallies.Tally(bytes(32))
     counter.feed(text)
     return counter.finish()
+
+
+# A constraint and a view that pg_dump dumps apart from their objects, and that --clean removes apart from them.
+APART = """
+CREATE SCHEMA s;
+CREATE DOMAIN s.d AS integer;
+ALTER DOMAIN s.d ADD CONSTRAINT positive CHECK (VALUE > 0) NOT VALID;
+CREATE TYPE s.kind AS ENUM ('a', 'b');
+CREATE TABLE s.t (id integer PRIMARY KEY, d s.d, kind s.kind);
+CREATE VIEW s.v AS SELECT id, kind, count(*) AS n FROM s.t GROUP BY id;
+INSERT INTO s.t VALUES (1, 1, 'a');
+"""
+
+
+@pytest.mark.parametrize("options", [("--clean",), ("--clean", "--if-exists")], ids=" ".join)
+def test_what_a_dump_removes_first_need_not_exist(cluster, stage, options):
+    cluster.psql("CREATE DATABASE source")
+    cluster.psql(APART, "source")
+    text = dump(cluster, "source", *options)
+    assert b"ALTER DOMAIN s.d DROP CONSTRAINT" in text and b"CREATE OR REPLACE VIEW s.v" in text
+    result = stage.load(text)
+    assert result.warnings == []
+    assert stage.query("SELECT * FROM s.v") == [(1, "a", 1)]
+    cluster.psql(f"ALTER SCHEMA public OWNER TO {'pg_database_owner' if cluster.major >= 15 else 'postgres'}", STAGE)
+    assert dump(cluster, STAGE, *PLAIN).decode() == dump(cluster, "source", *PLAIN).decode()
+
+
+# As pg_dump 8.4 and pg_dump 9.6 wrote it.
+OLD = """
+--
+-- PostgreSQL database dump
+--
+
+SET statement_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = off;
+SET check_function_bodies = false;
+SET client_min_messages = warning;
+SET escape_string_warning = off;
+
+DROP LANGUAGE plpgsql;
+CREATE OR REPLACE PROCEDURAL LANGUAGE plpgsql;
+ALTER PROCEDURAL LANGUAGE plpgsql OWNER TO postgres;
+COMMENT ON LANGUAGE plpgsql IS 'x';
+CREATE EXTENSION IF NOT EXISTS plpgsql WITH SCHEMA pg_catalog;
+
+SET search_path = public, pg_catalog;
+SET default_tablespace = '';
+SET default_with_oids = true;
+
+CREATE TABLE old (a integer, b text DEFAULT E'\\\\');
+ALTER TABLE public.old OWNER TO postgres;
+
+SET default_with_oids = false;
+
+CREATE TABLE older (a integer) WITH OIDS;
+CREATE TABLE oldest (a integer) WITH (fillfactor=70, oids=true);
+CREATE TABLE without (a integer) WITHOUT OIDS;
+ALTER TABLE without SET WITH OIDS;
+
+COPY old (a, b) FROM stdin;
+1\tx
+\\.
+
+COPY older (a) FROM stdin;
+2
+\\.
+
+REVOKE ALL ON LANGUAGE plpgsql FROM PUBLIC;
+GRANT ALL ON LANGUAGE plpgsql TO PUBLIC;
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+REVOKE ALL ON SCHEMA public FROM postgres;
+GRANT ALL ON SCHEMA public TO postgres;
+GRANT ALL ON SCHEMA public TO PUBLIC;
+
+--
+-- PostgreSQL database dump complete
+--
+
+"""
+BY_HAND = """
+INSERT INTO old VALUES (3);
+COPY older (a) FROM stdin;
+4
+\\.
+"""
+
+
+@pytest.mark.parametrize("skip_acl", [True, False])
+def test_an_old_dump_is_loaded_without_its_oids(stage, skip_acl):
+    result = stage.load(OLD + BY_HAND, skip_acl=skip_acl)
+    assert stage.query("SELECT a FROM public.old UNION SELECT a FROM public.older ORDER BY a") == [
+        (1,),
+        (2,),
+        (3,),
+        (4,),
+    ]
+    assert stage.query("SELECT relname, reloptions FROM pg_class WHERE relname IN ('oldest', 'older') ORDER BY 1") == [
+        ("older", None),
+        ("oldest", ["fillfactor=70"]),
+    ]
+    assert [line.partition(" left out")[0] for line in result.warnings if "oid" in line] == [
+        "parameter default_with_oids",
+        "oid column of table older",
+        "oid column of table oldest",
+        "oid column of table without",
+    ]
+    assert not [line for line in result.warnings if "plpgsql" in line]
+
+
+def test_half_of_what_was_added_to_a_dump_is_incomplete(stage):
+    for end in (BY_HAND.index(";"), BY_HAND.rindex("4"), len(BY_HAND) - 2):
+        with pytest.raises(DumpIncomplete):
+            stage.load((OLD + BY_HAND)[: len(OLD) + end].replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS"))
+
+
+def test_rows_with_oids_are_refused_with_the_remedy(stage):
+    with pytest.raises(DumpSyntax, match=r"public\.old begin with OIDs") as refused:
+        stage.load("CREATE TABLE public.old (a integer);\nCOPY public.old (a) WITH OIDS FROM stdin;\n16384\t1\n\\.\n")
+    assert "--oids" in refused.value.hint
 
 
 # What is not loaded as it stands ------------------------------------------------------------------------------------

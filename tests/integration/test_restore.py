@@ -32,6 +32,8 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
     ConnectionFailed,
     Deleted,
+    ForeignFormat,
+    LibraryMissing,
     PostgresError,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.reporting import Silent
@@ -55,6 +57,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.streams
 
 from tests.support import scene
 from tests.support.cluster import Cluster, wait_until
+from tests.support.dumps import dump
 from tests.support.outcomes import details_of as good
 from tests.support.outcomes import error
 
@@ -254,6 +257,8 @@ FORMS = {
     "armored": ("pg_dump {connection} app | gzip -9 | age -a -r {recipient}", "app.sql.gz.age"),
     "zstd": ("pg_dump {connection} app | zstd -q | age -r {recipient}", "app.sql.zst.age"),
     "custom format": ("pg_dump -Fc {connection} app | age -r {recipient}", "app.dump.age"),
+    "tar format": ("pg_dump -Ft {connection} app | gzip | age -r {recipient}", "app.tar.gz.age"),
+    "tar format, plain": ("pg_dump -Ft {connection} app", "app.tar"),
     "custom format, plain": ("pg_dump -Fc {connection} app", "app.dump"),
     "plain": ("pg_dump {connection} app", "app.sql"),
     "inserts": ("pg_dump --inserts --rows-per-insert=50 {connection} app | gzip", "app.sql.gz"),
@@ -287,6 +292,55 @@ def test_what_other_tools_made_is_restored(
     details = good(restored(cluster, store, app, source=f"db/app/{name}"))
     assert scene.rows(cluster, app) == before
     assert any("no manifest" in warning for warning in details["warnings"])
+
+
+FOREIGN_FORMS = {
+    "xz": ("pg_dump {connection} app | xz | age -r {recipient}", "compressed with xz", "xz -d"),
+    "gzip in gzip": ("pg_dump {connection} app | gzip | gzip", "compressed twice", "decompress it once"),
+    "age in age": ("pg_dump {connection} app | age -r {recipient} | age -r {recipient}", "with age twice", "once"),
+    "UTF-16": ("pg_dump {connection} app | iconv -t UTF-16 | gzip | age -r {recipient}", "in UTF-16", "iconv"),
+    "pg_dumpall": ("pg_dumpall {connection} | gzip | age -r {recipient}", "by pg_dumpall", "with pg_dump"),
+    "directory": ("pg_dump -Fd {connection} app -f d && cat d/toc.dat", "in the directory format", "pg_restore --file"),
+    "tar of a directory": ("pg_dump -Fd {connection} app -f d && tar -c d", "a tar archive", "unpack it"),
+    "base backup": ("pg_basebackup {connection} -D - -Ft -X none | gzip", "a base backup", "pg_dump"),
+}
+
+
+@pytest.mark.parametrize("form", FOREIGN_FORMS)
+def test_what_is_not_a_dump_is_named_before_anything_is_touched(
+    cluster: Cluster, store: Store, app: Database, tmp_path: pathlib.Path, form: str
+) -> None:
+    command, name, remedy = FOREIGN_FORMS[form]
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "app.sql.gz.age"
+    line = command.format(
+        connection=f"-h {shlex.quote(cluster.host)} -p {cluster.port} -U postgres", recipient=app.recipients[0]
+    )
+    path = f"PATH={cluster.bindir}:$PATH; cd {shlex.quote(str(tmp_path))}; ({line}) >{shlex.quote(str(target))}"
+    subprocess.run(["bash", "-euo", "pipefail", "-c", path], check=True, stderr=subprocess.DEVNULL)
+    before, rows = traces(cluster), scene.rows(cluster, app)
+    for changes in ({}, {"strategy": "replace"}, {"plan_only": True}):
+        (failed,) = restored(cluster, store, app, source="elsewhere/app.sql.gz.age", **changes).failed
+        assert isinstance(failed.error, ForeignFormat)
+        assert name in failed.error.message and remedy in failed.error.hint
+    assert traces(cluster) == before and scene.rows(cluster, app) == rows
+
+
+def test_an_archive_of_a_newer_pg_dump_names_the_package(
+    cluster: Cluster, store: Store, app: Database, tmp_path: pathlib.Path
+) -> None:
+    archive = bytearray(dump(cluster, "app", "--format=custom"))
+    archive[6] += 40  # the minor version of the format
+    if cluster.major < 16:
+        del archive[12:16]  # the compression: one byte since PostgreSQL 16, a number of five bytes before
+    # The server's version, and pg_dump's.
+    written = archive.replace(f"\0\0\0{cluster.major}.".encode(), b"\0\0\x0097.")
+    (tmp_path / "newer.dump").write_bytes(written)
+    before = traces(cluster)
+    (failed,) = restored(cluster, store, app, source="newer.dump").failed
+    assert isinstance(failed.error, LibraryMissing)
+    assert "pg_dump 97" in failed.error.message and "postgresql-client-97" in failed.error.hint
+    assert traces(cluster) == before
 
 
 def test_the_key_is_tried_before_anything_is_touched(cluster: Cluster, store: Store, app: Database) -> None:

@@ -24,11 +24,12 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.printing import printable
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import ownership
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
-    scanner as dumptext_scanner,
-)
-from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
+    formats,
     statements,
     tally,
+)
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
+    scanner as dumptext_scanner,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import filenames
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import age, compression
@@ -120,6 +121,10 @@ def _settings(data: bytes) -> None:
         envfile.parse(data.decode("utf-8", "surrogateescape"), name="db.env")
 
 
+def _recognize(data: bytes) -> None:
+    formats.recognize(data)
+
+
 def _locate(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     with contextlib.suppress(EngineError):
@@ -176,6 +181,7 @@ READERS: dict[str, list[Reader]] = {
         Reader(functools.partial(_classify, encoding=encoding), Text(b"GRANT ALL ON t TO ", b"a, ", b"b"), 32_768)
         for encoding in ("utf-8", "euc_jp")
     ],
+    "formats": [Reader(_recognize, Text(b"-- MySQL dump 1\n", b"SELECT 1;\n", b""), 131_072)],
     "identities": [Reader(_identify, Text(b"f(", b"a integer, ", b"b text)"), 131_072)],
     "databases_json": [Reader(_list, Text(b"[", b'{"name":"a","user":"b"},', b"null]"), 65_536)],
     "manifests": [Reader(_manifest, Text(_MANIFEST, _TABLE + b",", _TABLE + b"]}"), 131_072)],

@@ -105,6 +105,12 @@ class DamagedObject(StreamError):
     """An age file, a compressed stream or an archive is truncated, altered or malformed."""
 
 
+class ForeignFormat(StreamError):
+    """The object is not a dump, or a dump in a form that no restore reads; nothing has been changed."""
+
+    phase = "dump"
+
+
 class ChecksumMismatch(DamagedObject):
     """The bytes read are not the ones that the manifest or the caller specifies."""
 

@@ -37,8 +37,8 @@ def upload(
     """Upload the dump to the plan's key; its sizes and checksums come back, and the ended dump.
 
     :param recipients: of :func:`..streams.age.parse_recipients`.
-    :param before_end: called with the same sizes and the source's part of the manifest, before the store completes the object, perhaps in another thread;
-        if it raises, nothing is stored.
+    :param before_end: called with the same and the source's part of the manifest before the store completes the object,
+        perhaps in another thread; if it raises, nothing is stored.
     """
     size = plan.facts.size
     with (

@@ -16,6 +16,7 @@ from ..domain.databases import Database
 from ..domain.trust import Signed, Trust
 from ..errors import AccessDenied, ChecksumMismatch, NotFound
 from ..signing import verification
+from ..sources.base import HEAD_SIZE
 from ..stores import catalogue
 from ..stores.base import Store
 from ..streams import age, pipeline
@@ -143,21 +144,38 @@ def plain(
         yield decoded
 
 
-def look_into(choice: Choice, identities: t.Sequence[t.Any]) -> tuple[int, bool]:
-    """The object's size and whether it is encrypted; identities are tried on its beginning.
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What the beginning of the chosen object tells.
 
-    Its first bytes only tell whether an identity is needed.  What the identities are tried on is proven if possible;
-    otherwise it is decrypted and dropped.
+    :param size: bytes of the object.
+    :param encrypted: whether it needs an age identity.
+    :param head: the first bytes of the dump; ``None``: no identity was given, and it is encrypted.
     """
-    with contextlib.closing(choice.store.open(choice.key)) as reader:
-        size = reader.size
-        encrypted = age.is_encrypted(reader.read(_MAGIC_BYTES))
-    if encrypted and identities:
+
+    size: int
+    encrypted: bool
+    head: bytes | None
+
+
+def look_into(choice: Choice, identities: t.Sequence[t.Any]) -> Look:
+    """Look at the beginning of the object; identities are tried on it.
+
+    What is decoded is proven if possible; otherwise it is looked at and dropped.
+    """
+    size, encrypted = _beginning(choice)
+    head = None
+    if identities or not encrypted:
         with plain(choice, identities, proof=choice.proof) as decoded:
-            decoded.peek(1)
-    return size, encrypted
+            head = decoded.peek(HEAD_SIZE)
+    return Look(size, encrypted, head)
 
 
 def is_encrypted(choice: Choice) -> bool:
     """Whether the chosen object needs an age identity; its first bytes are read."""
-    return look_into(choice, ())[1]
+    return _beginning(choice)[1]
+
+
+def _beginning(choice: Choice) -> tuple[int, bool]:
+    with contextlib.closing(choice.store.open(choice.key)) as reader:
+        return reader.size, age.is_encrypted(reader.read(_MAGIC_BYTES))

@@ -89,12 +89,14 @@ def plan_restore(request: Request, *, session: Session) -> RestorePlan:
     said = choice.manifest
     if said is not None:
         _require_kind(choice, said, session.kind)
-    size, encrypted = look_into(choice, request.identities)
-    if said is not None and said.size not in (None, size):
+    look = look_into(choice, request.identities)
+    if said is not None and said.size not in (None, look.size):
         raise ChecksumMismatch(
-            f"{choice.url} has {size} bytes, its manifest says {said.size}",
+            f"{choice.url} has {look.size} bytes, its manifest says {said.size}",
             hint="the object is damaged or was replaced: choose another backup",
         )
+    if look.head is not None:
+        session.require_dump(look.head)
     fit = session.fit(None if said is None else said.part, options)
     warnings = [*choice.warnings, *fit.warnings]
     if said is not None:
@@ -106,8 +108,8 @@ def plan_restore(request: Request, *, session: Session) -> RestorePlan:
     return RestorePlan(
         request=request,
         moment=datetime.datetime.now(datetime.timezone.utc),
-        encrypted=encrypted,
-        size=size,
+        encrypted=look.encrypted,
+        size=look.size,
         reads=2 if drops_first or choice.proof is None else 1,
         fit=fit,
         replaces=replaces,

@@ -26,6 +26,9 @@ if t.TYPE_CHECKING:
     from ..reporting import Reporter
     from ..streams.pipeline import Decoded
 
+HEAD_SIZE = 16 * 1024
+"""Bytes of a dump that a source needs to recognize it."""
+
 # Backups ------------------------------------------------------------------------------------------------------------
 
 
@@ -234,6 +237,12 @@ class Session(t.Protocol):
 
     def facts(self, database: Database, /) -> Facts:
         """The database before its backup."""
+
+    def require_dump(self, head: bytes, /) -> None:
+        """Raise unless a dump that this source restores may begin with *head*, its first :data:`HEAD_SIZE` bytes.
+
+        :raises ForeignFormat: with the name of what it is instead, and the remedy.
+        """
 
     def fit(self, part: Part | None, options: RestoreOptions, /) -> Fit:
         """How a backup of which the manifest says *part* fits this source."""

@@ -256,6 +256,9 @@ class _Loader:
         elif isinstance(parsed, statements.CreateSchema):
             # public exists from the start, but "pg_dump --schema=public" and "--clean" create it nevertheless.
             self._execute(statement, *((codes.DUPLICATE_SCHEMA,) if parsed.name == "public" else ()))
+        elif isinstance(parsed, statements.WithOids):
+            self._skip("oid column", f"of table {parsed.table}", statements.NO_OIDS, loss=True)
+            self._execute(Statement(parsed.text.encode(self._encoding, "surrogateescape")))
         elif isinstance(parsed, statements.Removal):
             self._execute(
                 statement,

@@ -21,7 +21,19 @@ from ...settings import name_for_errors
 from ...streams.flow import CHUNK, Readable
 from ...streams.process import Process, batch_work, child_environment, run
 from ..base import Facts, Fit, Replaced, RestoreRules, Task
-from . import database_settings, dump, extensions, facts, leftovers, lock, ownership, settings_text, staging, state
+from . import (
+    archive,
+    database_settings,
+    dump,
+    extensions,
+    facts,
+    leftovers,
+    lock,
+    ownership,
+    settings_text,
+    staging,
+    state,
+)
 from .connection import ConnectionSettings, client_credentials, client_program, codec_of, connect, translated
 from .dumptext import preamble
 from .dumptext.judgement import Judge
@@ -141,6 +153,10 @@ class PostgresqlSession:
                 roles=tuple(found.roles),
             ),
         )
+
+    def require_dump(self, head: bytes, /) -> None:
+        """Raise unless *head* may begin a dump of pg_dump in a form that can be restored."""
+        archive.require_dump(head, server_version_num=self._admin.info.server_version)
 
     def fit(self, part: manifest.Part | None, options: RestoreOptions, /) -> Fit:
         """How a backup fits this server: versions, extensions and roles."""

@@ -26,6 +26,7 @@ import sys
 import typing as t
 
 from ....errors import DumpIncomplete, DumpSyntax
+from ....printing import printable
 
 STATEMENT_LIMIT = (1 << 30) - 2
 """The longest statement in bytes: the server accepts no longer message (``PQ_LARGE_MESSAGE_LIMIT`` in ``libpq.h``)."""
@@ -113,6 +114,7 @@ _COMMENT_STOP = re.compile(rb"/\*|\*/")
 _LINE_END = re.compile(rb"[\n\r]")
 
 _PLAIN_COLUMNS = re.compile(rb"[^\"()]*")
+_WITH_OIDS = re.compile(rb"with\s+oids\s+from\s+stdin" + _NO_NAME_AFTER, re.IGNORECASE)
 _FROM_STDIN = re.compile(rb"from\s+stdin" + _NO_NAME_AFTER, re.IGNORECASE)
 _SPACE_IN_LINE = re.compile(rb"[ \t]*")
 _CONFORMING = re.compile(
@@ -159,6 +161,7 @@ class Scanner:
         self._opening = True  # no byte has been passed yet
         self._line_end = b""  # of the COPY block: LF, or CR LF
         self._before_rows = 0  # bytes of the COPY statement's own line end, which come before the rows
+        self._open = False  # pg_dump's opening comment was seen, and not its closing one since
         self._from_pg_dump = False
         self._empty = True
         self._complete = False
@@ -292,7 +295,7 @@ class Scanner:
             raise DumpIncomplete("the dump ends inside a statement or a comment", hint=_HINT_INCOMPLETE)
         if self._empty and not self._from_pg_dump:
             raise DumpIncomplete("the dump is empty", hint=_HINT_INCOMPLETE)
-        if self._from_pg_dump and not self._complete:
+        if self._open:
             raise DumpIncomplete("pg_dump's closing comment is missing", hint=_HINT_INCOMPLETE)
 
     @property
@@ -308,6 +311,7 @@ class Scanner:
                 if line is not None:
                     self._from_pg_dump = True
                     self._complete = line[1] is not None
+                    self._open = not self._complete
 
     def _scan(self, text: _Text, start: int, at: int) -> bool:
         """Continue at *at* in the statement, or the comment before one, that begins at *start*.
@@ -582,6 +586,12 @@ def _copied_table(statement: bytes) -> bytes | None:
         if not statement.startswith(b")", at):
             return None
         at = _end_of(_SPACE, statement, at + 1)
+    if _WITH_OIDS.match(statement, at):
+        table = statement[begin:end].decode("utf-8", "backslashreplace")
+        raise DumpSyntax(
+            f"the rows of table {printable(table)} begin with OIDs, which PostgreSQL 12 and newer cannot load",
+            hint="dump the database again, without --oids",
+        )
     return statement[begin:end] if _FROM_STDIN.match(statement, at) else None
 
 

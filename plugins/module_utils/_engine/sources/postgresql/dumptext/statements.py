@@ -221,7 +221,15 @@ class CreateSchema:
 
 @dataclasses.dataclass(frozen=True)
 class Removal:
-    """``DROP``, ``ALTER TABLE … DROP`` and the like.  ``pg_dump --clean`` begins with them; objects may not exist."""
+    """``DROP``, ``ALTER TABLE … DROP`` and the like.  ``pg_dump --clean`` begins with them; none need exist."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WithOids:
+    """``CREATE TABLE … WITH OIDS`` of a server before PostgreSQL 12.  ``text`` is the statement without the OIDs."""
+
+    table: str
+    text: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,6 +260,7 @@ Classified = t.Union[
     PublishSchemas,
     SetParameter,
     CreateSchema,
+    WithOids,
     Removal,
     Comment,
     LeaveOut,
@@ -260,7 +269,11 @@ Classified = t.Union[
 _SUPERUSER_CODE = "only a superuser may create one, and it would act beyond what this database's owner may do"
 _DATABASE_ITSELF = "it belongs to the database itself, not to its contents, and the restore sets that"
 _OWNERSHIP = "the restore sets the owners"
+NO_OIDS = "PostgreSQL 12 and newer have no hidden oid columns; the other columns are restored"
+_OFF = frozenset({"0", "f", "false", "n", "no", "of", "off"})
 _FIRST_WORD = re.compile(rb"[A-Za-z]+")
+_LANGUAGES = ("LANGUAGE", "PROCEDURAL LANGUAGE")
+_EVERY_DATABASE = "every database has it"
 _UNLINK = re.compile(rb"SELECT pg_catalog\.lo_unlink\('[0-9]+'\)\Z")
 
 
@@ -466,6 +479,55 @@ class _Cursor:
             elif token.kind == "word" and not depth and token.value in words:
                 return token.value
 
+    def with_oids(self) -> WithOids | None:
+        """Read the rest of CREATE TABLE; ``None`` unless it asks for OIDs."""
+        if "oids" not in self._text.lower():
+            return None
+        self.words("if", "not", "exists")
+        table = self.qualified()
+        while table is not None and self.seek("with", "as") == "with":
+            in_list = self.symbol("(")
+            token = self.advance()
+            while in_list and token is not None and token.value not in ("oids", ")"):
+                token = self.advance()
+            if token is None or token.value != "oids":
+                continue
+            start, end, value = token.start, token.end, "on"
+            if in_list and self.symbol("="):
+                token = self.advance()
+                if token is None:
+                    break
+                end, value = token.end, token.value.strip("'").translate(_FOLD)
+            if value in _OFF:
+                break
+            # This is accepted, and means nothing.
+            off = "oids = off" if in_list else "(oids = off)"
+            return WithOids(table, self._text[:start] + off + self._text[end:])
+        return None
+
+    def placeholder(self) -> bool:
+        """Read a view of nothing but ``NULL::type AS column, …``.
+
+        ``pg_dump --clean`` puts it in the place of a view that other objects depend on (createDummyViewAsClause).
+        """
+        if self.qualified() is None or not self.words("as", "select"):
+            return False
+        while self.words("null") and self.symbol("::"):
+            depth = 0
+            while depth or not self.words("as"):
+                token = self.advance()
+                if (
+                    token is None
+                    or token.kind == "text"
+                    or (token.kind == "symbol" and token.value not in _IN_IDENTITY)
+                ):
+                    return False
+                if token.kind == "symbol":
+                    depth += (token.value in "([") - (token.value in ")]")
+            if self.name() is None or not self.symbol(","):
+                return self.ended
+        return False
+
     def parameters(self) -> tuple[tuple[str, str], ...] | None:
         """Read ``WITH (name = value, …)`` at the end of the statement; ``None`` if something else follows."""
         found: list[tuple[str, str]] = []
@@ -576,7 +638,9 @@ def _alter(cursor: _Cursor) -> Classified | None:
     if cursor.words("owner", "to"):
         role = cursor.name()
         return OwnerChange(kind, identity, role) if role is not None and cursor.ended else None
-    if kind in ("TABLE", "FOREIGN TABLE") and cursor.seek("drop"):
+    if cursor.words("set", "with", "oids"):
+        return LeaveOut("oid column", f"of table {printable(identity)}", NO_OIDS)
+    if kind in ("TABLE", "FOREIGN TABLE", "VIEW", "DOMAIN") and cursor.seek("drop"):
         return Removal()
     return None
 
@@ -604,14 +668,20 @@ def _comment(cursor: _Cursor) -> Classified | None:
     kind = cursor.kind()
     if kind == "EXTENSION":
         return LeaveOut("comment", f"on extension {_named(cursor)}", "the extension brings its own", loss=False)
-    if kind in _LEFT_OUT or kind in ("LANGUAGE", "PROCEDURAL LANGUAGE", "ROLE", "TABLESPACE"):
+    if kind in _LEFT_OUT or kind in (*_LANGUAGES, "ROLE", "TABLESPACE"):
         return LeaveOut("comment", f"on {kind.lower()} {_named(cursor)}", _DATABASE_ITSELF, loss=False)
     return Comment()
 
 
 def _create(cursor: _Cursor) -> Classified | None:
     cursor.words("create")
+    replaces = cursor.words("or", "replace")
+    cursor.words("trusted")
     kind = cursor.kind()
+    if kind in _LANGUAGES:
+        return _create_language(cursor)
+    if kind in ("TABLE", "TEMPORARY TABLE", "UNLOGGED TABLE"):
+        return cursor.with_oids()
     if kind == "EXTENSION":
         cursor.words("if", "not", "exists")
         name = cursor.name()
@@ -620,6 +690,8 @@ def _create(cursor: _Cursor) -> Classified | None:
         return CreateExtension(name, schema) if name is not None else None
     if kind == "PUBLICATION":
         return _create_publication(cursor)
+    if kind == "VIEW" and replaces:
+        return Removal() if cursor.placeholder() else None
     if kind == "SCHEMA":
         cursor.words("if", "not", "exists")
         name = cursor.name()
@@ -632,6 +704,14 @@ def _create(cursor: _Cursor) -> Classified | None:
     if kind in _LEFT_OUT:
         return _left_out(kind, cursor)
     return None
+
+
+def _create_language(cursor: _Cursor) -> Classified | None:
+    name = cursor.value()
+    if name == "plpgsql":
+        return LeaveOut("language", name, _EVERY_DATABASE, loss=False)
+    # Without a handler it is the language of an extension of the same name, also for the server.
+    return CreateExtension(name, None) if name is not None and cursor.ended else None
 
 
 def _create_publication(cursor: _Cursor) -> Classified | None:
@@ -654,6 +734,8 @@ def _drop(cursor: _Cursor) -> Classified | None:
     kind = cursor.kind()
     if kind == "EXTENSION":
         return LeaveOut("drop", f"of extension {_named(cursor)}", "a new database has nothing to drop", loss=False)
+    if kind in _LANGUAGES:
+        return LeaveOut("drop", f"of language {_named(cursor)}", "a new database has no other languages", loss=False)
     return _left_out(kind, cursor) if kind in _LEFT_OUT else Removal()
 
 
@@ -698,6 +780,8 @@ def _set(cursor: _Cursor) -> Classified | None:
                 return None
             if name.translate(_FOLD) != "session_authorization":
                 value = cursor.value()
+                if name.translate(_FOLD) == "default_with_oids" and str(value).translate(_FOLD) not in _OFF:
+                    return LeaveOut("parameter", "default_with_oids", NO_OIDS)
                 return SetParameter(name.translate(_FOLD), value if cursor.ended else None)
     return LeaveOut("session", "of another role", _OWNERSHIP, loss=False)
 

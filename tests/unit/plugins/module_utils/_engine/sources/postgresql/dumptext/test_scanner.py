@@ -174,7 +174,8 @@ INCOMPLETE = {
     "copy statement": b"COPY t FROM stdin;",
     "body": b"CREATE FUNCTION f() BEGIN ATOMIC SELECT 1;",
     "no closing comment": HEADER + b"SELECT 1;\n",
-    "something after the closing comment": HEADER + FOOTER + b"SELECT 1;",
+    "half a statement after the closing comment": HEADER + FOOTER + b"SELECT 1",
+    "half a block of rows after the closing comment": HEADER + FOOTER + b"COPY t FROM stdin;\n1\n",
     "a second dump without an end": HEADER + FOOTER + HEADER,
 }
 
@@ -187,10 +188,37 @@ def test_an_incomplete_text_is_told(text):
 
 
 @pytest.mark.parametrize(
-    "text", [b"SELECT 1;", HEADER + FOOTER, HEADER + FOOTER.rstrip(), HEADER + FOOTER + HEADER + FOOTER]
+    "text",
+    [
+        b"SELECT 1;",
+        HEADER + FOOTER,
+        HEADER + FOOTER.rstrip(),
+        HEADER + FOOTER + HEADER + FOOTER,
+        # Written by hand; psql runs it.
+        HEADER + FOOTER + b"SELECT 1;",
+    ],
 )
 def test_a_complete_text_is_taken(text):
     scan(text)
+
+
+def test_only_the_closing_comment_at_the_very_end_proves_a_dump_of_ours():
+    scanner = dumptext_scanner.Scanner()
+    assert not list(scanner.feed(HEADER + FOOTER))
+    scanner.finish()
+    assert scanner.complete
+    for _event in scanner.feed(b"SELECT 1;"):
+        pass
+    scanner.finish()
+    assert not scanner.complete
+
+
+@pytest.mark.parametrize("read", [scan, scan_bytewise])
+@pytest.mark.parametrize("columns", [b"", b' (a, "b)")'])
+def test_rows_with_oids_are_refused_by_the_name_of_their_table(columns, read):
+    with pytest.raises(DumpSyntax, match=r'public\."a\\x1b" begin with OIDs') as refused:
+        read(b'COPY public."a\x1b"' + columns + b" WITH OIDS FROM stdin;\n16384\t1\n\\.\n")
+    assert "--oids" in refused.value.hint
 
 
 def test_every_cut_of_a_dump_is_told():
