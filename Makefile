@@ -18,7 +18,7 @@ export PATH := $(BIN):$(PATH)
 # Only a few workers: each of them starts its own PostgreSQL and S3 servers.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 
-.PHONY: help setup setup-lint generate demo unit test molecule faults fuzz lint bench bench-fleet docs lock clean
+.PHONY: help setup setup-lint generate demo unit test molecule faults fuzz lint bench bench-fleet regression docs lock clean
 
 help: ## list the targets
 	@echo "infrazero.database: make TARGET"
@@ -75,6 +75,10 @@ bench-fleet: setup ## measure the playbook site with nothing to do, on eight hos
 	@echo "== bench-fleet"
 	@"$(PYTHON)" tests/bench/fleet.py
 
+regression: setup ## back up PostgreSQL's regression database, restore it on a fresh cluster, and compare it with what psql restores; writes regression.json
+	@echo "== regression"
+	@"$(PYTHON)" tests/regression/run.py
+
 docs: setup-lint ## generate the reference of modules and roles in docs/reference/
 	@echo "== docs"
 	@scripts/docs
@@ -86,5 +90,5 @@ lock: setup-lint ## update all requirements, for hosts and for this checkout: ne
 clean: ## remove everything that was created here
 	@echo "== clean: .venv/, .ansible/, .demo/, caches"
 	@if [[ -L .demo ]]; then place=$$(readlink .demo); if [[ -O $$place ]]; then rm -rf "$$place"; elif [[ -e $$place ]]; then sudo rm -rf "$$place"; fi; fi
-	@rm -rf .venv .ansible .demo .nox .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache bench.json bench-fleet.json bench-first-boot.json faults.json
+	@rm -rf .venv .ansible .demo .nox .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache bench.json bench-fleet.json bench-first-boot.json faults.json regression.json
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
