@@ -217,10 +217,10 @@ def test_no_row_stands_in_an_error(admin, statement, cause):
     assert caught.value.__suppress_context__
 
 
-def test_a_session_that_was_ended(cluster, admin):
+def test_a_session_that_was_ended(cluster):
     with contextlib.closing(connect(cluster.settings)) as victim:
         pid = victim.info.backend_pid
-        admin.cursor().execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
+        cluster.end_session(pid)
         with pytest.raises(PostgresError) as caught:
             failing(victim, "SELECT 1")
     assert caught.value.hint

@@ -210,8 +210,8 @@ def test_a_stage_is_empty_closed_and_like_the_replaced_database(cluster, admin, 
 
 
 def test_a_stage_like_a_database_with_an_icu_locale(cluster, admin):
-    if admin.info.server_version < 150000:
-        pytest.skip("PostgreSQL has ICU locales for databases since 15")
+    if not cluster.has_icu:
+        pytest.skip("this server has no ICU locales for databases")
     run(
         admin,
         "CREATE DATABASE shop TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'de-DE' LOCALE 'C'",

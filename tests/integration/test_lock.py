@@ -222,10 +222,10 @@ def test_names_have_locks_of_their_own(cluster, admin, other, name):
     assert repr(name) in cluster.psql(tables)
 
 
-def test_an_error_of_the_work_comes_through_when_the_session_is_gone(admin, other):
+def test_an_error_of_the_work_comes_through_when_the_session_is_gone(cluster, admin, other):
     def work():
         with database_lock(other, "app"):
-            admin.cursor().execute("SELECT pg_terminate_backend(%s, 10000)", (other.info.backend_pid,))
+            cluster.end_session(other.info.backend_pid)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -243,7 +243,7 @@ def test_a_lost_lock_is_noticed(cluster, admin, other):
             held.check()
         with database_lock(admin, "app"), pytest.raises(LockHeld, match=f"process {admin.info.backend_pid}"):
             held.check()
-        admin.cursor().execute("SELECT pg_terminate_backend(%s, 10000)", (other.info.backend_pid,))
+        cluster.end_session(other.info.backend_pid)
         with pytest.raises(PostgresError, match="was lost"):
             held.check()
 

@@ -239,7 +239,7 @@ def test_a_lock_that_is_lost_during_the_swap_undoes_it(
         real(conn, *arguments, **options)
         holder = lock.holder_of(conn, "app")
         assert holder is not None
-        cluster.psql(f"SELECT pg_terminate_backend({holder.pid}, 10000)")
+        cluster.end_session(holder.pid)
 
     monkeypatch.setattr(state, "record_replaced", end_the_holder)
     assert "the lock of database 'app' was lost" in error(restored(cluster, store, app))

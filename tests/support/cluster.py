@@ -202,6 +202,16 @@ class Cluster:
             raise ClusterError(f"psql ended with {done.returncode}: {done.stderr.strip()}")
         return done.stdout.rstrip("\n")
 
+    def end_session(self, pid: int) -> None:
+        """End a session, and wait until it has ended."""
+        self.psql(f"SELECT pg_terminate_backend({pid})")
+        wait_until(lambda: not self.psql(f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid}"))
+
+    @property
+    def has_icu(self) -> bool:
+        """Whether the server can use ICU's locales for databases."""
+        return self.major >= 15 and bool(self.psql("SELECT 1 FROM pg_collation WHERE collprovider = 'i' LIMIT 1"))
+
     # ----------------------------------------------------------------------------------------------------------------
 
     @staticmethod
