@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 import conftest  # noqa: E402, F401  (puts the collection on sys.path)
 from tests.regression import compare, material, source  # noqa: E402
-from tests.support import scene, signing  # noqa: E402
+from tests.support import apt, scene, signing  # noqa: E402
 from tests.support.cluster import SERVER_USER, Cluster, ClusterError  # noqa: E402
 from tests.support.playbook import Task, play  # noqa: E402
 
@@ -232,7 +232,7 @@ def main() -> int:
         try:
             regress = material.fetch(options.major)
             report = run(Trial(directory, regress), options)
-        except (material.MaterialError, ClusterError) as error:
+        except (apt.AptError, ClusterError) as error:
             sys.exit(str(error))
     options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 0 if show(report) else 1
