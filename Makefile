@@ -18,7 +18,7 @@ export PATH := $(BIN):$(PATH)
 # Only a few workers: each of them starts its own PostgreSQL and S3 servers.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 
-.PHONY: help setup setup-lint generate demo unit test molecule faults fuzz lint bench bench-fleet regression docs lock clean
+.PHONY: help setup setup-lint generate demo unit test molecule faults fuzz lint bench bench-fleet regression majors docs lock clean
 
 help: ## list the targets
 	@echo "infrazero.database: make TARGET"
@@ -67,9 +67,9 @@ lint: setup-lint ## run every linter: ruff, mypy, yamllint, ansible-lint, docs, 
 	@echo "== lint"
 	@scripts/lint
 
-bench: setup-lint ## measure backups and restores of 1 GB against the plain tools, fleets, and a first boot; writes bench*.json
+bench: setup-lint ## measure backups and restores of 1 GB against the plain tools, unusual schemas, fleets, and a first boot; writes bench*.json
 	@echo "== bench"
-	@status=0; for part in run fleet first_boot; do "$(PYTHON)" "tests/bench/$$part.py" || status=$$?; done; exit $$status
+	@status=0; for part in run schemas fleet first_boot; do "$(PYTHON)" "tests/bench/$$part.py" || status=$$?; done; exit $$status
 
 bench-fleet: setup ## measure the playbook site with nothing to do, on eight hosts and on one; writes bench-fleet.json
 	@echo "== bench-fleet"
@@ -78,6 +78,10 @@ bench-fleet: setup ## measure the playbook site with nothing to do, on eight hos
 regression: setup ## back up PostgreSQL's regression database, restore it on a fresh cluster, and compare it with what psql restores; writes regression.json
 	@echo "== regression"
 	@"$(PYTHON)" tests/regression/run.py
+
+majors: setup ## run the tests of backup and restore on each major version of PostgreSQL; servers that are not installed are downloaded (MAJOR=17: only this one); writes majors.json
+	@echo "== majors"
+	@"$(PYTHON)" tests/majors/run.py $(or $(MAJOR),--document)
 
 docs: setup-lint ## generate the reference of modules and roles in docs/reference/
 	@echo "== docs"
@@ -90,5 +94,5 @@ lock: setup-lint ## update all requirements, for hosts and for this checkout: ne
 clean: ## remove everything that was created here
 	@echo "== clean: .venv/, .ansible/, .demo/, caches"
 	@if [[ -L .demo ]]; then place=$$(readlink .demo); if [[ -O $$place ]]; then rm -rf "$$place"; elif [[ -e $$place ]]; then sudo rm -rf "$$place"; fi; fi
-	@rm -rf .venv .ansible .demo .nox .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache bench.json bench-fleet.json bench-first-boot.json faults.json regression.json
+	@rm -rf .venv .ansible .demo .nox .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache bench.json bench-fleet.json bench-first-boot.json bench-schemas.json faults.json regression.json majors.json
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
