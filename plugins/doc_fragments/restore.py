@@ -48,8 +48,9 @@ options:
     type: dict
   skip_acl:
     description:
-      - Leave the privileges of the dump out.
-      - Default - true unless roles are mapped.
+      - Leave out the privileges that the dump grants, with a warning for each role.
+      - What the dump revokes from C(PUBLIC) is always revoked, so that no role can do more than in the source.
+      - Default - true unless roles are mapped; false in the bootstrap of a fresh cluster.
     type: bool
   drop_mapped_roles:
     description:
@@ -91,6 +92,19 @@ options:
       - Extensions that the superuser creates for a dump, besides trusted ones and those known to be harmless.
     type: list
     elements: str
+  on_error:
+    description:
+      - 'What a statement of the dump that fails ends: V(stop): the restore, and nothing is replaced; V(continue):
+        nothing, the rest is restored.'
+      - With V(continue), the status is C(restored_with_errors) and the exit status 4 if statements have failed,
+        and a warning describes each. Lost connections, full disks, exceeded limits, damage and attacks always
+        end the restore.
+      - Default - V(stop).
+    type: str
+    choices:
+      - stop
+      - continue
+    version_added: 0.2.0
   statement_timeout:
     description:
       - How long a single statement of the dump may take, or the rows of one table may stand still, in seconds.

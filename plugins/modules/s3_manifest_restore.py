@@ -61,6 +61,7 @@ options:
     description:
       - Restore only databases whose restore is outstanding, as M(infrazero.database.pg_db_bootstrap) has recorded it on
         a fresh cluster. A database that has no backup stays empty, and that is recorded.
+      - Grants to roles that exist are kept then, unless O(skip_acl=true).
     type: bool
     default: false
 seealso:
@@ -127,8 +128,10 @@ databases:
       sample: shop
     status:
       description:
-        - V(restored), V(empty) if there is no backup, V(skipped) if no restore was requested, V(planned) in check mode,
-          or V(failed).
+        - V(restored), V(restored_with_errors) if statements failed with O(on_error=continue), V(empty) if there is no
+          backup, V(skipped) if no restore was requested, V(planned) in check mode, or V(failed).
+        - V(restored_with_errors) is not a failure of the module. The database was replaced, and C(warnings) describes
+          what is missing.
       type: str
       sample: restored
     source:
@@ -240,6 +243,20 @@ databases:
       description: How long it took, in seconds.
       type: float
       sample: 32.1
+    failed_statements:
+      description:
+        - Statements of the dump that failed, with O(on_error=continue), each with its cause. The last entry counts
+          those beyond 100.
+      type: list
+      elements: str
+      sample: []
+      version_added: 0.2.0
+    incomplete_tables:
+      description: Tables whose rows were not all restored because such a statement failed.
+      type: list
+      elements: str
+      sample: []
+      version_added: 0.2.0
     skipped:
       description: Statements of the dump that were skipped, each with the reason.
       type: list
@@ -278,6 +295,8 @@ from ..module_utils._engine.stores import registry
 
 NAME = "s3_manifest_restore"
 
+_CHANGED = (restore.RESTORED, restore.RESTORED_WITH_ERRORS, restore.PLANNED)
+
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
     """Restore the databases and return what exit_json takes."""
@@ -297,10 +316,9 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         jobs=host.values.get("restore", "jobs") or restoring.default_jobs(os.cpu_count()),
     )
     result = _ansible.summed_up(summary, *restore.STATUSES)
-    result["changed"] = any(o.status in (restore.RESTORED, restore.PLANNED) for o in summary.outcomes)
-    result["diff"] = [
-        restore.difference(o) for o in summary.outcomes if o.status in (restore.RESTORED, restore.PLANNED)
-    ]
+    changed = [o for o in summary.outcomes if o.status in _CHANGED]
+    result["changed"] = bool(changed)
+    result["diff"] = [restore.difference(outcome) for outcome in changed]
     return result
 
 

@@ -800,7 +800,7 @@ FLOODS = {
 MEASURED = """
 import pathlib, re, sys
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import EngineError
-from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import load
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import containment, load
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import events
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import (
     ConnectionSettings, connect,
@@ -808,7 +808,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 
 host, port = sys.argv[1:]
-load._available_memory, load.LEAST_MEMORY = lambda: 0, 64 << 20
+containment._available_memory, containment.LEAST_MEMORY = lambda: 0, 64 << 20
 settings = ConnectionSettings(host=host, port=int(port))
 connection = connect(settings, database="shop", user="shop", password=Secret("password of shop"))
 try:

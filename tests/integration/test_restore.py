@@ -837,9 +837,9 @@ def test_a_database_that_was_empty_is_kept_where_somebody_has_filled_it_meanwhil
     cluster.psql("CREATE DATABASE app OWNER app")
     analyze = load.analyze
 
-    def meanwhile(conn: t.Any) -> None:
+    def meanwhile(*arguments: t.Any) -> tuple[str, ...]:
         cluster.psql("CREATE TABLE precious AS SELECT 1 AS id", "app")
-        analyze(conn)
+        return analyze(*arguments)
 
     monkeypatch.setattr(load, "analyze", meanwhile)
     details = good(restored(cluster, store, app))
@@ -853,10 +853,10 @@ def test_a_database_that_appears_while_its_backup_is_loaded_is_kept(
     cluster.psql("DROP DATABASE app")
     analyze = load.analyze
 
-    def meanwhile(conn: t.Any) -> None:
+    def meanwhile(*arguments: t.Any) -> tuple[str, ...]:
         cluster.psql("CREATE DATABASE app")
         cluster.psql("CREATE TABLE precious AS SELECT 1 AS id", "app")
-        analyze(conn)
+        return analyze(*arguments)
 
     monkeypatch.setattr(load, "analyze", meanwhile)
     details = good(restored(cluster, store, app))

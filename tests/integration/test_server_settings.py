@@ -118,7 +118,10 @@ def configured(cluster: Cluster) -> t.Iterator[t.Callable[[str], None]]:
         # The postmaster has read the file; later sessions are its children.
         wait_until(lambda: "reloading configuration files" in cluster.log.read_bytes()[begin:].decode())
         wait_until(
-            lambda: re.search("parameter .*(changed|removed)|^$", cluster.log.read_bytes()[begin:].decode(), re.M)
+            lambda: (
+                re.search("parameter .*(changed|removed)|^$", cluster.log.read_bytes()[begin:].decode(), re.M)
+                is not None
+            )
         )
 
     yield configure

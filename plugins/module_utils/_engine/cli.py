@@ -5,7 +5,7 @@
 """The command on the host, ``infrazero-database``; ``backup.sh`` and ``restore.sh`` run it with a subcommand.
 
 Exit statuses: 0 success; 1 at least one database failed; 2 invalid usage or configuration, nothing was changed; 3
-another backup or restore of the database is running; 128 + n ended by signal n.
+another backup or restore of the database is running; 4 restored, but statements failed; 128 + n ended by signal n.
 """
 
 from __future__ import annotations

@@ -18,15 +18,18 @@ from .reporting import Reporter, Silent
 #: Status of a database whose work failed; every other status is the use case's own word for success.
 FAILED = "failed"
 
+#: Status of a database that was restored, but for statements that failed.
+RESTORED_WITH_ERRORS = "restored_with_errors"
+
 #: Details that are sentences for people.  All others are data, which programs go on working with: they stay exact.
-_SENTENCES = ("reason", "skipped", "warnings")
+_SENTENCES = ("failed_statements", "reason", "skipped", "warnings")
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """The result of the work on one database.
 
-    :param status: ``backed_up``, ``restored``, ``empty``, ``skipped`` or ``failed``.
+    :param status: ``backed_up``, ``restored``, ``restored_with_errors``, ``empty``, ``skipped`` or ``failed``.
     :param details: plain data of the use case.
     """
 
@@ -62,9 +65,21 @@ class Summary:
         """The databases that failed."""
         return tuple(outcome for outcome in self.outcomes if outcome.error is not None)
 
+    @property
+    def incomplete(self) -> tuple[Outcome, ...]:
+        """The databases that were restored, but for statements that failed."""
+        return tuple(outcome for outcome in self.outcomes if outcome.status == RESTORED_WITH_ERRORS)
+
     def line(self, *statuses: str) -> str:
-        """``restored=2 skipped=0 failed=1 (app)``: a count for each of *statuses*, then the failures by name."""
-        counts = [f"{status}={sum(o.status == status for o in self.outcomes)}" for status in (*statuses, FAILED)]
+        """``restored=2 skipped=0 failed=1 (app)``: a count for each of *statuses*, then the failures by name.
+
+        Programs read it: the count of databases restored with errors is there only if there are any.
+        """
+        counts = [
+            f"{status}={sum(o.status == status for o in self.outcomes)}"
+            for status in (*statuses, FAILED)
+            if status != RESTORED_WITH_ERRORS or self.incomplete
+        ]
         names = ", ".join(printable_name(outcome.database) for outcome in self.failed)
         return " ".join(counts) + (f" ({names})" if names else "")
 

@@ -25,7 +25,7 @@ import typing as t
 
 from .domain import trust
 from .domain import values as of
-from .domain.restoring import REFUSE, REPLACE, SWAP, TERMINATE
+from .domain.restoring import CONTINUE, REFUSE, REPLACE, STOP, SWAP, TERMINATE
 from .errors import ConfigurationError
 from .streams.compression import METHODS
 
@@ -399,8 +399,9 @@ TABLE: tuple[Setting, ...] = (
     _restore(
         "skip_acl",
         of.BOOLEAN,
-        "leave the privileges of the dump out",
-        default_text="true unless roles are mapped",
+        "leave out the privileges that the dump grants, with a warning for each role",
+        "What the dump revokes from C(PUBLIC) is always revoked, so that no role can do more than in the source.",
+        default_text="true unless roles are mapped; false in the bootstrap of a fresh cluster",
     ),
     _restore(
         "drop_mapped_roles",
@@ -448,6 +449,18 @@ TABLE: tuple[Setting, ...] = (
         of.EXTENSIONS,
         "extensions that the superuser creates for a dump, besides trusted ones and those known to be harmless",
         default=(),
+    ),
+    _chosen(
+        _restore,
+        "on_error",
+        (STOP, CONTINUE),
+        "what a statement of the dump that fails ends: V(stop): the restore, and nothing is replaced; V(continue):"
+        " nothing, the rest is restored",
+        "With V(continue), the status is C(restored_with_errors) and the exit status 4 if statements have failed, and a"
+        " warning describes each. Lost connections, full disks, exceeded limits, damage and attacks always end the"
+        " restore.",
+        default=STOP,
+        added="0.2.0",
     ),
     _restore(
         "statement_timeout",

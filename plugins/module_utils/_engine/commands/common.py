@@ -24,6 +24,7 @@ OK = 0
 FAILED = 1
 USAGE = 2
 LOCKED = 3
+INCOMPLETE = 4
 
 EPILOG = """\
 exit status:
@@ -31,6 +32,7 @@ exit status:
   1  at least one database failed; the others are done
   2  invalid usage or configuration; nothing was changed
   3  another backup or restore of the database is running
+  4  restored, but some statements failed (with --on-error continue)
 """
 
 Options = argparse.Namespace
@@ -139,7 +141,7 @@ def finish(
                 sys.stdout.write(f"{name}: {sentence(one)}\n")
         sys.stdout.write(_last_line(summary, done) + "\n")
     if not summary.failed:
-        return OK
+        return INCOMPLETE if summary.incomplete else OK
     if len(summary.outcomes) == 1 and summary.failed[0].error is not None:
         return status_of(summary.failed[0].error)
     return FAILED

@@ -97,8 +97,9 @@ def _restored(one: outcome.Outcome) -> str:
     facts = one.details
     contents = f"{human.counted(facts['tables'], 'table')}, {human.counted(facts['rows'], 'row')}"
     kept = facts["kept_as"]
+    result = "restored with errors" if facts["failed_statements"] else "restored"
     return (
-        f"restored from {printable(facts['source'])}{_made(facts)}: {contents} in"
+        f"{result} from {printable(facts['source'])}{_made(facts)}: {contents} in"
         f" {human.duration(facts['duration_seconds'])}, {'verified' if facts['verified'] else 'not verified'}"
         + (f"; the replaced database is kept as {printable_name(kept)}" if kept else "")
     )

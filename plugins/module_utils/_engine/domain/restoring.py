@@ -14,6 +14,8 @@ from .trust import Trust
 
 SWAP = "swap"
 REPLACE = "replace"
+STOP = "stop"
+CONTINUE = "continue"
 TERMINATE: t.Literal["terminate"] = "terminate"
 REFUSE: t.Literal["refuse"] = "refuse"
 
@@ -35,6 +37,7 @@ class RestoreOptions:
     :param protected_roles: roles that are never dropped: those of the list.
     :param trust: whose backups are restored.
     :param max_size: bytes; 0: any number; ``None``: see :func:`size_limit`.
+    :param on_error: :data:`STOP` or :data:`CONTINUE`.
     """
 
     role_map: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -54,6 +57,20 @@ class RestoreOptions:
     statement_timeout: datetime.timedelta = datetime.timedelta(hours=24)
     timeout: datetime.timedelta = datetime.timedelta(hours=72)
     max_size: int | None = None
+    on_error: str = STOP
+
+    @property
+    def continues(self) -> bool:
+        """Whether a restore goes on after a statement that fails."""
+        return self.on_error == CONTINUE
+
+    def on_fresh_cluster(self) -> RestoreOptions:
+        """The same for a bootstrap: what roles of the cluster may do is kept, and everything belongs to the user."""
+        return dataclasses.replace(
+            self,
+            skip_acl=False if self.skip_acl is None else self.skip_acl,
+            force_target_owner=True if self.force_target_owner is None else self.force_target_owner,
+        )
 
     @property
     def skips_acl(self) -> bool:

@@ -26,12 +26,14 @@ from . import stage, swap
 from .choose import choose
 from .plan import Request, RestorePlan, plan_restore
 
-#: Statuses: restored; the store has no backup; nothing was requested; what check mode reports.
+#: Statuses: restored; restored, but for statements that failed; the store has no backup; nothing was requested; what
+#: check mode reports.
 RESTORED = records.RESTORED
+RESTORED_WITH_ERRORS = outcome.RESTORED_WITH_ERRORS
 EMPTY = records.EMPTY
 SKIPPED = records.SKIPPED
 PLANNED = "planned"
-STATUSES = (RESTORED, EMPTY, SKIPPED)
+STATUSES = (RESTORED, RESTORED_WITH_ERRORS, EMPTY, SKIPPED)
 
 _DROPPED = "the database itself was dropped to make room, and is missing until a restore of it succeeds"
 
@@ -82,9 +84,10 @@ def _restore(planned: RestorePlan, *, session: LockedSession, reporter: Reporter
         settled = staging.settle(swapped)
     details = _details(planned, loaded, settled, sha256=backup.sha256)
     details["duration_seconds"] = round(time.monotonic() - started, 3)
-    details["warnings"] = [*planned.warnings, *warnings, *swapped.warnings, *settled.warnings]
-    reporter.stage(name, "done", f"restored from {choice.url}")
-    return outcome.Outcome(name, RESTORED, details)
+    failed = [f"not restored: {one}" for one in loaded.failed]
+    details["warnings"] = [*planned.warnings, *failed, *warnings, *swapped.warnings, *settled.warnings]
+    reporter.stage(name, "done", f"restored from {choice.url}" + (" with errors" if failed else ""))
+    return outcome.Outcome(name, RESTORED_WITH_ERRORS if failed else RESTORED, details)
 
 
 @contextlib.contextmanager
@@ -110,6 +113,8 @@ def _details(planned: RestorePlan, loaded: Loaded, settled: Swapped, *, sha256: 
         "verified": said is not None and said.tables is not None,
         "kept_as": settled.kept,
         "skipped": list(loaded.skipped),
+        "failed_statements": list(loaded.failed),
+        "incomplete_tables": sorted(loaded.failed_tables),
     }
 
 
@@ -135,7 +140,7 @@ def restore_all(
     :param identity: used in place of the entries' own.
     :param outstanding_only: only those whose restore is outstanding; a database that has no backup is recorded as
         empty, one whose entry no longer names a backup as skipped, and once nothing is outstanding the bootstrap is
-        finished.
+        finished.  Grants to roles that exist are kept by default.
     :param plan_only: only report what would be done.
     :param jobs: databases that are restored at the same time; one that takes long does not delay the others.
     """
@@ -143,6 +148,8 @@ def restore_all(
         raise ConfigurationError("jobs must be at least 1")
     if len(entries) != 1 and (source, expected_sha256) != (None, None):
         raise ConfigurationError("source and expected_sha256 go with one database", hint="name it with only")
+    if outstanding_only:
+        options = options.on_fresh_cluster()
     by_name = {entry.name: entry for entry in entries}
     opened = registry.open_source(settings)
     wanted = opened.outstanding() if outstanding_only else frozenset(by_name)

@@ -108,17 +108,20 @@ def make_room(choice: Choice, backup: Backup, staging: Staging) -> None:
 def fill(choice: Choice, backup: Backup, staging: Staging) -> tuple[Loaded, tuple[str, ...]]:
     """Load the backup into the staged copy, compare it, and make it ready; what was loaded and warnings come back."""
     loaded = staging.load(backup.open)
-    _compare(choice, loaded.rows)
+    _compare(choice, loaded.rows, loaded.failed_tables)
     _compare_digests(choice, loaded.digests)
     return loaded, staging.finish()
 
 
-def _compare(choice: Choice, rows: t.Mapping[str, int]) -> None:
-    """Compare the source's own counts with those of the manifest."""
+def _compare(choice: Choice, rows: t.Mapping[str, int], failed: t.AbstractSet[str] = frozenset()) -> None:
+    """Compare the source's own counts with those of the manifest.
+
+    :param failed: tables whose rows are known to be missing.
+    """
     said = choice.manifest
     if said is None or said.tables is None:
         return
-    expected = {table.name: table.rows for table in said.tables}
+    expected = {table.name: table.rows for table in said.tables if table.name not in failed}
     if expected == dict(rows):
         return
     table = min(key for key in {*expected, *rows} if expected.get(key) != rows.get(key))

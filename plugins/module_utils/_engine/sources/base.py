@@ -143,11 +143,15 @@ class Loaded:
     :param rows: rows of each table, as the source itself counted them, by the table's name in the dump.
     :param digests: of these rows, as the manifest has them; empty: the backup has no key for them.
     :param skipped: what was left out, in words.
+    :param failed: what failed, in words, if the load went on.
+    :param failed_tables: tables of which rows are therefore missing, by their names in the dump.
     """
 
     rows: t.Mapping[str, int]
     digests: t.Mapping[str, str]
     skipped: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    failed_tables: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,9 +16,11 @@ import dataclasses
 import typing as t
 
 from ...errors import LoadError
-from ...printing import printable_name
+from ...printing import printable, printable_name
 from ...settings import name_for_errors
+from . import ownership
 from .connection import identifier, transaction, translated
+from .dumptext import privileges
 
 try:
     from psycopg2 import sql
@@ -223,13 +225,25 @@ class StagingAdministrator:
 
     :param conn: the administrator's autocommit session in the staging database.
     :param loader: the throwaway role.
+    :param owner: the user that the database will belong to; ``None``: default privileges are not granted.
     :param allowed: extensions that the operator allows in addition to :data:`DEFAULT_ALLOWED`.  The dump may also fill
         the configuration tables of these.
+    :param trusted_owners: see :func:`.ownership.take_over`.
     """
 
-    def __init__(self, conn: Connection, *, loader: str, allowed: t.Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        conn: Connection,
+        *,
+        loader: str,
+        owner: str | None = None,
+        allowed: t.Collection[str] = (),
+        trusted_owners: t.Collection[str] = (),
+    ) -> None:
         self._conn = conn
         self._loader = loader
+        self._owner = owner
+        self._trusted_owners = trusted_owners
         self._allowed = frozenset(allowed)
         self._available = available(conn)
 
@@ -291,6 +305,41 @@ class StagingAdministrator:
                         sql.Identifier(schema, function), sql.SQL(arguments)
                     )
                 )
+
+    def revoke(self, change: privileges.Change) -> None:
+        """Revoke privileges on an object of an extension or of the system."""
+        message = f"could not revoke privileges on {printable(change.object)}"
+        if not change.revokes or (
+            change.kind in privileges.WITH_ARGUMENTS and not ownership.is_identity(change.kind, change.identity)
+        ):
+            raise LoadError(message, hint="pg_dump never writes this: check where the dump comes from")
+        self._change_privileges(change, message)
+
+    def alter_default_privileges(self, change: privileges.DefaultChange) -> str | None:
+        """Change the default privileges of one role.  Return why that was not done, if it was not.
+
+        What is revoked can do no harm.  What is granted is the user's own business, or that of a role that the user may
+        act as anyway.
+        """
+        (creator,) = change.creators
+        if not change.revokes:
+            if self._owner is None:
+                return "the user of the database is unknown"
+            reason = ownership.creator_obstacle(self._conn, creator, self._owner, self._trusted_owners)
+            if reason is not None:
+                return reason
+        try:
+            self._change_privileges(change, "could not change default privileges")
+        except LoadError as exc:
+            return exc.cause
+        return None
+
+    def _change_privileges(self, change: privileges.Change | privileges.DefaultChange, message: str) -> None:
+        with translated(message, kind=LoadError), transaction(self._conn), self._conn.cursor() as cursor:
+            # A transaction that the dump has prepared would never end.
+            cursor.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (ownership.LOCK_TIMEOUT,))
+            # As bytes: in a database without an encoding, names are not always text.
+            cursor.execute(privileges.render(change, change.grantees).encode("utf-8", "surrogateescape"))
 
     def publish_all_tables(self, publication: str, parameters: t.Sequence[tuple[str, str]]) -> None:
         """Create a publication of all tables with its parameters (name, value)."""

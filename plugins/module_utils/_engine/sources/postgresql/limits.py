@@ -138,13 +138,18 @@ class Limits:
 
     @contextlib.contextmanager
     def sources(self) -> t.Iterator[contextlib.ExitStack]:
-        """Give a stack for the dump's sources.  After a limit was exceeded, do not wait until they are closed."""
+        """Give a stack for the dump's sources.  After a limit was exceeded, do not wait until they are closed.
+
+        A second reading may begin within the first, and ends before it.
+        """
         stack = contextlib.ExitStack()
+        with self._changing:
+            before = len(self._sources)
         try:
             yield stack
         finally:
             with self._changing:
-                self._sources.clear()
+                del self._sources[before:]
             if self._error is None:
                 stack.close()
             else:
@@ -156,9 +161,12 @@ class Limits:
             self._check()
             self._sources.append(source)
 
-    def text(self, source: Readable) -> Readable:
-        """Return the dump's text with its bytes counted.  A read fails after a limit was exceeded."""
-        return _Text(source, self)
+    def text(self, source: Readable, *, counted: bool = True) -> Readable:
+        """Return the dump's text.  A read fails after a limit was exceeded.
+
+        :param counted: whether the bytes that are read add to :attr:`text_bytes`.
+        """
+        return _Text(source, self, counted=counted)
 
     @contextlib.contextmanager
     def bounded(
@@ -200,14 +208,16 @@ class Limits:
 
 
 class _Text:
-    def __init__(self, source: Readable, limits: Limits) -> None:
+    def __init__(self, source: Readable, limits: Limits, *, counted: bool) -> None:
         self._source = source
         self._limits = limits
+        self._counted = counted
 
     def read(self, n: int, /) -> bytes:
         self._limits._check()
         chunk = self._source.read(n)
-        self._limits.text_bytes += len(chunk)
+        if self._counted:
+            self._limits.text_bytes += len(chunk)
         return chunk
 
     def close(self) -> None:

@@ -515,6 +515,15 @@ def _change_owner(
         yield f"{stays}: {translate(exc, 'could not change the owner').cause}"
 
 
+def creator_obstacle(conn: Connection, role: str, owner: str, trusted_owners: t.Collection[str]) -> str | None:
+    """Return why a dump may not choose the default privileges of what *role* creates; ``None`` if it may.
+
+    What a superuser creates in the database, such as the functions of an extension, must not be the tenant's to use
+    because a dump says so.
+    """
+    return owner_obstacle(conn, role) or _stranger_obstacle(conn, role, owner, trusted_owners)
+
+
 def _stranger_obstacle(conn: Connection, role: str, owner: str, trusted_owners: t.Collection[str]) -> str | None:
     """Return why the dump of *owner*'s database may not act as *role*, as a SECURITY DEFINER function would."""
     if role in trusted_owners:

@@ -21,6 +21,7 @@ from ..base import Loaded, Open, Swapped, Task
 from . import (
     archive,
     database_settings,
+    execution,
     extensions,
     facts,
     leftovers,
@@ -37,6 +38,7 @@ from . import (
 )
 from .connection import ConnectionSettings, connect
 from .dumptext import events, preamble, tally
+from .dumptext.scanner import Statement
 
 if t.TYPE_CHECKING:
     import typing_extensions as te
@@ -78,6 +80,7 @@ class Restoration:
         self._loaded: load.LoadResult | None = None
         self._preamble = preamble.Preamble()
         self._warnings: list[str] = []
+        self._own_path: tuple[str, ...] = load.DEFAULT_SEARCH_PATH
         # Of a database that was dropped to make room: its successor gets these settings.
         self._before: database_settings.DatabaseSettings | None = None
         self.limits = limits.Limits(self._name, seconds=self._options.timeout.total_seconds())
@@ -152,11 +155,38 @@ class Restoration:
 
     # Filling ----------------------------------------------------------------------------------------------------------
 
-    def _text(self, plain: Decoded, stack: contextlib.ExitStack) -> Readable:
-        """The text of the dump, whatever form it has, until *stack* is left."""
+    def _text(self, plain: Decoded, stack: contextlib.ExitStack, *, again: bool = False) -> Readable:
+        """The text of the dump, whatever form it has, until *stack* is left.
+
+        :param again: whether this is a second reading, during the first.
+        """
         self.limits.closing(plain)
         text = stack.enter_context(archive.as_text(plain, server_version_num=self._admin.info.server_version))
-        return self.limits.text(text)
+        return self.limits.text(text, counted=not again)
+
+    def _reader_again(self, source: Open) -> execution.Again:
+        """Open the dump once more, while it is read."""
+
+        @contextlib.contextmanager
+        def again() -> t.Iterator[t.Iterable[Statement]]:
+            text = f"reading {self._task.url} again, for rows that depend on others"
+            self._task.reporter.stage(self._name, "load", text, total=self._task.size)
+            with self.limits.sources() as stack:
+                _preamble, dump = preamble.read(self._text(source(stack), stack, again=True))
+                yield events.read(dump)
+
+        return again
+
+    def _own_search_path(self) -> tuple[str, ...]:
+        """The search_path that statements of the dump may rely on: the source's, or that of the replaced database."""
+        backup = self._settings_of_backup
+        found = None if backup is None else backup.search_path(backup.owner)
+        if found is None:
+            before = self._before
+            if before is None and self._task.replaces is not None:
+                before = database_settings.capture(self._admin, self._name)
+            found = None if before is None else before.search_path(self._owner)
+        return load.DEFAULT_SEARCH_PATH if found is None else tuple(database_settings.split_names(found))
 
     def _choose_encoding(self, source: Open) -> None:
         """Keep a new database from having no encoding only because initdb was run in the locale C.
@@ -213,24 +243,40 @@ class Restoration:
         with self.limits.sources() as stack:
             self._preamble, text = preamble.read(self._text(source(stack), stack))
             self._require_preamble()
-            settings_text.set_for_rows(self._loader, self._settings_of_backup)
+            self._own_path = self._own_search_path()
+            backup = self._settings_of_backup
+            settings_text.set_for_rows(self._loader, backup)
             digests = tally.RowDigests(self._preamble.digest_key or b"")
             self._loaded = load.load(
                 events.read(text, observe=digests.add),
                 connection=self._loader,
                 admin=extensions.StagingAdministrator(
-                    self._inside, loader=self._role, allowed=self._options.extensions
+                    self._inside,
+                    loader=self._role,
+                    owner=self._owner,
+                    allowed=self._options.extensions,
+                    trusted_owners=frozenset(self._options.role_map.values()),
                 ),
                 options=load.LoadOptions(
                     skip_acl=self._options.skips_acl,
                     role_map=self._options.role_map,
+                    owner=self._owner,
+                    source_owner=None if backup is None else backup.owner,
+                    forces_owner=self._options.forces_owner,
+                    grants_user=self._options.grant_app_user,
+                    search_path=self._own_path,
+                    for_refreshes=settings_text.for_refreshes(backup),
+                    continues=self._options.continues,
                     statement_seconds=self._options.statement_timeout.total_seconds(),
                 ),
+                again=self._reader_again(source),
             )
         return Loaded(
             self._loaded.rows,
             {} if self._preamble.digest_key is None else digests.result(),
             tuple(map(str, self._loaded.skipped)),
+            failed=self._loaded.failed,
+            failed_tables=self._loaded.failed_tables,
         )
 
     def _require_preamble(self) -> None:
@@ -252,7 +298,7 @@ class Restoration:
         """Gather statistics, shut the loader out and hand everything over to the owner."""
         loaded = t.cast(load.LoadResult, self._loaded)
         self._task.reporter.stage(self._name, "analyze", "gathering statistics")
-        load.analyze(self._loader)
+        not_analyzed = load.analyze(self._loader, self._own_path, self._owner)
         self._loading.close()
         loader_role.shut_out(self._inside, self._role)
         staging.close_staging(self._inside, self._database)
@@ -270,7 +316,7 @@ class Restoration:
         if self._options.set_search_path:
             self._search_path = list(self._options.search_path) or ownership.choose_search_path(self._inside)
         self._filling.close()
-        return (*self._warnings, *loaded.warnings, *taken.warnings)
+        return (*self._warnings, *loaded.warnings, *not_analyzed, *taken.warnings)
 
     # The swap ---------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import NotFound
-from ansible_collections.infrazero.database.plugins.module_utils._engine.outcome import FAILED, Outcome, run_each
+from ansible_collections.infrazero.database.plugins.module_utils._engine.outcome import (
+    FAILED,
+    RESTORED_WITH_ERRORS,
+    Outcome,
+    Summary,
+    run_each,
+)
 
 from tests.support.foreign import FOREIGN, obeyed
 
@@ -32,6 +38,14 @@ def test_one_that_fails_does_not_stop_the_others(jobs: int) -> None:
     assert summary.line("restored", "skipped") == "restored=2 skipped=0 failed=2 (bad, worse)"
     assert summary.outcomes[0].as_dict() == {"database": "one", "status": "restored", "rows": 3}
     assert summary.outcomes[1].as_dict()["error"]["hint"] == "look elsewhere"
+
+
+def test_databases_restored_with_errors_are_counted_if_there_are_any() -> None:
+    summary = Summary((Outcome("a", RESTORED_WITH_ERRORS), Outcome("b", "restored")))
+    statuses = ("restored", RESTORED_WITH_ERRORS)
+    assert summary.line(*statuses) == "restored=1 restored_with_errors=1 failed=0"
+    assert not summary.failed and summary.incomplete == summary.outcomes[:1]
+    assert Summary((Outcome("b", "restored"),)).line(*statuses) == "restored=1 failed=0"
 
 
 def test_the_text_of_a_foreign_exception_is_not_told() -> None:

@@ -172,6 +172,20 @@ class Privileges:
 
 
 @dataclasses.dataclass(frozen=True)
+class DefaultPrivileges:
+    """``ALTER DEFAULT PRIVILEGES``.  ``roles``, for an error, are those whose later objects it is about."""
+
+    roles: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Refresh:
+    """``REFRESH MATERIALIZED VIEW``.  ``view`` is its name as the statement writes it."""
+
+    view: str
+
+
+@dataclasses.dataclass(frozen=True)
 class NamesRoles:
     """A statement that names roles and is part of the database's contents: a policy or a user mapping."""
 
@@ -254,6 +268,8 @@ class LeaveOut:
 Classified = t.Union[
     OwnerChange,
     Privileges,
+    DefaultPrivileges,
+    Refresh,
     NamesRoles,
     CreateExtension,
     PublishAllTables,
@@ -305,6 +321,34 @@ def rewrite_roles(
             pieces += [text[at : role.start], quote(mapping[role.name])]
             at = role.end
     return Statement("".join([*pieces, text[at:]]).encode(encoding, "surrogateescape"))
+
+
+def is_post_data(statement: Statement, *, encoding: str = "utf-8") -> bool:
+    """Return whether pg_dump writes *statement* only after all rows: a key, an index, a trigger and so on."""
+    cursor = _Cursor(decode(statement, encoding))
+    verb = cursor.any_word()
+    if verb in ("grant", "refresh", "revoke"):
+        return True
+    if verb not in ("alter", "create"):
+        return False
+    kind = cursor.kind()
+    if verb == "create":
+        return kind in _POST_DATA
+    if kind in ("TABLE", "FOREIGN TABLE"):
+        cursor.skip_any("if", "exists", "only")
+        # Of all triggers at once: --disable-triggers writes that around the rows of each table.
+        return cursor.qualified() is not None and not any(
+            cursor.words(word, "trigger", "all") for word in ("disable", "enable")
+        )
+    return kind in ("DEFAULT PRIVILEGES", "INDEX", "PUBLICATION")
+
+
+_POST_DATA = frozenset(
+    {
+        *("CONSTRAINT TRIGGER", "EVENT TRIGGER", "INDEX", "POLICY", "PUBLICATION", "RULE", "STATISTICS"),
+        *("SUBSCRIPTION", "TRIGGER", "UNIQUE INDEX"),
+    }
+)
 
 
 def quote(name: str) -> str:
@@ -443,6 +487,22 @@ class _Cursor:
                 break
             parts.append(self._text[part.start : part.end])
         return ".".join(parts)
+
+    def parts(self) -> tuple[str, ...] | None:
+        """Read a name with its schema, as the names that it consists of."""
+        found: list[str] = []
+        while True:
+            name = self.name()
+            if name is None:
+                return None
+            found.append(name)
+            if not self.symbol("."):
+                return tuple(found)
+
+    def arguments(self) -> str | None:
+        """Read a list of argument types in parentheses, and return it with uniform spacing."""
+        begin = self._at
+        return self._spelled(begin) if self._arguments(star=True) else None
 
     def kind(self) -> str | None:
         """Read the kind of an object."""
@@ -623,10 +683,9 @@ def _alter(cursor: _Cursor) -> Classified | None:
     if kind is None:
         return None
     if kind == "DEFAULT PRIVILEGES":
-        cursor.words("for")
-        cursor.skip_any("role", "user")
-        roles = ", ".join(role.name for role in cursor.roles()) or "the current role"
-        return LeaveOut("default privileges", f"of {printable(roles)}", "they belong to another role", loss=True)
+        given = cursor.words("for") and (cursor.words("role") or cursor.words("user"))
+        roles = ", ".join(role.name for role in cursor.roles()) if given else ""
+        return DefaultPrivileges(roles or "the current role")
     if kind in _LEFT_OUT:
         return _left_out(kind, cursor)
     if kind == "PUBLICATION":
@@ -754,6 +813,14 @@ def _grant(cursor: _Cursor) -> Classified | None:
     return Privileges(roles)
 
 
+def _refresh(cursor: _Cursor) -> Classified | None:
+    if not cursor.words("refresh", "materialized", "view"):
+        return None
+    cursor.words("concurrently")
+    view = cursor.qualified()
+    return Refresh(view) if view is not None else None
+
+
 def _reset(cursor: _Cursor) -> Classified | None:
     cursor.words("reset")
     if cursor.words("session", "authorization") or cursor.words("role"):
@@ -810,6 +877,7 @@ _HANDLERS: dict[bytes, t.Callable[[_Cursor], Classified | None]] = {
     b"CREATE": _create,
     b"DROP": _drop,
     b"GRANT": _grant,
+    b"REFRESH": _refresh,
     b"RESET": _reset,
     b"REVOKE": _grant,
     b"SECURITY": _security,

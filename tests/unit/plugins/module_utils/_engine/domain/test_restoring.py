@@ -25,6 +25,16 @@ def test_keeping_privileges_without_a_role_map_keeps_the_owners_too() -> None:
     assert not options.skips_acl and not options.forces_owner
 
 
+def test_a_bootstrap_keeps_privileges_and_gives_everything_to_the_user() -> None:
+    options = RestoreOptions().on_fresh_cluster()
+    assert not options.skips_acl and options.forces_owner
+
+
+def test_a_bootstrap_obeys_what_is_set() -> None:
+    options = RestoreOptions(skip_acl=True, force_target_owner=False).on_fresh_cluster()
+    assert options.skips_acl and not options.forces_owner
+
+
 @pytest.mark.parametrize(
     ("given", "plaintext_size", "rows", "text_bytes", "limit"),
     [

@@ -13,12 +13,14 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
     Comment,
     CreateExtension,
     CreateSchema,
+    DefaultPrivileges,
     LeaveOut,
     NamesRoles,
     OwnerChange,
     Privileges,
     PublishAllTables,
     PublishSchemas,
+    Refresh,
     Removal,
     SetParameter,
     WithOids,
@@ -272,12 +274,6 @@ def test_special_statements(text, expected):
         ("RESET ROLE", "session", "of another role", False),
         ("RESET SESSION AUTHORIZATION", "session", "of another role", False),
         ("SECURITY LABEL FOR selinux ON TABLE t IS 'x'", "security label", "", True),
-        (
-            "ALTER DEFAULT PRIVILEGES FOR ROLE app IN SCHEMA s GRANT SELECT ON TABLES TO b",
-            "default privileges",
-            "of app",
-            True,
-        ),
     ],
 )
 def test_statements_that_are_left_out(text, kind, what, loss):
@@ -369,3 +365,48 @@ def test_nothing_makes_it_stumble(rest, verb):
     statement = Statement(verb + b" " + rest.encode("utf-8", "surrogatepass"))
     statements.classify(statement)
     statements.describe(statement)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("REFRESH MATERIALIZED VIEW public.v", Refresh("public.v")),
+        ('REFRESH MATERIALIZED VIEW CONCURRENTLY s."a b" WITH DATA', Refresh('s."a b"')),
+        ("REFRESH WONDER w", None),
+        (
+            'ALTER DEFAULT PRIVILEGES FOR ROLE app, "B" IN SCHEMA s GRANT SELECT ON TABLES TO b',
+            DefaultPrivileges("app, B"),
+        ),
+        ("ALTER DEFAULT PRIVILEGES REVOKE ALL ON TYPES FROM PUBLIC", DefaultPrivileges("the current role")),
+    ],
+)
+def test_views_and_default_privileges(text, found):
+    assert classify(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "after_rows"),
+    [
+        ("CREATE INDEX i ON t (a)", True),
+        ("CREATE UNIQUE INDEX i ON t (a)", True),
+        ("CREATE TRIGGER x BEFORE INSERT ON t EXECUTE FUNCTION f()", True),
+        ("CREATE POLICY p ON t", True),
+        ("ALTER TABLE ONLY public.t ADD CONSTRAINT t_pkey PRIMARY KEY (id)", True),
+        ("ALTER TABLE t ENABLE ROW LEVEL SECURITY", True),
+        ("ALTER INDEX public.i ATTACH PARTITION public.j", True),
+        ("REFRESH MATERIALIZED VIEW v", True),
+        ("GRANT SELECT ON t TO a", True),
+        ("ALTER DEFAULT PRIVILEGES FOR ROLE a GRANT SELECT ON TABLES TO b", True),
+        ("CREATE TABLE t (a int)", False),
+        ("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'CREATE INDEX'", False),
+        # What --disable-triggers writes around the rows of each table.
+        ("ALTER TABLE public.t DISABLE TRIGGER ALL", False),
+        ("ALTER TABLE public.t ENABLE TRIGGER ALL", False),
+        ("ALTER SEQUENCE s OWNED BY t.a", False),
+        ("SELECT pg_catalog.setval('s', 1, true)", False),
+        ("SET default_tablespace = ''", False),
+        ("COPY t FROM stdin", False),
+    ],
+)
+def test_what_pg_dump_writes_only_after_all_rows(text, after_rows):
+    assert statements.is_post_data(Statement(text.encode())) is after_rows

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import load
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import execution
 
 
 @pytest.mark.parametrize(
@@ -13,4 +13,4 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
     [(130018, False), (130019, True), (150010, False), (150018, True), (170002, False), (170003, True), (180000, True)],
 )
 def test_which_server_starts_workers_for_a_role_that_may_not_log_in(version, starts):
-    assert load._starts_workers(version) is starts
+    assert execution.starts_workers(version) is starts
