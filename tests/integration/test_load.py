@@ -320,7 +320,7 @@ def test_an_old_dump_is_loaded_without_its_oids(stage, skip_acl):
         "oid column of table oldest",
         "oid column of table without",
     ]
-    assert not [line for line in result.warnings if "plpgsql" in line]
+    assert not [line for line in result.warnings if "plpgsql" in line and not line.startswith("grant")]
 
 
 def test_half_of_what_was_added_to_a_dump_is_incomplete(stage):
