@@ -739,7 +739,7 @@ def test_a_damaged_archive_is_told(cluster, stage, damage):
 
 def test_statistics_are_gathered(stage):
     stage.load("CREATE TABLE t (a int); INSERT INTO t SELECT 1; CREATE TABLE u (a int) PARTITION BY LIST (a);")
-    assert load.analyze(stage.loader, ("public",), LOADER) == ()
+    assert load.analyze(stage.loader, "public") == ()
     assert stage.query("SELECT attname FROM pg_stats WHERE tablename = 't'") == [("a",)]
 
 
@@ -958,5 +958,5 @@ def test_statistics_that_cannot_be_collected_are_a_warning(stage):
         "CREATE OR REPLACE FUNCTION public.f(a int) RETURNS int LANGUAGE plpgsql IMMUTABLE"
         " AS $$BEGIN RAISE 'hunter2' USING ERRCODE = '22012'; END$$;"
     )
-    (warning,) = load.analyze(stage.loader, ("public",), LOADER)
+    (warning,) = load.analyze(stage.loader, "public")
     assert warning.startswith("statistics were not collected for all tables: division by zero")

@@ -63,9 +63,9 @@ def starts_workers(server_version: int) -> bool:
     return server_version >= _WORKERS_SINCE.get(server_version // 10000, 0)
 
 
-def written_path(search_path: t.Sequence[str], owner: str | None) -> str:
-    """Return a ``search_path`` as the server takes it, with *owner* in place of ``$user``."""
-    names = (owner if name == "$user" else name for name in search_path)
+def written_path(search_path: t.Sequence[str], *users: str | None) -> str:
+    """Return a ``search_path`` as the server takes it, with the names of *users* in place of ``$user``."""
+    names = [name for entry in search_path for name in (users if entry == "$user" else (entry,))]
     return ", ".join(statements.quote(name) for name in names if name is not None)
 
 
@@ -327,7 +327,7 @@ class Execution:
         self.encoding = codec_of(self._connection.encoding)
 
     def set_parameter(self, name: str, value: str) -> bool:
-        """Set a parameter that rows must not be loaded under, and return whether the server takes the value."""
+        """Set a parameter that no more rows may be loaded under.  Return whether the server takes the value."""
         self.load_deferred()
         try:
             self._cursor.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))

@@ -61,7 +61,7 @@ class AdminActions(PrivilegeActions, t.Protocol):
 class LoadOptions(Policy):
     """Options for loading a dump, beside what is done with its roles and privileges.
 
-    :param search_path: the database's own, for statements that rely on it; ``$user`` stands for the owner.
+    :param search_path: the database's own, for statements that rely on it; ``$user`` stands for its user.
     :param for_refreshes: parameters (name, value) to set before the first materialized view is refreshed.
     :param continues: go on after a statement that failed.
     :param statement_seconds: how long a statement may take, or the rows of one table may pause; ``None``: no limit.
@@ -71,6 +71,12 @@ class LoadOptions(Policy):
     for_refreshes: tuple[tuple[str, str], ...] = ()
     continues: bool = False
     statement_seconds: float | None = None
+
+    @property
+    def written_path(self) -> str:
+        """The database's own ``search_path`` as the server takes it."""
+        # A schema is named like the user that the database had in the source, or has now.
+        return written_path(self.search_path, self.source_owner, self.owner)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +149,7 @@ def load(
             connection,
             cursor,
             watch,
-            search_path=written_path(options.search_path, options.owner),
+            search_path=options.written_path,
             continues=options.continues,
             seconds=options.statement_seconds,
             again=again,
@@ -151,17 +157,19 @@ def load(
         return _Loader(execution, admin, options).run(events)
 
 
-def analyze(connection: Connection, search_path: t.Sequence[str], owner: str) -> tuple[str, ...]:
+def analyze(connection: Connection, search_path: str) -> tuple[str, ...]:
     """Collect statistics about all tables that the connection's role owns.
 
     The server computes the expressions of indexes for that, so it may fail like their creation.  Nothing is missing
     then that the server does not collect later by itself: what comes back is a warning.
+
+    :param search_path: of the database, as the server takes it.
     """
     with connection.cursor() as cursor:
         try:
             # The server warns about each table that the role does not own, including all system catalogs.
             cursor.execute("SET client_min_messages = error")
-            cursor.execute(SET_SEARCH_PATH, (written_path(search_path, owner),))
+            cursor.execute(SET_SEARCH_PATH, (search_path,))
             cursor.execute("ANALYZE")
         except psycopg2.Error as error:
             failed = translate(error, "statistics were not collected for all tables", kind=LoadError)

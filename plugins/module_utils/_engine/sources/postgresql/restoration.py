@@ -80,7 +80,7 @@ class Restoration:
         self._loaded: load.LoadResult | None = None
         self._preamble = preamble.Preamble()
         self._warnings: list[str] = []
-        self._own_path: tuple[str, ...] = load.DEFAULT_SEARCH_PATH
+        self._load_options: load.LoadOptions | None = None
         # Of a database that was dropped to make room: its successor gets these settings.
         self._before: database_settings.DatabaseSettings | None = None
         self.limits = limits.Limits(self._name, seconds=self._options.timeout.total_seconds())
@@ -243,9 +243,20 @@ class Restoration:
         with self.limits.sources() as stack:
             self._preamble, text = preamble.read(self._text(source(stack), stack))
             self._require_preamble()
-            self._own_path = self._own_search_path()
             backup = self._settings_of_backup
             settings_text.set_for_rows(self._loader, backup)
+            self._load_options = load.LoadOptions(
+                skip_acl=self._options.skips_acl,
+                role_map=self._options.role_map,
+                owner=self._owner,
+                source_owner=None if backup is None else backup.owner,
+                forces_owner=self._options.forces_owner,
+                grants_user=self._options.grant_app_user,
+                search_path=self._own_search_path(),
+                for_refreshes=settings_text.for_refreshes(backup),
+                continues=self._options.continues,
+                statement_seconds=self._options.statement_timeout.total_seconds(),
+            )
             digests = tally.RowDigests(self._preamble.digest_key or b"")
             self._loaded = load.load(
                 events.read(text, observe=digests.add),
@@ -257,18 +268,7 @@ class Restoration:
                     allowed=self._options.extensions,
                     trusted_owners=frozenset(self._options.role_map.values()),
                 ),
-                options=load.LoadOptions(
-                    skip_acl=self._options.skips_acl,
-                    role_map=self._options.role_map,
-                    owner=self._owner,
-                    source_owner=None if backup is None else backup.owner,
-                    forces_owner=self._options.forces_owner,
-                    grants_user=self._options.grant_app_user,
-                    search_path=self._own_path,
-                    for_refreshes=settings_text.for_refreshes(backup),
-                    continues=self._options.continues,
-                    statement_seconds=self._options.statement_timeout.total_seconds(),
-                ),
+                options=self._load_options,
                 again=self._reader_again(source),
             )
         return Loaded(
@@ -298,7 +298,7 @@ class Restoration:
         """Gather statistics, shut the loader out and hand everything over to the owner."""
         loaded = t.cast(load.LoadResult, self._loaded)
         self._task.reporter.stage(self._name, "analyze", "gathering statistics")
-        not_analyzed = load.analyze(self._loader, self._own_path, self._owner)
+        not_analyzed = load.analyze(self._loader, t.cast(load.LoadOptions, self._load_options).written_path)
         self._loading.close()
         loader_role.shut_out(self._inside, self._role)
         staging.close_staging(self._inside, self._database)

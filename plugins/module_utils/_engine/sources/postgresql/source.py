@@ -173,8 +173,11 @@ class PostgresqlSession:
             if not (options.skips_acl and options.forces_owner):
                 roles = {options.role_map.get(role, role) for role in said.roles or ()}
                 missing_roles = tuple(sorted(roles - facts.role_names(self._admin)))
+                # If the user owns everything, the source's owner need not exist. The load names missing grants.
                 warnings += [
-                    f"role {role!r} is missing: what it owned or was granted is left out" for role in missing_roles
+                    f"role {role!r} is missing: what it owned or was granted is left out"
+                    for role in missing_roles
+                    if not options.forces_owner
                 ]
             warnings += [
                 f"the backup was made with a warning: {printable(text)}" for text in said.restore_findings or ()
