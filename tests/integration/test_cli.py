@@ -432,6 +432,31 @@ def test_a_dry_run_of_a_restore(host: Host, backed_up: Database) -> None:
     assert host.cluster.psql("SELECT count(*) FROM pg_database WHERE datname LIKE 'app%'") == "1"
 
 
+def test_a_restore_that_goes_on_after_errors_has_an_exit_status_of_its_own(host: Host) -> None:
+    """The backup is signed, so it is read once, and once more for rows that wait for others."""
+    app = scene.entry("app")
+    make(host.cluster, app)
+    host.cluster.psql(
+        "CREATE TABLE lost AS SELECT 1 AS a; CREATE FUNCTION gone(a int) RETURNS boolean LANGUAGE plpgsql STABLE"
+        " AS 'BEGIN RETURN a IN (TABLE public.lost); END'; CREATE TABLE broken (a int CHECK (gone(a)));"
+        "INSERT INTO broken VALUES (1); DROP TABLE lost",
+        "app",
+    )
+    host.configure(app)
+    assert host.run("backup").status == 0
+    key = {"DB_RESTORE_AGE_PRIVATE_KEY": key_of(app)}
+    stopped = host.run("restore", "app", "db/app/", **key)
+    assert stopped.status == 1 and "COPY public.broken failed" in stopped.err and "--on-error" in stopped.err
+    done = host.run("restore", "app", "db/app/", "--on-error", "continue", **key)
+    assert done.status == 4, done
+    assert "warning: app: not restored: COPY public.broken failed" in done.err
+    assert done.out.startswith("app: restored with errors from ") and "1 table, 10 rows" in done.out
+    document = host.run("restore", "app", "db/app/", "--json", DB_RESTORE_ON_ERROR="continue", **key)
+    (database,) = document.document["databases"]
+    assert document.status == 4 and database["status"] == "restored_with_errors"
+    assert len(database["failed_statements"]) == 1 and database["incomplete_tables"] == ["public.broken"]
+
+
 def test_without_a_key_or_with_a_wrong_one_nothing_is_touched(host: Host, backed_up: Database) -> None:
     oid = "SELECT oid FROM pg_database WHERE datname = 'app'"
     before = host.cluster.psql(oid)

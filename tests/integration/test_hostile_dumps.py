@@ -737,6 +737,54 @@ def test_what_is_revoked_of_an_extension_survives_the_next_backup(world: World) 
     assert not [title for title in titles() if "autoprewarm" in title]
 
 
+@pytest.mark.parametrize("creator", ["postgres", "other", "shop"])
+def test_default_privileges_open_nothing_that_others_create(world: World, creator: str) -> None:
+    """An administrator's extension would grant its functions to the tenant, as the file access of an untrusted one."""
+    details = world.restore(
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {creator} GRANT ALL ON FUNCTIONS TO shop;"
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {creator} GRANT ALL ON TABLES TO shop, PUBLIC;".encode(),
+        options=RestoreOptions(skip_acl=False),
+    )
+    granted = world.cluster.psql("SELECT count(*) FROM pg_default_acl WHERE defaclrole <> 'shop'::regrole", "shop")
+    # What grant_all() has created for the user, in schemas.
+    of_schemas = "SELECT count(*) FROM pg_default_acl WHERE defaclnamespace <> 0 AND defaclrole <> 'shop'::regrole"
+    assert granted == world.cluster.psql(of_schemas, "shop")
+    assert any("PUBLIC" in warning for warning in details["warnings"]) == (creator != "shop")
+
+
+def test_a_dump_that_revokes_everything_from_everybody_hurts_only_itself(world: World) -> None:
+    """As its last statements, for the load needs what everybody may do."""
+    details = world.restore(
+        b"CREATE TABLE public.t AS SELECT 1 AS id;"
+        b"REVOKE ALL ON SCHEMA pg_catalog FROM PUBLIC; REVOKE ALL ON TABLE pg_catalog.pg_roles FROM PUBLIC;"
+        b"REVOKE ALL ON FUNCTION pg_catalog.set_config(text, text, boolean) FROM PUBLIC;"
+        b"REVOKE ALL ON LANGUAGE plpgsql FROM PUBLIC, shop, postgres;"
+        b"CREATE FUNCTION public.f() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';"
+    )
+    assert all("statistics were not collected" in warning for warning in details["warnings"])
+    assert world.cluster.psql("SELECT public.f(), (SELECT count(*) FROM public.t)", "shop") == "1|1"
+    assert world.cluster.psql("SELECT has_schema_privilege('shop', 'pg_catalog', 'USAGE')", "other") == "t"
+    world.assert_clean()
+
+
+def test_a_second_try_gives_a_function_nothing_that_the_first_did_not(world: World) -> None:
+    """The database's own search_path finds what the tenant has put into it."""
+    text = ACT.replace("public.act", "traps.act") + (
+        "CREATE FUNCTION public.trap(value integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$"
+        " BEGIN PERFORM act(); RETURN value; END$$;"
+        "CREATE TABLE public.t (id int CHECK (public.trap(id) > 0));"
+        "SELECT pg_catalog.set_config('search_path', '', false);"
+        f"{ROWS}"
+        "CREATE INDEX i ON public.t (public.trap(id));"
+    )
+    world.cluster.psql("ALTER DATABASE shop SET search_path = traps")
+    details = world.restore(f"CREATE SCHEMA traps;{text}".encode())
+    world.live_on()
+    assert details["rows"] == 2 and world.cluster.psql("SELECT count(*) FROM pg_indexes WHERE indexname = 'i'", "shop")
+    assert not world.worked(SUPERUSER)
+    world.assert_clean()
+
+
 def test_owners_that_the_dump_names_are_no_way_to_another_tenant(world: World) -> None:
     text = ACT.replace("CREATE ROLE mallory SUPERUSER", "DELETE FROM s.precious").replace(
         "LANGUAGE", "SECURITY DEFINER LANGUAGE"
@@ -758,6 +806,15 @@ def test_owners_that_the_dump_names_are_no_way_to_another_tenant(world: World) -
         'CREATE EXTENSION "hstore; CREATE ROLE mallory SUPERUSER; --";',
         'ALTER TABLE "precious OWNER TO shop; CREATE ROLE mallory SUPERUSER; --" OWNER TO shop;',
         "CREATE TABLE t (); ALTER TABLE t OWNER TO \"shop; CREATE ROLE mallory SUPERUSER; --\";",
+        'REVOKE ALL ON TABLE pg_catalog."pg_roles FROM PUBLIC; CREATE ROLE mallory SUPERUSER; --" FROM PUBLIC;',
+        'REVOKE SELECT ("oid) ON pg_roles FROM x; CREATE ROLE mallory SUPERUSER; --") ON TABLE pg_roles FROM PUBLIC;',
+        'REVOKE ALL ON FUNCTION pg_catalog.lower("x) FROM PUBLIC; CREATE ROLE mallory SUPERUSER; --") FROM PUBLIC;',
+        'REVOKE ALL ON LANGUAGE "plpgsql FROM PUBLIC; CREATE ROLE mallory SUPERUSER; --" FROM PUBLIC;',
+        "REVOKE ALL ON TABLE pg_catalog.pg_roles FROM PUBLIC, \"shop; CREATE ROLE mallory SUPERUSER; --\";",
+        'ALTER DEFAULT PRIVILEGES IN SCHEMA "s; CREATE ROLE mallory SUPERUSER; --" REVOKE ALL ON TYPES FROM PUBLIC;',
+        'ALTER DEFAULT PRIVILEGES FOR ROLE shop IN SCHEMA "s; CREATE ROLE m SUPERUSER; --" GRANT ALL ON TYPES TO x;',
+        'ALTER DEFAULT PRIVILEGES FOR ROLE "shop; CREATE ROLE mallory SUPERUSER; --" REVOKE ALL ON TABLES FROM PUBLIC;',
+        "ALTER DEFAULT PRIVILEGES FOR ROLE shop GRANT ALL ON TABLES TO \"shop; CREATE ROLE mallory SUPERUSER; --\";",
     ],
 )  # fmt: skip
 def test_names_are_only_names_where_a_superuser_uses_them(world: World, statement: str) -> None:

@@ -214,6 +214,27 @@ def test_what_a_fresh_cluster_waits_for(directory: Scene) -> None:
         assert c.info.dbname == "old"
 
 
+def test_a_restore_with_errors_is_no_failure_of_the_module(directory: Scene) -> None:
+    cluster = directory.cluster
+    app = scene.entry("app")
+    make(cluster, app)
+    cluster.psql(
+        "CREATE TABLE lost AS SELECT 1 AS a; CREATE FUNCTION gone(a int) RETURNS boolean LANGUAGE plpgsql STABLE"
+        " AS 'BEGIN RETURN a IN (TABLE public.lost); END'; CREATE TABLE broken (a int CHECK (gone(a)));"
+        "INSERT INTO broken VALUES (1); DROP TABLE lost",
+        "app",
+    )
+    _made, stopped, done = directory.play(
+        directory.backup(app), directory.restore(app), directory.restore(app, on_error="continue", diff=True)
+    )
+    assert stopped["failed"] and "on_error (--on-error, DB_RESTORE_ON_ERROR) to continue" in stopped["msg"]
+    assert not done.get("failed") and done["changed"] and done["diff"]
+    assert done["summary"] == "restored=0 restored_with_errors=1 empty=0 skipped=0 failed=0"
+    (database,) = done["databases"]
+    assert database["status"] == "restored_with_errors" and database["incomplete_tables"] == ["public.broken"]
+    assert any("not restored: COPY public.broken failed" in warning for warning in database["warnings"])
+
+
 def test_failures_of_a_restore_change_nothing(directory: Scene) -> None:
     cluster = directory.cluster
     app, other = scene.entry("app"), scene.entry("other")

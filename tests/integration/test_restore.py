@@ -544,6 +544,202 @@ def test_a_mapped_role_that_owns_something_elsewhere_is_kept(cluster: Cluster, s
     assert cluster.psql("SELECT count(*) FROM pg_roles WHERE rolname = 'old-owner'") == "1"
 
 
+# Privileges ---------------------------------------------------------------------------------------------------------
+
+CLOSED = """
+CREATE TABLE item AS SELECT 1 AS id;
+CREATE FUNCTION wipe() RETURNS int LANGUAGE sql AS 'SELECT 1';
+REVOKE ALL ON FUNCTION wipe() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION wipe() TO reader; GRANT SELECT ON item TO reader;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM PUBLIC;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO reader;
+"""
+MAY = (
+    "SELECT has_function_privilege('public', 'wipe()', 'EXECUTE'),"
+    " has_function_privilege('reader', 'wipe()', 'EXECUTE'), has_table_privilege('reader', 'item', 'SELECT'),"
+    " has_function_privilege('public', 'later()', 'EXECUTE'), has_table_privilege('reader', 'later', 'SELECT')"
+)
+LATER_OBJECTS = "SET ROLE app; CREATE TABLE later (); CREATE FUNCTION later() RETURNS int LANGUAGE sql AS 'SELECT 1'"
+
+
+def told(details: t.Mapping[str, t.Any]) -> list[str]:
+    """The warnings of a restore, but for that about the missing signature."""
+    return [warning for warning in details["warnings"] if not warning.startswith("restored without verification")]
+
+
+def closed(cluster: Cluster) -> Database:
+    """A database with privileges, in which other roles may do less than by default."""
+    app = scene.entry("app")
+    cluster.psql("CREATE ROLE reader; CREATE ROLE stranger")
+    scene.make(cluster, app, CLOSED)
+    # By the administrator, as is common: objects that do not belong to the user.
+    cluster.psql("REVOKE ALL ON FUNCTION pg_catalog.pg_sleep(float) FROM PUBLIC", "app")
+    return app
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_restore_without_grants_is_no_wider_than_the_source_and_names_them(
+    cluster: Cluster, store: Store, in_place: bool
+) -> None:
+    app = closed(cluster)
+    back_up(cluster, store, app)
+    if not in_place:
+        cluster.psql("DROP DATABASE app")
+    details = good(restored(cluster, store, app))
+    cluster.psql(LATER_OBJECTS, "app")
+    assert cluster.psql(MAY, "app") == "f|f|f|f|f"
+    assert cluster.psql("SELECT has_function_privilege('stranger', 'pg_sleep(float)', 'EXECUTE')", "app") == "f"
+    (warning,) = told(details)
+    named, _why = warning.split(" left out (3 statements): the restore leaves out the grants of a dump unless skip_acl")
+    assert sorted(named.removeprefix("grant to reader on ").split(", ")) == [
+        "function public.wipe()",
+        "later tables of app in schema public",
+        "table public.item",
+    ]
+
+
+def test_a_bootstrap_keeps_grants_to_roles_that_exist(fresh_cluster: Cluster, store: Store) -> None:
+    cluster = fresh_cluster
+    app = closed(cluster)
+    cluster.psql("CREATE ROLE gone")
+    cluster.psql("GRANT UPDATE ON item TO gone", "app")
+    back_up(cluster, store, app)
+    cluster.destroy()
+    cluster.start()
+    # As another user: its predecessor, who owned the database, need not exist.
+    new = dataclasses.replace(app, user="successor")
+    cluster.psql("CREATE ROLE reader; CREATE ROLE stranger")
+    begin(cluster, new)
+    details = good(restored(cluster, store, new, outstanding_only=True))
+    cluster.psql(LATER_OBJECTS.replace("app", "successor"), "app")
+    assert cluster.psql(MAY, "app") == "f|t|t|f|t"
+    assert cluster.psql("SELECT has_function_privilege('stranger', 'pg_sleep(float)', 'EXECUTE')", "app") == "f"
+    assert cluster.psql("SELECT tableowner FROM pg_tables WHERE tablename = 'item'", "app") == "successor"
+    assert told(details) == ["grant to gone on table public.item left out: there is no such role"]
+
+
+def test_a_restored_database_is_backed_up_and_restored_without_a_warning(
+    cluster: Cluster, store: Store, app: Database
+) -> None:
+    ways: list[dict[str, t.Any]] = [{}, {"skip_acl": False}, {"role_map": {"somebody": "app"}}]
+    for options in ways:
+        back_up(cluster, store, app)
+        assert told(good(restored(cluster, store, app, **options))) == []
+
+
+# One bad object does not cost the rest ------------------------------------------------------------------------------
+
+# By the administrator, with functions that work only with the search_path of the database.
+DIFFICULT = """
+CREATE SCHEMA helpers; GRANT USAGE ON SCHEMA helpers TO app;
+ALTER DATABASE app SET search_path = helpers, public; SET search_path = helpers, public;
+CREATE FUNCTION helpers.lowered(v text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower(v)';
+CREATE FUNCTION public.plain(v text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lowered(v)';
+CREATE TABLE public.person (name text, folded text GENERATED ALWAYS AS (public.plain(name)) STORED);
+INSERT INTO public.person VALUES ('Z'), ('A');
+CREATE INDEX person_plain ON public.person (public.plain(name));
+CREATE TABLE public.zz_code (code text PRIMARY KEY); INSERT INTO public.zz_code VALUES ('a');
+CREATE FUNCTION public.known(c text) RETURNS boolean LANGUAGE sql STABLE
+  AS 'SELECT EXISTS (SELECT FROM zz_code WHERE code = c)';
+CREATE TABLE public.entry (code text CHECK (public.known(code))); INSERT INTO public.entry VALUES ('a');
+CREATE MATERIALIZED VIEW public.summary AS SELECT public.plain(name) AS name FROM public.person;
+"""
+# Of no use to anybody, since what it looks up is gone.
+BROKEN = """
+CREATE TABLE public.lost AS SELECT 1 AS a;
+CREATE FUNCTION public.gone(a int) RETURNS boolean LANGUAGE plpgsql STABLE AS 'BEGIN RETURN a IN (TABLE lost); END';
+CREATE TABLE public.broken (a int CHECK (public.gone(a))); INSERT INTO public.broken VALUES (1), (1);
+DROP TABLE public.lost;
+CREATE VIEW public.over_it AS SELECT * FROM public.broken;
+CREATE INDEX last ON public.entry (code);
+"""
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_what_relies_on_the_databases_search_path_or_on_later_rows_is_restored(
+    cluster: Cluster, store: Store, in_place: bool
+) -> None:
+    app = scene.entry("app")
+    scene.make(cluster, app)
+    cluster.psql(DIFFICULT, "app")
+    back_up(cluster, store, app)
+    if not in_place:
+        cluster.psql("DROP DATABASE app")
+    summary = restored(cluster, store, app)
+    details = good(summary)
+    assert (summary.outcomes[0].status, details["rows"], details["verified"]) == ("restored", 4, True)
+    cluster.psql("SELECT * FROM public.entry, public.zz_code", "app")
+    found = cluster.psql("SELECT string_agg(name || folded, ',' ORDER BY name) FROM public.person", "app")
+    assert (found, cluster.psql("SELECT count(*) FROM summary", "app")) == ("Aa,Zz", "2")
+
+
+def test_an_error_ends_a_restore_and_says_what_would_be_saved(cluster: Cluster, store: Store, app: Database) -> None:
+    cluster.psql(BROKEN.replace("CREATE INDEX last", "--"), "app")
+    back_up(cluster, store, app)
+    before = traces(cluster)
+    text = error(restored(cluster, store, app))
+    assert "COPY public.broken failed" in text and "qualify the name" in text
+    assert "set on_error (--on-error, DB_RESTORE_ON_ERROR) to continue" in text
+    assert traces(cluster) == before
+
+
+def test_a_restore_that_goes_on_lists_what_failed_and_restores_the_rest(cluster: Cluster, store: Store) -> None:
+    app = scene.entry("app")
+    scene.make(cluster, app)
+    cluster.psql(DIFFICULT + BROKEN, "app")
+    back_up(cluster, store, app)
+    summary = restored(cluster, store, app, on_error="continue")
+    details = good(summary)
+    assert summary.outcomes[0].status == restore.RESTORED_WITH_ERRORS
+    assert [line.partition(" failed")[0] for line in details["failed_statements"]] == ["COPY public.broken"]
+    assert details["incomplete_tables"] == ["public.broken"]
+    assert told(details)[0] == f"not restored: {details['failed_statements'][0]}"
+    assert cluster.psql("SELECT count(*) FROM over_it", "app") == "0"
+    assert cluster.psql("SELECT count(*) FROM pg_indexes WHERE indexname = 'last'", "app") == "1"
+    # It is not outstanding any more.
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        record = state.database_record(conn, "app")
+    assert record is not None and record.restore == "restored"
+
+
+def test_rows_that_are_missing_without_a_failure_are_still_damage(
+    cluster: Cluster, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = scene.entry("app")
+    scene.make(cluster, app)
+    cluster.psql(DIFFICULT + BROKEN, "app")
+    back_up(cluster, store, app)
+    real = load.load
+
+    def fewer(*arguments: t.Any, **options: t.Any) -> load.LoadResult:
+        result = real(*arguments, **options)
+        return dataclasses.replace(result, rows={**result.rows, "public.person": 1})
+
+    monkeypatch.setattr(load, "load", fewer)
+    assert "public.person: 1 rows loaded, 2 in the manifest" in error(
+        restored(cluster, store, app, on_error="continue")
+    )
+
+
+def test_a_limit_holds_during_a_second_reading(cluster: Cluster, store: Store) -> None:
+    app = scene.entry("app")
+    scene.make(cluster, app)
+    cluster.psql(
+        "CREATE TABLE zz (a int); INSERT INTO zz VALUES (1);"
+        "CREATE FUNCTION slow(x int) RETURNS boolean LANGUAGE plpgsql STABLE AS $$BEGIN"
+        " IF current_setting('server_version_num')::int > 0 AND EXISTS (SELECT FROM public.zz)"
+        " AND current_database() LIKE 'app\\_\\_%' THEN PERFORM pg_sleep(3600); END IF;"
+        " RETURN EXISTS (SELECT FROM public.zz); END$$;"
+        "CREATE TABLE aa (a int CHECK (slow(a))); INSERT INTO aa VALUES (1)",
+        "app",
+    )
+    back_up(cluster, store, app)
+    before = traces(cluster)
+    text = error(restored(cluster, store, app, on_error="continue", timeout=datetime.timedelta(seconds=8)))
+    assert "exceeded its time limit" in text
+    assert traces(cluster) == before
+
+
 # The fresh cluster --------------------------------------------------------------------------------------------------
 
 
