@@ -562,8 +562,9 @@ def test_public_keeps_the_default_that_pg_dump_revokes_and_grants_again(stage):
 def test_grants_to_the_user_and_to_the_owner_of_the_source_are_nothing_that_is_missing(cluster, stage, skip_acl):
     text = """
         CREATE TABLE public.t (a int); ALTER TABLE public.t OWNER TO old_app;
+        CREATE TABLE public.u (a int); ALTER TABLE public.u OWNER TO postgres;
         REVOKE ALL ON TABLE public.t FROM old_app; GRANT SELECT ON TABLE public.t TO old_app;
-        GRANT ALL ON TABLE public.t TO app;
+        GRANT ALL ON TABLE public.t TO app, postgres; GRANT USAGE ON SCHEMA public TO pg_database_owner;
         ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public GRANT ALL ON TABLES TO app;
     """
     cluster.psql("CREATE ROLE app")

@@ -109,7 +109,7 @@ class Execution:
         self._seconds = seconds
         self._again = again
         self._deferred: dict[int, _Deferred] = {}
-        self._known_roles: frozenset[str] | None = None
+        self._known_roles: dict[str, bool] | None = None
         self.number = 0
         self.encoding = "utf-8"
         self.cause = ""
@@ -345,11 +345,20 @@ class Execution:
 
     def role_exists(self, name: str) -> bool:
         """Whether the cluster has the role *name*."""
+        return name in self._roles
+
+    def is_superuser(self, name: str) -> bool:
+        """Whether *name* is a superuser of the cluster."""
+        return self._roles.get(name, False)
+
+    @property
+    def _roles(self) -> dict[str, bool]:
+        """The roles of the cluster, and whether they are superusers."""
         if self._known_roles is None:
             with translated("could not list the roles", kind=LoadError):
-                self._cursor.execute("SELECT rolname FROM pg_catalog.pg_roles")
-                self._known_roles = frozenset(role for (role,) in self._cursor.fetchall())
-        return name in self._known_roles
+                self._cursor.execute("SELECT rolname, rolsuper FROM pg_catalog.pg_roles")
+                self._known_roles = dict(self._cursor.fetchall())
+        return self._known_roles
 
 
 def _another() -> DamagedObject:

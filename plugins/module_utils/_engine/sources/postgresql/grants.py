@@ -26,6 +26,9 @@ except ImportError:
 #: Number of objects that a warning names.
 NAMED = 5
 
+#: The role that stands for the owner of the database, which is the user.
+_OWNER_ROLE = "pg_database_owner"
+
 _NO_ROLE = "there is no such role"
 _NOT_OWNED = "the object does not belong to the dump"
 _NO_OBJECT = "there is no such object here"
@@ -86,6 +89,9 @@ class Session(t.Protocol):
 
     def role_exists(self, name: str) -> bool:
         """Whether the cluster has the role *name*."""
+
+    def is_superuser(self, name: str) -> bool:
+        """Whether *name* is a superuser of the cluster."""
 
 
 class Grants:
@@ -181,7 +187,7 @@ class Grants:
         return [
             name
             for name in dict.fromkeys(mapped)
-            if name is None or (name != self._policy.owner and self._session.role_exists(name))
+            if name is None or (name not in (self._policy.owner, _OWNER_ROLE) and self._session.role_exists(name))
         ]
 
     def _grant(self, statement: Statement, change: privileges.Change) -> None:
@@ -294,13 +300,14 @@ class Grants:
         if self._policy.source_owner is not None:
             return {self._policy.source_owner}
         # If several roles owned something, nobody knows which of them the user stands for.
-        owners = self._owners()
+        owners = {role for role in self._owners() if role != _OWNER_ROLE and not self._session.is_superuser(role)}
         return owners if len(owners) == 1 else set()
 
     def _summed_up(self) -> t.Iterator[LeftOut]:
-        users = {self._policy.owner, *self._source_owners(), *map(self._mapped, self._source_owners())} - {None}
+        users = {self._policy.owner, _OWNER_ROLE, *self._source_owners(), *map(self._mapped, self._source_owners())}
         for (role, why, needed), objects in self._left_out.items():
-            if needed or role not in users:
+            # Superusers need no grants, and the user has all rights as the owner.
+            if role is None or needed or not (role in users or self._session.is_superuser(role)):
                 to = "PUBLIC" if role is None else role
                 yield LeftOut(printable(f"to {to} on {objects}"), why, objects.count)
 
