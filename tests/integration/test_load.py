@@ -769,12 +769,19 @@ REFRESH MATERIALIZED VIEW s.summary;
 """
 
 
+def require_obeyed_search_path(cluster):
+    """Skip where the server itself builds indexes and refreshes views with a search_path of its own."""
+    if cluster.major >= 17:
+        pytest.skip(f"PostgreSQL {cluster.major} ignores the session's search_path")
+
+
 @pytest.mark.parametrize(
     "options",
     [{"search_path": ("public", "s")}, {"search_path": ("$user", "public"), "owner": "s"}],
     ids=["the database's own", "a schema named like the user"],
 )
-def test_statements_that_rely_on_the_search_path_are_tried_with_the_databases_own(stage, options):
+def test_statements_that_rely_on_the_search_path_are_tried_with_the_databases_own(cluster, stage, options):
+    require_obeyed_search_path(cluster)
     result = stage.load(UNQUALIFIED + "SELECT 1 / (current_setting('search_path') = '')::int;", **options)
     assert result.warnings == [] and result.rows == {"s.item": 1}
     assert stage.query("SELECT t FROM s.summary") == [(3,)]
@@ -859,8 +866,9 @@ def test_every_statement_is_tried_twice_at_most(stage):
     assert len(result.failed) == 8 and result.failed_tables == {"public.t"} and result.rows == {}
 
 
-def test_a_second_try_is_the_throwaway_roles_too(stage):
+def test_a_second_try_is_the_throwaway_roles_too(cluster, stage):
     """What the database's own search_path finds, a tenant may have put there."""
+    require_obeyed_search_path(cluster)
     stage.load(
         "CREATE SCHEMA s; CREATE SEQUENCE s.throwaway; CREATE FUNCTION s.lookup(a int) RETURNS int LANGUAGE plpgsql"
         " IMMUTABLE AS $$BEGIN PERFORM nextval(session_user::text), nextval(current_user::text); RETURN a; END$$;"

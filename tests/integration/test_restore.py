@@ -644,6 +644,15 @@ CREATE FUNCTION public.known(c text) RETURNS boolean LANGUAGE sql STABLE
 CREATE TABLE public.entry (code text CHECK (public.known(code))); INSERT INTO public.entry VALUES ('a');
 CREATE MATERIALIZED VIEW public.summary AS SELECT public.plain(name) AS name FROM public.person;
 """
+
+
+def difficult(cluster: Cluster) -> str:
+    """What this server can create: since PostgreSQL 17, not what only works with the session's search_path."""
+    lines = DIFFICULT.splitlines()
+    own_path = ("CREATE INDEX", "CREATE MATERIALIZED VIEW")
+    return "\n".join(line for line in lines if cluster.major < 17 or not line.startswith(own_path))
+
+
 # Of no use to anybody, since what it looks up is gone.
 BROKEN = """
 CREATE TABLE public.lost AS SELECT 1 AS a;
@@ -661,16 +670,17 @@ def test_what_relies_on_the_databases_search_path_or_on_later_rows_is_restored(
 ) -> None:
     app = scene.entry("app")
     scene.make(cluster, app)
-    cluster.psql(DIFFICULT, "app")
+    cluster.psql(difficult(cluster), "app")
     back_up(cluster, store, app)
     if not in_place:
         cluster.psql("DROP DATABASE app")
     summary = restored(cluster, store, app)
     details = good(summary)
     assert (summary.outcomes[0].status, details["rows"], details["verified"]) == ("restored", 4, True)
-    cluster.psql("SELECT * FROM public.entry, public.zz_code", "app")
     found = cluster.psql("SELECT string_agg(name || folded, ',' ORDER BY name) FROM public.person", "app")
-    assert (found, cluster.psql("SELECT count(*) FROM summary", "app")) == ("Aa,Zz", "2")
+    assert found == "Aa,Zz"
+    if cluster.major < 17:
+        assert cluster.psql("SELECT count(*) FROM public.summary", "app") == "2"
 
 
 def test_an_error_ends_a_restore_and_says_what_would_be_saved(cluster: Cluster, store: Store, app: Database) -> None:
@@ -686,7 +696,7 @@ def test_an_error_ends_a_restore_and_says_what_would_be_saved(cluster: Cluster, 
 def test_a_restore_that_goes_on_lists_what_failed_and_restores_the_rest(cluster: Cluster, store: Store) -> None:
     app = scene.entry("app")
     scene.make(cluster, app)
-    cluster.psql(DIFFICULT + BROKEN, "app")
+    cluster.psql(difficult(cluster) + BROKEN, "app")
     back_up(cluster, store, app)
     summary = restored(cluster, store, app, on_error="continue")
     details = good(summary)
@@ -707,7 +717,7 @@ def test_rows_that_are_missing_without_a_failure_are_still_damage(
 ) -> None:
     app = scene.entry("app")
     scene.make(cluster, app)
-    cluster.psql(DIFFICULT + BROKEN, "app")
+    cluster.psql(difficult(cluster) + BROKEN, "app")
     back_up(cluster, store, app)
     real = load.load
 
