@@ -88,7 +88,7 @@ def try_major(major: int, directory: pathlib.Path, options: argparse.Namespace) 
     if not report.exists():
         text = (directory / "output.txt").read_text(encoding="utf-8", errors="replace")
         sys.exit(f"the tests on PostgreSQL {major} did not run ({done.returncode}):\n{text[-4000:]}")
-    found.update(_read(report))
+    found.update(read(report))
     found["version"] = (directory / "version").read_text(encoding="utf-8").split()[2]
     say(
         f"PostgreSQL {found['version']}: {found['passed']} passed, {len(found['failed'])} failed,"
@@ -126,7 +126,7 @@ def _script(unpacked: Unpacked, installations: pathlib.Path, directory: pathlib.
     return "set -e\n" + "\n".join(lines)
 
 
-def _read(report: pathlib.Path) -> dict[str, t.Any]:
+def read(report: pathlib.Path) -> dict[str, t.Any]:
     """Read a report in JUnit's format."""
     suite = ElementTree.parse(report).getroot()[0]
     failed: dict[str, str] = {}
