@@ -215,6 +215,14 @@ units:
       description: Whether its file has changed since systemd read it. Null where systemd does not run.
       type: bool
   sample: {backup.timer: {enabled: true, active: true, reload_needed: false}}
+postgresql:
+  description: >-
+    Major versions of the PostgreSQL clusters that Debian's packages have created on the host, in ascending order; if
+    there are none, those of the servers that the packages have installed.
+  returned: success
+  type: list
+  elements: str
+  sample: ["15"]
 signing_key:
   description: Facts about O(signing_key). Null where none was asked for.
   returned: success
@@ -493,6 +501,22 @@ def signing_key_facts(module: AnsibleModule) -> dict[str, t.Any] | None:
     }
 
 
+# PostgreSQL ---------------------------------------------------------------------------------------------------------
+
+
+def server_versions(root: pathlib.Path) -> list[str]:
+    """Major versions of the clusters below *root*, or else of the installed servers, in ascending order."""
+    for pattern in ("etc/postgresql/*/*/postgresql.conf", "usr/lib/postgresql/*/bin/postgres"):
+        found = {path.parent.parent.name for path in root.glob(pattern)}
+        versions = sorted((name for name in found if name.isascii() and name.isdigit()), key=int)
+        if versions:
+            return versions
+    return []
+
+
+# The module ---------------------------------------------------------------------------------------------------------
+
+
 def main() -> t.NoReturn:
     """Entry point."""
     names = {"type": "list", "elements": "str", "default": []}
@@ -524,6 +548,7 @@ def main() -> t.NoReturn:
         closed=closed_directories(params["reachable"], user),
         commands={name: module.get_bin_path(name) for name in params["commands"]},
         units=unit_facts(module),
+        postgresql=server_versions(pathlib.Path("/")),
         signing_key=signing_key_facts(module),
     )
     raise SystemExit  # for the type checker: the line above has ended the module

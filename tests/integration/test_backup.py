@@ -35,7 +35,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams.compression import Compression
 from ansible_collections.infrazero.database.plugins.module_utils._engine.version import VERSION
 
-from tests.support import manifests, scene
+from tests.support import manifests, scene, signing
 from tests.support.cluster import Cluster, wait_until
 from tests.support.foreign import COMMANDS
 from tests.support.outcomes import error, good, only
@@ -172,6 +172,22 @@ def test_backups_are_a_chain(cluster: Cluster, store: Store) -> None:
     assert [(b.state, b.latest) for b in listed] == [("complete", True), ("complete", False)]
 
 
+def test_the_longest_name_is_not_truncated_with_a_notice(cluster: Cluster, store: Store) -> None:
+    app = scene.entry("é" * 31 + "x", "app")
+    scene.make(cluster, app)
+    cluster.psql("ALTER SYSTEM SET log_min_messages = notice")
+    cluster.psql("SELECT pg_reload_conf()")
+    try:
+        cluster.psql("DO $$BEGIN RAISE NOTICE 'notices are logged'; END$$")
+        good(back_up(cluster, store, app))
+    finally:
+        cluster.psql("ALTER SYSTEM RESET log_min_messages")
+        cluster.psql("SELECT pg_reload_conf()")
+    log = cluster.log.read_text(encoding="utf-8", errors="replace")
+    _before, mark, after = log.rpartition("NOTICE:  notices are logged")
+    assert mark and "will be truncated" not in after
+
+
 def test_one_database_that_fails_does_not_stop_the_others(cluster: Cluster, store: Store) -> None:
     here, gone = scene.entry("here"), scene.entry("gone")
     scene.make(cluster, here)
@@ -234,6 +250,45 @@ def test_a_database_that_was_restored_from_the_latest_backup_goes_on_with_it(clu
         state.record_outcome(conn, "app", records.RESTORED, restored_from=source)
     next_second(store, "app")
     assert good(back_up(cluster, store, app)).details["sequence"] == 2
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
+def test_numbers_go_on_after_an_older_tool_has_written_latest(
+    cluster: Cluster, store: Store, tmp_path: pathlib.Path, signed: bool
+) -> None:
+    signer = signing.SigningHost.make(tmp_path, "db1").signer if signed else None
+    app = scene.entry("app")
+    scene.make(cluster, app)
+    for number in (1, 2):
+        assert good(back_up(cluster, store, app, signer=signer)).details["sequence"] == number
+        next_second(store, "app")
+    ours = json.loads(store.get("db/app/latest-dump.json", limit=1 << 20))
+    now = datetime.datetime.now(datetime.timezone.utc)
+    theirs = {"key": ours["key"], "sha256": ours["sha256"], "created_at": f"{now:%Y-%m-%dT%H:%M:%SZ}"}
+    written = json.dumps(theirs).encode()
+    store.put("db/app/latest-dump.json", written)
+
+    def next_number() -> int:
+        options = BackupOptions(signer=signer)
+        planned = good(backup.plan_all([app], settings=cluster.settings, store=store, options=options)).details
+        assert any("older tool" in text or "is ignored" in text for text in planned["warnings"])
+        return t.cast(int, planned["sequence"])
+
+    assert next_number() == 3
+    # The cluster has lost its records.
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        conn.cursor().execute("DROP SCHEMA infrazero CASCADE")
+    assert next_number() == 3
+    if signed:
+        return
+    # It is a new cluster, and was restored from there.
+    key = layout.manifest_key(ours["key"])
+    store.put(key, json.dumps(manifests.changed(ours, system_identifier="1", sequence=7)).encode())
+    assert next_number() == 2, "the numbers of another cluster do not count"
+    with contextlib.closing(connect(cluster.settings)) as conn:
+        source = records.RestoredFrom("u", "k", "0" * 64, manifest_sha256=hashlib.sha256(written).hexdigest())
+        state.record_outcome(conn, "app", records.RESTORED, restored_from=source)
+    assert next_number() == 8
 
 
 def test_an_older_tools_backup_is_not_put_out_of_sight_by_an_empty_database(cluster: Cluster, store: Store) -> None:

@@ -23,6 +23,7 @@ import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile
 
 import conftest
+from tests.support.cluster import majors
 from tests.support.controller import Controller, Run
 
 ROOT = os.geteuid() == 0
@@ -191,6 +192,7 @@ def test_settings(host: Host) -> None:
     assert values["S3_SECRET_ACCESS_KEY"] == SECRET
     assert values["DB_BACKUP_BUCKET"] == "backups"
     assert PRIVATE not in host.settings.read_text(encoding="utf-8")
+    assert values["DB_VERSION"] == str(max(majors()))
     # The contract's own reader is a shell.
     script = 'set -eu; . "$1"; printf "%s" "$S3_SECRET_ACCESS_KEY|$DATABASES_JSON"'
     done = host.as_user("/bin/sh", "-c", script, "sh", str(host.settings))

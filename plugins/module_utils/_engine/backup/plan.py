@@ -164,17 +164,23 @@ def _decide(
 ) -> tuple[lineage.Decision, list[str]]:
     """Which backup the new one follows, and warnings about what else is in the store."""
     location = catalogue.location(store, database.prefix)
+    restored = _restored(record, location=location)
     newer: tuple[lineage.Link, ...] = ()
     try:
         newer, warnings = _newer(
-            database, store=store, latest=latest, system_identifier=found.system_identifier, options=options
+            database,
+            store=store,
+            latest=latest,
+            restored=restored,
+            system_identifier=found.system_identifier,
+            options=options,
         )
     except AccessDenied:
         warnings = ["the store doesn't let us list backups, so one that never became the latest would go unnoticed"]
     known = lineage.Known(
         system_identifier=found.system_identifier,
         recorded=_recorded(session, database, location=location, system_identifier=found.system_identifier),
-        restored=_restored(record, location=location),
+        restored=restored,
         made_empty_at=record.since if record is not None and record.restored_from is None else None,
     )
     decision = lineage.decide(latest, newer, known, take_over=options.take_over)
@@ -207,25 +213,30 @@ def _newer(
     *,
     store: Store,
     latest: lineage.Latest | None,
+    restored: lineage.Link | None,
     system_identifier: str,
     options: BackupOptions,
 ) -> tuple[tuple[lineage.Link, ...], list[str]]:
     """Backups that ended before they moved latest, or whose latest was moved back, and warnings about the others.
 
-    Their numbers are taken, so the next backup follows the highest.
+    Their numbers are taken, so the next backup follows the highest.  If an older tool has written latest, it has no
+    number, and those before it count, too.
     """
     signer, followed = options.signer, None if latest is None else latest.link
     found = verification.survey(
         store,
         database.prefix,
-        than=None if followed is None else followed.created_at,
+        than=None if followed is None or not followed.sequence else followed.created_at,
         trust=None if signer is None else signer.accepting(options.trust),
         database=database,
     )
     links = found.links
     if signer is None:
-        # Nobody vouches for them: only those count that claim to be of this cluster.
-        links = tuple(one for one in links if one.sequence and one.system_identifier == system_identifier)
+        # Nobody vouches for them: only those count that claim to be of this cluster, or whose history it continues.
+        continued = followed is not None and restored is not None and followed.sha256 == restored.sha256
+        links = tuple(
+            one for one in links if one.sequence and (continued or one.system_identifier == system_identifier)
+        )
     return links, [] if found.warning is None else [found.warning]
 
 

@@ -128,7 +128,8 @@ def decide(latest: Latest | None, newer: t.Sequence[Link], known: Known, *, take
     """Decide which backup the next one follows.
 
     :param latest: the latest manifest under the prefix; ``None`` if there is none.
-    :param newer: accepted backups that are newer than *latest*; all accepted backups if *latest* is not accepted.
+    :param newer: accepted backups that are newer than *latest*; all accepted backups if *latest* is not accepted or has
+        no number.
     :param take_over: continue even if the backup would be refused.
     """
     refusal = _refusal(latest, newer, known)
@@ -160,6 +161,8 @@ def decide(latest: Latest | None, newer: t.Sequence[Link], known: Known, *, take
 
 def behind(latest: Link, later: Link) -> str:
     """The warning that the latest backup is not the newest one."""
+    if not latest.sequence:
+        return f"latest has no number, as if an older tool had written it, but there is {later}"
     return (
         f"latest is {latest.number}, but there is {later}: latest was rolled back, or a backup was interrupted before "
         "it updated latest"

@@ -48,10 +48,14 @@ def is_signer(name: object) -> bool:
     return isinstance(name, str) and _SIGNER.match(name) is not None
 
 
+def shortened(name: str, *, limit: int = NAME_LIMIT) -> str:
+    """The beginning of *name* that fits into *limit* bytes, cut between two characters."""
+    return name.encode("utf-8")[:limit].decode("utf-8", "ignore")
+
+
 def _derived(database: str, infix: str, restore_id: str) -> str:
     suffix = infix + _checked(restore_id)
-    kept = database.encode("utf-8")[: NAME_LIMIT - len(suffix)].decode("utf-8", "ignore")
-    return kept + suffix
+    return shortened(database, limit=NAME_LIMIT - len(suffix)) + suffix
 
 
 def _checked(restore_id: str) -> str:

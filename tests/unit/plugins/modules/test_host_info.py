@@ -64,6 +64,7 @@ def test_what_is_not_asked_is_not_answered(ask) -> None:
         "closed": {},
         "commands": {},
         "units": {},
+        "postgresql": host_info.server_versions(pathlib.Path("/")),
         "signing_key": None,
     }
 
@@ -282,3 +283,21 @@ def test_a_link_in_place_of_the_public_half_is_not_followed(ask, tmp_path: pathl
     path.with_suffix(".pub").rename(tmp_path / "another.pub")
     path.with_suffix(".pub").symlink_to("another.pub")
     assert ask(signing_key=str(path))["signing_key"]["public"] is None
+
+
+# PostgreSQL ---------------------------------------------------------------------------------------------------------
+
+
+def test_servers_by_their_major_versions(tmp_path: pathlib.Path) -> None:
+    assert host_info.server_versions(tmp_path) == []
+    for version in ("9", "17", "x"):
+        program = tmp_path / "usr/lib/postgresql" / version / "bin" / "postgres"
+        program.parent.mkdir(parents=True)
+        program.touch()
+    assert host_info.server_versions(tmp_path) == ["9", "17"]
+    # A server without a cluster is not in use.
+    for version in ("15", "9"):
+        settings = tmp_path / "etc/postgresql" / version / "main" / "postgresql.conf"
+        settings.parent.mkdir(parents=True)
+        settings.touch()
+    assert host_info.server_versions(tmp_path) == ["9", "15"]

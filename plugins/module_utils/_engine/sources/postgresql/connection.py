@@ -15,6 +15,7 @@ import pathlib
 import shutil
 import typing as t
 
+from ...domain import names
 from ...domain.secret import Secret
 from ...errors import ConfigurationError, ConnectionFailed, LibraryMissing, PostgresError
 from ...printing import printable
@@ -203,7 +204,8 @@ def connect(
             user=user if user is not None else settings.user,
             dbname=database if database is not None else settings.maintenance_database,
             connect_timeout=settings.connect_timeout,
-            application_name=application_name,
+            # The server would shorten it, too, but with a NOTICE in its log.
+            application_name=names.shortened(application_name),
             client_encoding="UTF8",
             options=options,
             keepalives=1,

@@ -14,6 +14,8 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.lineage import Known, Latest, Link
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.manifest import Manifest, Postgresql
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import Signed
+from hypothesis import given
+from hypothesis import strategies as st
 
 MOMENT = datetime.datetime(2026, 1, 31, tzinfo=datetime.timezone.utc)
 EARLIER = MOMENT - datetime.timedelta(days=1)
@@ -107,6 +109,20 @@ def refusal(found: Latest | None, newer: t.Sequence[Link], facts: Known) -> str:
             6,
             "latest",
             id="restored from it, by a host of 0.1",
+        ),
+        pytest.param(
+            latest(sequence=None, system=None), [link(4), link(3)], known(), 5, "number 4", id="an older tool's, later"
+        ),
+        pytest.param(
+            latest(sequence=None, system=None), [link(3)], known(recorded=link(9)), 10, "number 9", id="as recorded"
+        ),
+        pytest.param(
+            latest(sequence=None, system=None),
+            [link(4, system="2")],
+            known(restored=Link(0, "latest", "k")),
+            5,
+            "number 4",
+            id="an older tool's after ours, and restored from it",
         ),
         pytest.param(latest(), [link(6)], known(), 7, "number 6", id="one was killed before it moved latest"),
         pytest.param(None, [link(1)], known(), 2, "number 1", id="the very first was killed"),
@@ -208,6 +224,28 @@ def test_a_roll_back_is_named_and_not_followed(found: Latest | None, newer: list
     (warning,) = lineage.decide(found, newer, facts).warnings
     assert "number 9 of 2026-01-31T00:00:00Z" in warning and "this backup is number 10" in warning
     assert found is None or f"latest is number {found.manifest and found.manifest.sequence}" in warning
+
+
+@given(
+    st.lists(st.integers(1, 2**31 - 1), max_size=5),
+    st.none() | st.integers(1, 2**31 - 1),
+    st.none() | st.integers(0, 2**31 - 1),
+    st.none() | st.integers(1, 2**31 - 1),
+)
+def test_no_number_is_used_twice(
+    stored: list[int], recorded: int | None, restored: int | None, sequence: int | None
+) -> None:
+    facts = known(
+        recorded=None if recorded is None else link(recorded),
+        restored=None if restored is None else link(restored),
+    )
+    number, _follows = decided(latest(sequence=sequence), [link(one) for one in stored], facts)
+    assert number == max(0, *stored, recorded or 0, restored or 0, sequence or 0) + 1
+
+
+def test_a_latest_without_a_number_is_no_roll_back() -> None:
+    (warning,) = lineage.decide(latest(sequence=None, system=None), [link(4)], known()).warnings
+    assert "older tool" in warning and "rolled back" not in warning and "this backup is number 5" in warning
 
 
 def test_what_agrees_is_no_warning() -> None:
