@@ -18,7 +18,7 @@ from ._engine import outcome, settings
 from ._engine.domain import databases as databases_json
 from ._engine.domain import suggestions
 from ._engine.errors import EngineError
-from ._engine.printing import printable, printable_name
+from ._engine.printing import harmless, printable, printable_name
 from ._engine.streams import age
 
 if t.TYPE_CHECKING:
@@ -299,6 +299,8 @@ def run(module: AnsibleModule, work: t.Callable[[AnsibleModule], dict[str, t.Any
     except Exception as exc:  # noqa: BLE001 - see above
         error = outcome.unexpected(exc)
     else:
+        # Ansible, or the next task, shows the result on a terminal.
+        result = harmless(result)
         if result.pop("failed", False):
             fail(**result)
         succeed(**result)

@@ -34,7 +34,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.version
 from conftest import COLLECTIONS
 from tests.support import scene, signing
 from tests.support.cluster import Cluster, wait_until
-from tests.support.foreign import COMMANDS, FOREIGN, obeyed
+from tests.support.foreign import COMMANDS, FOREIGN, UNENCODABLE, obeyed
 from tests.support.processes import is_running
 from tests.support.s3server import S3Server
 
@@ -274,6 +274,115 @@ def test_a_list_shows_foreign_keys_and_obeys_none(host: Host) -> None:
     listed = host.run("list", "--json")
     assert not obeyed(listed.out) and listed.out.isascii()
     assert {backup["key"] for backup in listed.document["backups"]} == {own, *keys}
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+#: Statements that a restore leaves out or changes, and names in a warning or in the result.
+LEFT_OUT = (
+    "CREATE EVENT TRIGGER {name} ON ddl_command_end EXECUTE FUNCTION f();",
+    "CREATE SUBSCRIPTION {name} CONNECTION '' PUBLICATION p;",
+    "COMMENT ON EXTENSION {name} IS 'x';",
+    "DROP EXTENSION {name};",
+    "ALTER DATABASE {name} SET work_mem = 1;",
+    "ALTER DEFAULT PRIVILEGES FOR ROLE {name} GRANT SELECT ON TABLES TO public;",
+    "ALTER TABLE public.{name} SET WITH OIDS;",
+)
+#: What no server loads, but restores with a warning.
+SENT = ("SET {name} = 1;", "GRANT SELECT ON public.t TO {name};", "ALTER TABLE public.t OWNER TO {name};")
+#: Dumps that fail, each with a name in the error.
+FAILING = (
+    "CREATE TABLE public.t (a {name});",
+    "CREATE EXTENSION {name};",
+    "COPY public.{name} FROM stdin;\n\\.\n",
+    "COPY public.{name} WITH OIDS FROM stdin;\n\\.\n",
+    "CREATE POLICY p ON public.t TO {name};",
+    "hello{raw};",
+)
+#: One of each kind, short enough for a name.
+EVERYTHING = "\x1b[31m\x9b\x7f\r\t\u2028\u202e\u2066\u200b\ufe0f\u3164\U000e0041\nx"
+
+
+def restored_text(host: Host, text: str | bytes, *arguments: str) -> tuple[Ended, Ended]:
+    """What a restore of a foreign text shows, as text and as JSON; nothing of it may be obeyed."""
+    target = host.store / "db" / "app" / "foreign.sql"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(text if isinstance(text, bytes) else text.encode())
+    told = [
+        host.run("restore", "app", "db/app/foreign.sql", "--trust", "unsigned", *arguments, *form)
+        for form in ([], ["--json"])
+    ]
+    for one in told:
+        assert not obeyed(one.out + one.err), one
+    assert told[1].out.isascii()
+    # A half of a pair is valid in JSON text, but no other program takes it.
+    json.dumps(told[1].document, ensure_ascii=False).encode("utf-8")
+    return told[0], told[1]
+
+
+def test_what_a_dump_leaves_out_is_shown_and_not_obeyed(host: Host) -> None:
+    app = scene.entry("app")
+    make(host.cluster, app)
+    host.configure(app)
+    names = [quoted(text) for text in FOREIGN.values()]
+    statements = [one.format(name=name) for one in LEFT_OUT for name in names]
+    statements += [one.format(name=quoted(EVERYTHING)) for one in SENT]
+    # Bytes that are no characters in any encoding of the server.
+    broken = [one.format(name='"x@y"').encode().replace(b"@", b"\xff\x9b") for one in LEFT_OUT]
+    text = "CREATE TABLE public.t (a int);\n" + "\n".join(statements)
+    shown, document = restored_text(host, text.encode() + b"\n" + b"\n".join(broken), "--no-skip-acl")
+    assert (shown.status, document.status) == (0, 0)
+    (database,) = document.document["databases"]
+    assert database["status"] == "restored"
+    for escape in ("\\x1b[2J", "\\x9b2J", "\\u202e", "\\x85", "\\u2028", "\\udcff\\udc9b"):
+        assert any(escape in line for line in database["skipped"]), escape
+        assert escape in shown.err, escape
+
+
+@pytest.mark.parametrize("statement", FAILING)
+def test_what_a_dump_fails_with_is_shown_and_not_obeyed(host: Host, statement: str) -> None:
+    app = scene.entry("app")
+    make(host.cluster, app)
+    host.configure(app)
+    names = {"name": quoted(EVERYTHING), "raw": EVERYTHING[EVERYTHING.index("\x9b") :]}
+    shown, document = restored_text(host, "CREATE TABLE public.t2 (a int);\n" + statement.format(**names))
+    assert (shown.status, document.status) == (1, 1)
+    error = document.document["databases"][0]["error"]
+    assert "\\x9b" in error["message"] + error["cause"]
+    assert "\\x9b" in shown.err
+    # A byte that is no character in any encoding of the server.
+    broken = statement.format(name='"x@y"', raw="@").encode().replace(b"@", b"\xff")
+    shown, document = restored_text(host, broken)
+    assert (shown.status, document.status) == (1, 1)
+
+
+@pytest.mark.parametrize("field", ["host", "database", "tool_version"])
+def test_what_a_manifest_says_is_shown_and_not_obeyed(host: Host, field: str) -> None:
+    app = scene.entry("app")
+    make(host.cluster, app)
+    host.configure(app)
+    assert host.run("backup").status == 0
+    latest = host.store / "db" / "app" / "latest-dump.json"
+    for text in (EVERYTHING, *UNENCODABLE.values()):
+        latest.write_text(json.dumps({**json.loads(latest.read_text()), field: text}))
+        for arguments in (["list"], ["restore", "app", "db/app/", "--dry-run"], ["backup"]):
+            for trust_of in ([], ["--trust", "unsigned"])[: 2 if arguments[0] == "restore" else 1]:
+                told = [host.run(*arguments, *trust_of, *form) for form in ([], ["--json"])]
+                for one in told:
+                    assert not obeyed(one.out + one.err), one
+                assert told[1].out.isascii()
+                json.dumps(told[1].document, ensure_ascii=False).encode("utf-8")
+
+
+def test_a_name_that_the_encoding_of_the_output_lacks_ends_nothing(host: Host) -> None:
+    app = scene.entry("größe", "app")
+    make(host.cluster, app)
+    host.configure(app)
+    for command in ("backup", "list"):
+        told = host.run(command, PYTHONIOENCODING="ascii:strict")
+        assert told.status == 0 and "gr\\xf6\\xdfe" in told.out, told
 
 
 def test_exit_statuses_of_a_backup(host: Host) -> None:

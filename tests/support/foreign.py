@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 #: By what it tries. None may reach an output as it is.
 FOREIGN = {
     "escape sequence": "\x1b[2J\x1b[31m",
@@ -25,6 +27,8 @@ FOREIGN = {
     "tag": "x\U000e0041",
     "no-break space": "x\u00a0y",
 }
+#: Texts that UTF-8 can't hold: a half of a pair, as JSON can escape it, and a byte that was no character.
+UNENCODABLE = {"half of a pair": "x\ud800y", "other half": "x\udfffy", "escaped byte": "x\udcff"}
 #: What a shell obeys; a terminal shows it as it is.
 COMMANDS = {
     "substitution": "$(touch x)",
@@ -39,6 +43,17 @@ COMMANDS = {
 
 #: Whatever a line may hold besides what is to be read in it.
 _LINE_ENDS = {"\n"}
+
+
+def commanding(text: str) -> set[str]:
+    """Characters of data that a terminal would obey, or that UTF-8 can't encode; what is only invisible is not."""
+    overriding = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    return {
+        character
+        for character in text
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+        or unicodedata.bidirectional(character) in overriding
+    } - _LINE_ENDS
 
 
 def obeyed(text: str) -> set[str]:

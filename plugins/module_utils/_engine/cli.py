@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import io
 import signal
 import sys
 import threading
@@ -35,6 +36,9 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     # What is imported now stays until the end: the collector need not look at it, here and once more at the exit.
     gc.freeze()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the locale's encoding lacks must not end the report of a backup that is good.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = parsed(arguments)
     reporter = _reporter(sys.stderr, options)
     received = _end_on_signals()

@@ -7,9 +7,9 @@
 A terminal obeys escape sequences, a log is read line by line, and some characters reorder or hide others.  None of them
 is passed on: each is shown as its escape, ``\\x1b`` or ``\\u202e``, so that it is visible rather than lost.
 
-There are two functions because one can't do both jobs.  :func:`printable` can be applied again to its own output, so it
-can't show every two texts differently.  :func:`printable_name` shows different texts differently, so it changes its own
-output.
+There are several functions because one can't do every job.  :func:`printable` can be applied again to its own output,
+so it can't show every two texts differently.  :func:`printable_name` shows different texts differently, so it changes
+its own output.  :func:`harmless` is for data that programs go on working with, and that others print.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ import typing as t
 #: bytes).
 MAX_TEXT = 8 * 1024
 MAX_NAME = 1024
+
+# What a terminal or a reader of lines obeys, other than a newline, and what is not a character at all: controls, line
+# separators, directional overrides and isolates, halves of surrogate pairs.
+_OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 # Invisible characters that str.isprintable accepts: joiners, fillers, variation selectors, the blank braille pattern.
 _INVISIBLE = re.compile(
@@ -72,9 +76,24 @@ def printable_json(document: t.Any) -> str:
     return re.sub("[^\n -~]", lambda match: _json_escape(match[0]), text)
 
 
+def harmless(data: t.Any) -> t.Any:
+    """Return plain *data* with the escape of each character that a terminal obeys or that UTF-8 can't encode.
+
+    For results that programs go on working with: unlike :func:`printable` it changes no name that somebody may have
+    given honestly.  Newlines stay, because a diff has them.
+    """
+    if isinstance(data, str):
+        return _OBEYED.sub(lambda match: _escape(match[0]), data)
+    if isinstance(data, t.Mapping):
+        return {harmless(key): harmless(value) for key, value in data.items()}
+    return [harmless(one) for one in data] if isinstance(data, (list, tuple)) else data
+
+
 def _visible(character: str) -> str:
-    if character.isprintable() and not _INVISIBLE.match(character):
-        return character
+    return character if character.isprintable() and not _INVISIBLE.match(character) else _escape(character)
+
+
+def _escape(character: str) -> str:
     code = ord(character)
     if code <= 0xFF:
         return f"\\x{code:02x}"

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import typing as t
 
 from ..domain import policies
 from ..errors import ConfigurationError
+from ..printing import printable
 from ..stores.base import DirectorySettings, S3Settings
 from ..stores.s3 import S3Store
 from ..stores.s3_access import try_out
@@ -87,7 +87,7 @@ def print_policy(options: common.Options, _reporter: Reporter) -> int:
         principals=options.principal or [],
         conditions=not options.without_conditions,
     )
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    common.write_json(document)
     return common.OK
 
 
@@ -98,11 +98,12 @@ def probe(options: common.Options, _reporter: Reporter) -> int:
     access = try_out(S3Store(_bucket(options)), prefix)
     findings = policies.evaluate(access, roles)
     if options.json:
-        sys.stdout.write(json.dumps(_as_dict(roles, access, findings), indent=2) + "\n")
+        common.write_json(_as_dict(roles, access, findings))
     else:
         for finding in findings:
             mark = "ok" if finding.fits else "NOT OK"
-            sys.stdout.write(f"{mark:<6}  {finding.action}: {finding.answer}{finding.why and f' ({finding.why})'}\n")
+            why = f" ({printable(finding.why)})" if finding.why else ""
+            sys.stdout.write(f"{mark:<6}  {finding.action}: {finding.answer}{why}\n")
         sys.stdout.write(
             f"create-only writes: {_word(access.create_only)}; in parts: {_word(access.multipart_create_only)}\n"
         )

@@ -27,7 +27,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.profile import Profile
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base
 
-from tests.support.foreign import FOREIGN, obeyed
+from tests.support.foreign import FOREIGN, UNENCODABLE, commanding, obeyed
 
 PASSWORD = "canary-of-a-password"
 IDENTITY = pyrage.x25519.Identity.generate()
@@ -413,7 +413,7 @@ def test_a_result_ends_the_module(capsys: pytest.CaptureFixture[str]) -> None:
 def test_warnings_and_messages_hold_nothing_that_a_terminal_obeys(
     foreign: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ansible escapes only some of it; data are what they are, as programs go on working with them."""
+    """Ansible escapes only some of it."""
     warned: list[str] = []
     monkeypatch.setattr(AnsibleModule, "warn", lambda _module, text, **_options: warned.append(text))
 
@@ -426,11 +426,33 @@ def test_warnings_and_messages_hold_nothing_that_a_terminal_obeys(
         return _ansible.summed_up(outcome.Summary(outcomes, (f"run {foreign}",)), "restored")
 
     result = ended(capsys, lambda: _ansible.run(made(MODULE, databases=[ENTRY]), work))
-    assert result["databases"][0]["source"] == foreign
+    assert not commanding(result["databases"][0]["source"])
     shown = [result["msg"], *result["databases"][0]["warnings"], *result["databases"][1]["error"].values()]
     assert [text.partition(" ")[0] for text in warned if text.startswith(("now ", "run "))] == ["now", "run"]
     shown += warned
     assert not any(obeyed(text) or "\n" in text for text in shown)
+
+
+@pytest.mark.parametrize("foreign", [*FOREIGN.values(), *UNENCODABLE.values()], ids=[*FOREIGN, *UNENCODABLE])
+@pytest.mark.parametrize("failed", [False, True])
+def test_results_hold_nothing_that_a_terminal_obeys(
+    capsys: pytest.CaptureFixture[str], foreign: str, failed: bool
+) -> None:
+    def work(_module: AnsibleModule) -> dict[str, t.Any]:
+        shown = outcome.Outcome(
+            "app", "restored", {"key": foreign, "missing_roles": [foreign], "signed_by": {"h": foreign}}
+        )
+        error = errors.NotFound(foreign, cause=foreign, hint=foreign)
+        outcomes = (shown, outcome.Outcome("app", outcome.FAILED, error=error)) if failed else (shown,)
+        result = _ansible.summed_up(outcome.Summary(outcomes, (foreign,)), "restored")
+        return {**result, "diff": [{"before": f"{foreign}\n", "after_header": foreign}]}
+
+    result = ended(capsys, lambda: _ansible.run(made(MODULE, databases=[ENTRY]), work))
+    # As a callback of Ansible prints it.
+    text = json.dumps(result, ensure_ascii=False)
+    assert not commanding(text)
+    text.encode("utf-8")
+    assert result.get("failed", False) is failed and result["diff"][0]["before"].endswith("\n")
 
 
 def test_an_error_of_the_engine_is_told_whole(capsys: pytest.CaptureFixture[str]) -> None:

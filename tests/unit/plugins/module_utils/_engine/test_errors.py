@@ -8,7 +8,7 @@ import inspect
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine import errors
 
-from tests.support.foreign import FOREIGN, obeyed
+from tests.support.foreign import FOREIGN, UNENCODABLE, obeyed
 
 EVERY_KIND = [
     kind for _name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.EngineError)
@@ -28,7 +28,7 @@ def test_every_error_says_where_it_happened(kind: type[errors.EngineError]) -> N
     }
 
 
-@pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("foreign", [*FOREIGN.values(), *UNENCODABLE.values()], ids=[*FOREIGN, *UNENCODABLE])
 def test_what_others_wrote_is_shown_and_not_obeyed(foreign: str) -> None:
     error = errors.StoreError(f"no {foreign}", cause=f"it is {foreign}")
     error.hint = f"look at {foreign}"  # as some are given later

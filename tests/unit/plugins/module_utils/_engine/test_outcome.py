@@ -15,7 +15,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.outcome
     run_each,
 )
 
-from tests.support.foreign import FOREIGN, obeyed
+from tests.support.foreign import FOREIGN, UNENCODABLE, obeyed
 
 
 def work(name: str) -> Outcome:
@@ -71,7 +71,7 @@ def test_warnings_of_the_run_stand_in_its_summary(jobs: int) -> None:
     assert not summary.failed
 
 
-@pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("foreign", [*FOREIGN.values(), *UNENCODABLE.values()], ids=[*FOREIGN, *UNENCODABLE])
 def test_sentences_are_printable_and_data_stay_exact(foreign: str) -> None:
     details = {"key": foreign, "warnings": [foreign], "skipped": [foreign], "reason": foreign}
     told = Outcome("one", "restored", details).as_dict()

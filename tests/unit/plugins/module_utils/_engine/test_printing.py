@@ -14,7 +14,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine import 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.foreign import COMMANDS, FOREIGN
+from tests.support.foreign import COMMANDS, FOREIGN, UNENCODABLE, commanding, obeyed
 
 #: Half a surrogate pair, too: a name of a file may hold one.
 ANYTHING = st.text(alphabet=st.characters())
@@ -95,3 +95,33 @@ def test_json_is_ascii_and_holds_no_control_character(document: dict[str, object
         return [whole(one) for one in value] if isinstance(value, list) else value
 
     assert json.loads(text) == {whole(key): whole(value) for key, value in document.items()}
+
+
+@pytest.mark.parametrize("text", [*FOREIGN.values(), *UNENCODABLE.values()], ids=[*FOREIGN, *UNENCODABLE])
+def test_data_command_no_terminal_and_can_be_encoded(text: str) -> None:
+    data = {text: [text, (text, 1), {"a": text}], "b": None, "c": True}
+    shown = printing.harmless(data)
+    text = json.dumps(shown, ensure_ascii=False)
+    assert not commanding(text)
+    text.encode("utf-8")
+    assert list(shown)[1:] == ["b", "c"] and shown["b"] is None and shown["c"] is True
+    assert printing.harmless(shown) == shown
+
+
+HONEST = [
+    *("Größe", "データベース", "база", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "👩\u200d💻"),
+    *("a b", "x\ny", "\\x1b"),
+]
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_data_of_honest_people_stay_as_they_are(name: str) -> None:
+    assert printing.harmless({name: [name]}) == {name: [name]}
+
+
+@pytest.mark.parametrize("text", UNENCODABLE.values(), ids=UNENCODABLE)
+def test_what_can_not_be_encoded_is_shown_as_its_escape(text: str) -> None:
+    for shown in (printing.printable(text), printing.printable_name(text), printing.printable_json([text])):
+        shown.encode("utf-8")
+        assert not obeyed(shown)
+        assert "\\ud" in shown
