@@ -452,6 +452,9 @@ LIMIT 1
 """
 
 
+_QUOTED = re.compile('"[^"]*"')
+
+
 def is_identity(kind: str, identity: str) -> bool:
     """Return whether *identity* names one object of *kind*, and is nothing else in ``ALTER <kind> <identity> OWNER``.
 
@@ -462,7 +465,7 @@ def is_identity(kind: str, identity: str) -> bool:
         return plain.fullmatch(identity) is not None
     named = _WITH_ARGUMENTS.get(kind)
     match = named.match(identity) if named is not None else None
-    if match is None or any(comment in match[0] for comment in ("--", "/*")):
+    if match is None or any(comment in _QUOTED.sub("", match[0]) for comment in ("--", "/*")):
         return False
     position, depth = match.end(), 0
     while position < len(identity):

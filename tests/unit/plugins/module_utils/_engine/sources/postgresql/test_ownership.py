@@ -94,6 +94,8 @@ def test_anything_else_is_none(kind, identity):
 
 
 @hypothesis.given(name=st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), min_size=1))
+@hypothesis.example(name="/*")
+@hypothesis.example(name='"--')
 def test_every_quoted_name_is_an_identity(name):
     quoted = '"' + name.replace('"', '""') + '"'
     assert ownership.is_identity("TABLE", f"{quoted}.{quoted}")
