@@ -452,7 +452,7 @@ LIMIT 1
 """
 
 
-_QUOTED = re.compile('"[^"]*"')
+_QUOTED_PART = re.compile('"[^"]*"')
 
 
 def is_identity(kind: str, identity: str) -> bool:
@@ -465,7 +465,7 @@ def is_identity(kind: str, identity: str) -> bool:
         return plain.fullmatch(identity) is not None
     named = _WITH_ARGUMENTS.get(kind)
     match = named.match(identity) if named is not None else None
-    if match is None or any(comment in _QUOTED.sub("", match[0]) for comment in ("--", "/*")):
+    if match is None or any(comment in _QUOTED_PART.sub("", match[0]) for comment in ("--", "/*")):
         return False
     position, depth = match.end(), 0
     while position < len(identity):
