@@ -247,10 +247,57 @@ _SCRUB_PIECES = [
     ),
 ]
 
+_SETTINGS = {
+    "owner": "app",
+    "creation": {},
+    "privileges": [{"grantor": "app", "grantee": None, "privilege": "CONNECT", "grantable": False}],
+    "parameters": [{"role": None, "name": "search_path", "value": "a, b"}],
+    "security_labels": [],
+    "comment": None,
+    "connection_limit": -1,
+    "allow_connections": True,
+    "is_template": False,
+}
+_PREAMBLE_PIECES = [
+    b"-- infrazero digest key: " + b"5" * 64 + b"\n",
+    b"-- infrazero settings: ",
+    b"-- infrazero privileged object: ",
+    *(
+        b"-- infrazero preamble ends\n",
+        b"-- infrazero ",
+        b"\n",
+        b"{}",
+        b"null",
+        b"SELECT 1;",
+        b"\xff",
+        b'"',
+        b"'",
+        b"$",
+    ),
+    _as_json(_SETTINGS),
+    _as_json({"kind": "cast", "identity": "(a AS b)", "digest": "d", "owner": "", "privileges": None}),
+    _as_json({"kind": "function", "identity": "f()", "digest": "d", "owner": "o", "privileges": [[None, False]]}),
+]
+
+
+def _changed(fields: dict[str, t.Any]) -> st.SearchStrategy[bytes]:
+    """A whole preamble, of whose settings some are anything."""
+    return st.dictionaries(st.sampled_from([*fields]), _JSON, max_size=2).map(
+        lambda changes: b"".join(
+            [*_PREAMBLE_PIECES[:2], _as_json({**fields, **changes}), b"\n\n-- infrazero preamble ends\nSELECT 1;"]
+        )
+    )
+
+
 INPUTS: dict[str, st.SearchStrategy[bytes]] = {
     "scanner": _soup(_DUMP_PIECES),
     "tally": _soup(_DUMP_PIECES),
+    "preambles": _changed(_SETTINGS)
+    | _soup(_PREAMBLE_PIECES, most=12).map(lambda tail: b"".join([*_PREAMBLE_PIECES[:2], tail])),
     "statements": _soup(_DUMP_PIECES, most=16),
+    "formats": _soup(
+        [*_MAGIC, b"-- MySQL dump 1\n", b"Salted__", b"<html>", b"\xff\xfe", b"BZh9", b"PK\3\4", b" ", b"--"]
+    ),
     "identities": _soup(
         [
             *(b"a", b"public.", b'"', b'"a"', b'"a""b"', b".", b" ", b"(", b")", b"[]", b",", b"*", b"--", b"/*", b";"),

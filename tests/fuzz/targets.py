@@ -36,7 +36,11 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     EngineError,
     ManifestError,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import ownership
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import (
+    ownership,
+    settings_text,
+)
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import preamble
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
     scanner as dumptext_scanner,
 )
@@ -125,6 +129,37 @@ def tally(data: bytes) -> None:
         try:
             tallies.check(io.BytesIO(text))
         except (DumpIncomplete, DumpSyntax):
+            pass
+
+
+class _Cut:
+    """Gives bytes in pieces of one size."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self._data = io.BytesIO(data)
+        self._size = size
+
+    def read(self, n: int, /) -> bytes:
+        return self._data.read(min(n, self._size))
+
+
+def preambles(data: bytes) -> None:
+    """A preamble is read the same however it is cut, and what it says can be used or is refused."""
+
+    def read(size: int) -> object:
+        try:
+            found, rest = preamble.read(_Cut(data, size))
+            return found, b"".join(iter(lambda: rest.read(1 << 16), b""))
+        except (DumpIncomplete, DumpSyntax) as exc:
+            return type(exc)
+
+    whole = read(len(data) or 1)
+    for size in CUTS:
+        assert read(size) == whole, f"cut into {size}"
+    if isinstance(whole, tuple) and whole[0].settings is not None:
+        try:
+            settings_text.for_psql(settings_text.of_backup(whole[0].settings))
+        except DumpSyntax:
             pass
 
 
@@ -324,7 +359,18 @@ def scrubbed(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
     for function in (
-        *(scanner, tally, statements, identities, databases_json, manifests, json_text, signatures, settings),
+        *(
+            scanner,
+            tally,
+            preambles,
+            statements,
+            identities,
+            databases_json,
+            manifests,
+            json_text,
+            signatures,
+            settings,
+        ),
         *(locations, file_names, objects, age_keys, scrubbed),
     )
 }

@@ -25,6 +25,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.printin
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import ownership
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
     formats,
+    preamble,
     statements,
     tally,
 )
@@ -62,6 +63,11 @@ def _scan(data: bytes, *, cut: int) -> None:
 def _check(data: bytes) -> None:
     with contextlib.suppress(EngineError):
         tally.check(io.BytesIO(data))
+
+
+def _preamble(data: bytes) -> None:
+    with contextlib.suppress(EngineError):
+        preamble.read(io.BytesIO(data))
 
 
 class _AnyRole(dict[str, str]):
@@ -177,6 +183,17 @@ READERS: dict[str, list[Reader]] = {
         Reader(functools.partial(_scan, cut=1 << 18), _STATEMENTS, 131_072),
     ],
     "tally": [Reader(_check, _STATEMENTS, 131_072)],
+    "preambles": [
+        Reader(
+            _preamble,
+            Text(
+                b"-- infrazero digest key: " + b"5" * 64 + b"\n-- infrazero settings: {}\n",
+                b'-- infrazero privileged object: {"kind":"cast","identity":"","digest":"","owner":""}\n',
+                b"\n-- infrazero preamble ends\n",
+            ),
+            131_072,
+        )
+    ],
     "statements": [
         Reader(functools.partial(_classify, encoding=encoding), Text(b"GRANT ALL ON t TO ", b"a, ", b"b"), 32_768)
         for encoding in ("utf-8", "euc_jp")

@@ -292,7 +292,7 @@ class Restoration:
     @property
     def _settings_of_backup(self) -> database_settings.DatabaseSettings | None:
         settings = self._preamble.settings
-        return None if settings is None else database_settings.DatabaseSettings.from_dict(settings)
+        return None if settings is None else settings_text.of_backup(settings)
 
     def finish(self) -> tuple[str, ...]:
         """Gather statistics, shut the loader out and hand everything over to the owner."""

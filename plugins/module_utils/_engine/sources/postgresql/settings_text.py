@@ -10,6 +10,7 @@ import contextlib
 import json
 import typing as t
 
+from ...errors import DumpSyntax, PostgresError
 from .database_settings import DatabaseSettings, Parameter, setting_values
 
 try:
@@ -103,6 +104,43 @@ BEGIN
 END
 $infrazero$;
 """
+
+
+#: What can be granted on a database.
+_PRIVILEGES = frozenset({"CREATE", "CONNECT", "TEMPORARY"})
+
+
+def of_backup(facts: t.Mapping[str, t.Any]) -> DatabaseSettings:
+    """Return the settings in the preamble of a dump, of which anybody may be the author.
+
+    :raises DumpSyntax: if they are not what a backup writes.
+    """
+    try:
+        settings = DatabaseSettings.from_dict(facts)
+        valid = _is_valid(settings)
+    except (AttributeError, KeyError, PostgresError, TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise DumpSyntax("the settings in the preamble of the dump are not valid", hint="use another backup")
+    return settings
+
+
+def _is_valid(settings: DatabaseSettings) -> bool:
+    optional = [settings.comment, *(one.role for one in settings.parameters)]
+    optional += [one.grantee for one in settings.privileges]
+    required = [settings.owner, *(one.grantor for one in settings.privileges)]
+    required += [text for one in settings.parameters for text in (one.name, one.value)]
+    required += [text for label in settings.security_labels for text in label]
+    flags = [settings.allow_connections, settings.is_template, *(one.grantable for one in settings.privileges)]
+    texts = [*required, *(text for text in optional if text is not None)]
+    return (
+        all(isinstance(text, str) and "\0" not in text for text in texts)
+        and all(isinstance(flag, bool) for flag in flags)
+        and type(settings.connection_limit) is int
+        and all(one.privilege in _PRIVILEGES for one in settings.privileges)
+        # Raises where a list of names is not one.
+        and all(setting_values(one) for one in settings.parameters)
+    )
 
 
 def for_rows(settings: DatabaseSettings | None) -> tuple[tuple[str, str], ...]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import DumpSyntax
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import settings_text
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.database_settings import (
     Creation,
@@ -31,6 +33,54 @@ def settings(*parameters: Parameter, comment: str | None = None) -> DatabaseSett
         allow_connections=True,
         is_template=False,
     )
+
+
+def as_read(**changes: object) -> dict[str, object]:
+    """The plain data of valid settings, as a reader of a preamble gets them, with *changes*."""
+    whole = settings(Parameter("app", "search_path", "a, b"), Parameter(None, "x.y", "1"), comment="ours")
+    return {**json.loads(json.dumps(whole.as_dict())), **changes}
+
+
+def test_settings_are_read_back() -> None:
+    whole = settings(Parameter("app", "search_path", "a, b"), Parameter(None, "x.y", "1"), comment="ours")
+    assert settings_text.of_backup(as_read()) == whole
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"owner": None},
+        {"owner": 1},
+        {"comment": ["x"]},
+        {"comment": "x\0"},
+        {"unknown": 1},
+        {"creation": None},
+        {"creation": {"unknown": "x"}},
+        {"connection_limit": "7; DROP ROLE app"},
+        {"connection_limit": True},
+        {"is_template": "yes"},
+        {"allow_connections": None},
+        {"security_labels": [["x"]]},
+        {"security_labels": [["x", None]]},
+        {"security_labels": [[None, "x"]]},
+        {"parameters": {"a": 1}},
+        {"parameters": [{"role": None, "name": "x"}]},
+        {"parameters": [{"role": None, "name": "x", "value": 1}]},
+        {"parameters": [{"role": 5, "name": "x", "value": "1"}]},
+        {"parameters": [{"role": None, "name": "search_path", "value": '"open'}]},
+        {"privileges": [{"grantor": "app", "grantee": None, "privilege": "CONNECT", "grantable": 1}]},
+        {"privileges": [{"grantor": None, "grantee": None, "privilege": "CONNECT", "grantable": True}]},
+        # What is granted is a keyword in a statement of a superuser.
+        {
+            "privileges": [
+                {"grantor": "app", "grantee": None, "privilege": "CREATE ON DATABASE a TO b;--", "grantable": True}
+            ]
+        },
+    ],
+)
+def test_settings_that_no_backup_writes_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(DumpSyntax, match="settings in the preamble"):
+        settings_text.of_backup(as_read(**changes))
 
 
 def facts(text: str) -> dict[str, list[list[object]]]:
