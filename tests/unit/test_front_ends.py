@@ -74,7 +74,7 @@ BESIDE = {"s3_access_key_id": {"s3_secret_access_key": "x"}, "s3_secret_access_k
 EXPRESSIONS = {
     "backup": ("playbooks/tasks/backup.yml", "age_backup"),
     "restore": ("playbooks/restore.yml", "s3_manifest_restore"),
-    "bootstrap": ("roles/bootstrap/tasks/run.yml", "s3_manifest_restore"),
+    "bootstrap": ("roles/bootstrap/tasks/restore.yml", "s3_manifest_restore"),
 }
 
 
