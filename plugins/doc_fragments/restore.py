@@ -105,6 +105,16 @@ options:
       - stop
       - continue
     version_added: 0.2.0
+  privileged:
+    description:
+      - Let an unsigned backup define objects that only a superuser may create, such as functions in C(c) or
+        C(plpython3u), casts and event triggers.
+      - Of a signed backup of the same database the restore always creates those that the source had. The list
+        of them in an unsigned backup may come from anyone who could write the object, so this lets them run
+        programs on the host, as the server's operating system user, and become superuser.
+      - Default - V(false).
+    type: bool
+    version_added: 0.2.0
   statement_timeout:
     description:
       - How long a single statement of the dump may take, or the rows of one table may stand still, in seconds.

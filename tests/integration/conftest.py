@@ -58,6 +58,15 @@ def empty(cluster: Cluster) -> None:
     """Remove every database and role that initdb didn't make, and the engine's state."""
     if not cluster.running:
         cluster.start()
+    subscriptions = cluster.psql(
+        "SELECT format('%s,%I', datname, subname) FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid"
+    )
+    for database, name in (line.rsplit(",", 1) for line in subscriptions.splitlines()):
+        cluster.psql(
+            f"ALTER SUBSCRIPTION {name} DISABLE; ALTER SUBSCRIPTION {name} SET (slot_name = NONE);"
+            f" DROP SUBSCRIPTION {name}",
+            database,
+        )
     cluster.psql(
         r"""
         SET lock_timeout = '10s';

@@ -713,17 +713,17 @@ def test_dropping_ends_sessions_takes_templates_and_does_not_mind_absence(cluste
         run(busy, "SELECT 1")
 
 
-def test_kept_databases_expire(admin):
+def test_kept_databases_expire(cluster, admin):
     run(admin, "CREATE DATABASE shop")
     run(admin, "CREATE DATABASE shop__replaced_t1")
-    assert staging.expire_replaced(admin, ["shop__replaced_t1", "gone__replaced_t0"]) == [
+    assert staging.expire_replaced(admin, ["shop__replaced_t1", "gone__replaced_t0"], settings=cluster.settings) == [
         "shop__replaced_t1",
         "gone__replaced_t0",
     ]
     assert existing(admin) == {"shop"}
     run(admin, "CREATE DATABASE shop__replaced_t2")
     with pytest.raises(PostgresError, match="'shop' is not a replaced database"):
-        staging.expire_replaced(admin, ["shop__replaced_t2", "shop"])
+        staging.expire_replaced(admin, ["shop__replaced_t2", "shop"], settings=cluster.settings)
     assert existing(admin) == {"shop", "shop__replaced_t2"}
 
 

@@ -104,6 +104,16 @@ HOSTILE: dict[str, dict[str, Text]] = {
         "brackets of a table": Text(b"CREATE TABLE oids WITH ", b"(", b""),
         "parameters of a publication": Text(b"CREATE PUBLICATION p FOR ALL TABLES WITH (", b"a=1,", b"b=1)"),
         "bytes of no character": Text(b"GRANT ALL ON t TO ", b"\xff", b",a"),
+        "arguments of a definition": Text(b"CREATE FUNCTION f(", b"a b DEFAULT 1,", b"c d) LANGUAGE c AS 'x', 'y'"),
+        "brackets of a definition": Text(b"CREATE FUNCTION f(", b"(", b""),
+        "types of a definition": Text(b"CREATE FUNCTION f() RETURNS ", b"a", b" LANGUAGE sql AS ''"),
+        "settings of a definition": Text(b"CREATE FUNCTION f() SET a TO b", b", b", b" LANGUAGE sql AS ''"),
+        "clauses of a definition": Text(b"CREATE FUNCTION f() ", b"STRICT ", b"LANGUAGE sql AS ''"),
+        "a name of a definition": Text(b"CREATE TYPE a", b".a", b""),
+        "members of a definition": Text(
+            b"CREATE OPERATOR CLASS o FOR TYPE t USING b FAMILY o AS ", b"STORAGE t, ", b""
+        ),
+        "a comment on an object": Text(b"COMMENT ON FUNCTION f(", b"a, ", b"a) IS ''"),
     },
     "formats": {
         "white space": Text(b"", b" ", b"x"),

@@ -24,6 +24,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.printing import printable
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import ownership
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
+    definitions,
     formats,
     preamble,
     statements,
@@ -85,6 +86,7 @@ def _classify(data: bytes, *, encoding: str) -> None:
     found = statements.classify(statement, encoding=encoding)
     for _token in statements.tokens(statements.decode(statement, encoding)):
         pass
+    definitions.definition(statement, encoding=encoding)
     statements.describe(statement, encoding=encoding)
     statements.rewrite_roles(statement, getattr(found, "roles", ()), _AnyRole(), encoding=encoding)
     if isinstance(found, statements.OwnerChange):

@@ -463,6 +463,17 @@ TABLE: tuple[Setting, ...] = (
         added="0.2.0",
     ),
     _restore(
+        "privileged",
+        of.BOOLEAN,
+        "let an unsigned backup define objects that only a superuser may create, such as functions in C(c) or"
+        " C(plpython3u), casts and event triggers",
+        "Of a signed backup of the same database the restore always creates those that the source had. The list of them"
+        " in an unsigned backup may come from anyone who could write the object, so this lets them run programs on the"
+        " host, as the server's operating system user, and become superuser.",
+        default=False,
+        added="0.2.0",
+    ),
+    _restore(
         "statement_timeout",
         of.SECONDS,
         "how long a single statement of the dump may take, or the rows of one table may stand still, in seconds",

@@ -52,6 +52,7 @@ class RestoreOptions:
     on_connections: t.Literal["terminate", "refuse"] = TERMINATE
     public_connect: bool = False
     extensions: frozenset[str] = frozenset()
+    privileged: bool = False
     protected_roles: frozenset[str] = frozenset()
     trust: Trust = dataclasses.field(default_factory=Trust)
     statement_timeout: datetime.timedelta = datetime.timedelta(hours=24)

@@ -21,7 +21,7 @@ from ...settings import name_for_errors
 from . import failures
 from .connection import codec_of, translate, translated
 from .containment import Watch
-from .dumptext import statements
+from .dumptext import definitions, statements
 from .dumptext.events import CHUNK, CopyBlock
 from .dumptext.scanner import Statement
 
@@ -69,6 +69,24 @@ def written_path(search_path: t.Sequence[str], *users: str | None) -> str:
     return ", ".join(statements.quote(name) for name in names if name is not None)
 
 
+# What only a superuser may do; an aggregate whose state is internal is "invalid" for everybody else.
+_DENIED = ("42501", "42P13")
+
+
+class DefiningActions(t.Protocol):
+    """What a superuser does so that objects can be created which the throwaway role may not create."""
+
+    def define(self, definition: definitions.Definition) -> bool:
+        """Create an object that only a superuser may create, or later: false if the source did not have it."""
+
+    @property
+    def why_undefined(self) -> str:
+        """Why an object was not created, and what to do."""
+
+    def create_role(self, role: str) -> bool:
+        """Create a role that a policy names and nobody can log in as: false if the source did not have it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class _Deferred:
     """Rows that wait for the second reading: the statement that they follow, and why they were refused."""
@@ -84,6 +102,7 @@ class Execution:
     :param continues: record statements that fail, and go on.
     :param seconds: time limit of a statement, for errors.
     :param again: ``None``: rows are never tried again.
+    :param admin: creates what only a superuser may create.
     :ivar number: of the statement that is executed, from 1.
     :ivar encoding: Python codec of the dump's text.
     :ivar rows: number of rows by table, as the server counted them.
@@ -100,6 +119,7 @@ class Execution:
         continues: bool,
         seconds: float | None,
         again: Again | None,
+        admin: DefiningActions,
     ) -> None:
         self._connection = connection
         self._cursor = cursor
@@ -108,6 +128,7 @@ class Execution:
         self._continues = continues
         self._seconds = seconds
         self._again = again
+        self._admin = admin
         self._deferred: dict[int, _Deferred] = {}
         self._known_roles: dict[str, bool] | None = None
         self.number = 0
@@ -155,6 +176,8 @@ class Execution:
             self.load_deferred()
         self.refuse_nul(statement)
         error = self._attempt(statement)
+        if error is not None and error.pgcode in _DENIED and self.idle and self.define(statement):
+            return None
         if error is not None and error.pgcode not in tolerated and self._may_try_again(error):
             with self._own_search_path():
                 error = self._attempt(statement)
@@ -166,6 +189,20 @@ class Execution:
             return error.pgcode
         self._fail(statement, error)
         return None
+
+    def define(self, statement: Statement) -> bool:
+        """Have a superuser create what only a superuser may create; return whether the source had it.
+
+        :raises RestoreRefused: if it is not what the source had.
+        """
+        definition = definitions.definition(statement, encoding=self.encoding)
+        if definition is None:
+            return False
+        try:
+            return self._admin.define(definition)
+        except LoadError as failed:
+            self.fail(statement, failed)
+            return True
 
     def _attempt(self, statement: Statement) -> psycopg2.Error | None:
         try:
@@ -300,6 +337,8 @@ class Execution:
             LoadError, translate(error, f"{self.describe(statement)} failed ({where})", kind=LoadError, phase="load")
         )
         failed.hint = failures.hint(error, failed.hint)
+        if error.pgcode in _DENIED and definitions.definition(statement, encoding=self.encoding) is not None:
+            failed.hint = self._admin.why_undefined
         if self._watch.struck:
             failed.cause = f"it took longer than {self._seconds:g} seconds"
             failed.hint = f"if you trust the dump, raise {name_for_errors('restore', 'statement_timeout')}"
@@ -342,6 +381,11 @@ class Execution:
         with translated(f"could not look up tablespace {tablespace!r}", kind=LoadError):
             self._cursor.execute("SELECT pg_catalog.has_tablespace_privilege(%s, 'CREATE')", (tablespace,))
             return bool(self._cursor.fetchall()[0][0])
+
+    def create_role(self, role: str) -> bool:
+        """Have a superuser create a role that is missing; return whether the source had it."""
+        self._known_roles = None
+        return self._admin.create_role(role)
 
     def role_exists(self, name: str) -> bool:
         """Whether the cluster has the role *name*."""

@@ -30,6 +30,9 @@ except ImportError:
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
+    from .definer import Definer
+    from .dumptext.definitions import Definition
+
 #: Extensions that only a superuser can create and that are harmless afterwards: types, operators, index methods,
 #: functions that compute with their arguments, and views and functions that only administrators may use.
 #:
@@ -228,6 +231,7 @@ class StagingAdministrator:
     :param owner: the user that the database will belong to; ``None``: default privileges are not granted.
     :param allowed: extensions that the operator allows in addition to :data:`DEFAULT_ALLOWED`.  The dump may also fill
         the configuration tables of these.
+    :param definer: creates what is on the list of the backup; ``None``: nothing is.
     :param trusted_owners: see :func:`.ownership.take_over`.
     """
 
@@ -238,9 +242,11 @@ class StagingAdministrator:
         loader: str,
         owner: str | None = None,
         allowed: t.Collection[str] = (),
+        definer: Definer | None = None,
         trusted_owners: t.Collection[str] = (),
     ) -> None:
         self._conn = conn
+        self._definer = definer
         self._loader = loader
         self._owner = owner
         self._trusted_owners = trusted_owners
@@ -340,6 +346,19 @@ class StagingAdministrator:
             cursor.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (ownership.LOCK_TIMEOUT,))
             # As bytes: in a database without an encoding, names are not always text.
             cursor.execute(privileges.render(change, change.grantees).encode("utf-8", "surrogateescape"))
+
+    def define(self, definition: Definition) -> bool:
+        """Create an object that only a superuser may create, if the source had it; return whether it had."""
+        return self._definer is not None and self._definer.define(definition)
+
+    @property
+    def why_undefined(self) -> str:
+        """Why :meth:`define` has not created an object, and what to do."""
+        return self._definer.why_undefined if self._definer is not None else ""
+
+    def create_role(self, role: str) -> bool:
+        """Create a role that a policy names, if the source had it; return whether it had."""
+        return self._definer is not None and self._definer.create_role(role)
 
     def publish_all_tables(self, publication: str, parameters: t.Sequence[tuple[str, str]]) -> None:
         """Create a publication of all tables with its parameters (name, value)."""

@@ -32,11 +32,11 @@ SELECT pg_catalog.pg_encoding_to_char(d.encoding), row ->> 'datlocprovider', d.d
        pg_catalog.pg_database_size(d.oid),
        (SELECT coalesce(json_agg(json_build_array(extname, extversion) ORDER BY extname), '[]')
         FROM pg_catalog.pg_extension),
-       -- Owners and grantees of everything in the database; the bootstrap superuser is never listed there.
+       -- Owners, grantees and roles of policies; the bootstrap superuser is never listed there.
        ARRAY(SELECT DISTINCT a.rolname::text
              FROM pg_catalog.pg_shdepend s
              JOIN pg_catalog.pg_roles a ON a.oid = s.refobjid
-             WHERE s.refclassid = 'pg_catalog.pg_authid'::regclass AND s.deptype IN ('o', 'a')
+             WHERE s.refclassid = 'pg_catalog.pg_authid'::regclass AND s.deptype IN ('o', 'a', 'r')
                AND (s.dbid = d.oid OR (s.dbid = 0 AND s.classid = 'pg_catalog.pg_database'::regclass
                                        AND s.objid = d.oid))
              ORDER BY 1)
@@ -98,7 +98,7 @@ class DatabaseFacts:
     :param icu_locale: the provider's locale where it isn't libc.
     :param icu_rules: additional rules of a collation of ICU (PostgreSQL 16 and later).
     :param size: bytes in the cluster.
-    :param roles: owners and grantees of anything in it, without the bootstrap superuser.
+    :param roles: owners and grantees of anything in it and roles of its policies, without the bootstrap superuser.
     """
 
     encoding: str

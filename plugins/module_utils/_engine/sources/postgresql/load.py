@@ -23,7 +23,7 @@ from .containment import Watch, bounded_memory
 from .dumptext import statements
 from .dumptext.events import CopyBlock
 from .dumptext.scanner import Statement
-from .execution import SET_SEARCH_PATH, Again, Execution, written_path
+from .execution import SET_SEARCH_PATH, Again, DefiningActions, Execution, written_path
 from .grants import Grants, Policy, PrivilegeActions
 
 try:
@@ -39,7 +39,7 @@ DEFAULT_SEARCH_PATH = ("$user", "public")
 """The server's own default."""
 
 
-class AdminActions(PrivilegeActions, t.Protocol):
+class AdminActions(PrivilegeActions, DefiningActions, t.Protocol):
     """What a superuser does for a dump in the database that is loaded.
 
     Each action succeeds, or raises one of the engine's errors, which ends the load.
@@ -153,6 +153,7 @@ def load(
             continues=options.continues,
             seconds=options.statement_seconds,
             again=again,
+            admin=admin,
         )
         return _Loader(execution, admin, options).run(events)
 
@@ -232,7 +233,8 @@ class _Loader:
             role = self._options.role_map.get(parsed.role, parsed.role)
             self._owner_changes.append(dataclasses.replace(parsed, role=role))
         elif isinstance(parsed, statements.LeaveOut):
-            self._skip(parsed.kind, parsed.what, parsed.why, loss=parsed.loss)
+            if not self._execution.define(statement):
+                self._skip(parsed.kind, parsed.what, parsed.why, loss=parsed.loss)
         elif isinstance(parsed, (statements.Privileges, statements.DefaultPrivileges)):
             self._change_privileges(statement, parsed)
         elif isinstance(parsed, statements.Refresh):
@@ -320,6 +322,8 @@ class _Loader:
     def _name_roles(self, statement: Statement, parsed: statements.NamesRoles) -> None:
         names = {self._options.role_map.get(role.name, role.name) for role in parsed.roles}
         missing = sorted(name for name in names if not self._execution.role_exists(name))
+        if missing:
+            missing = [role for role in missing if not self._execution.create_role(role)]
         if missing:
             failed = LoadError(
                 printable(

@@ -33,6 +33,7 @@ except ImportError:
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
+    from psycopg2.extensions import cursor as Cursor
 
 #: Number of objects whose owner is changed in one transaction.  Each table takes locks for itself, its indexes, TOAST
 #: and sequences, and all sessions share the server's lock table (6,400 locks by default).
@@ -50,6 +51,11 @@ _FIRST_USER_OID = 16384
 # Roles that may run programs or access files as the server's user.  Neither their members nor superusers may own the
 # objects of a dump, because a SECURITY DEFINER function may do whatever its owner may.
 _HOST_ROLES = ("pg_execute_server_program", "pg_read_server_files", "pg_write_server_files")
+
+
+#: OIDs by catalog.
+Kept = t.Mapping[str, t.Collection[int]]
+_NOTHING: Kept = {}
 
 
 # Taking over --------------------------------------------------------------------------------------------------------
@@ -150,6 +156,7 @@ WHERE {condition} AND o.{column} <> %(owner)s
   AND o.{column} IS DISTINCT FROM (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = 'pg_database_owner')
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                   WHERE d.classid = 'pg_catalog.{catalog}'::regclass AND d.objid = o.oid AND d.deptype = 'e')
+  AND o.oid <> ALL (%(keep)s::oid[])
 """
 
 # A row lock in the catalog: anyone who renames, drops or moves the object waits for the end of our transaction.
@@ -177,7 +184,7 @@ _DEPUTIES = """
 SELECT i.identity
 FROM pg_catalog.pg_proc p
 CROSS JOIN LATERAL pg_catalog.pg_identify_object('pg_catalog.pg_proc'::regclass, p.oid, 0) i
-WHERE p.oid >= {first}
+WHERE p.oid >= {first} AND p.oid <> ALL (%(keep)s::oid[])
   AND (p.prosecdef
        OR EXISTS (SELECT FROM pg_catalog.pg_depend d
                   LEFT JOIN pg_catalog.pg_class c ON d.classid = 'pg_catalog.pg_class'::regclass AND c.oid = d.objid
@@ -245,6 +252,7 @@ def take_over(
     loader: str | None = None,
     owner_changes: t.Iterable[OwnerChange] = (),
     trusted_owners: t.Collection[str] = (),
+    keep: Kept = _NOTHING,
 ) -> TakeOver:
     """Make *owner* the owner of everything in this database.  The owner of the database itself changes in the swap.
 
@@ -257,6 +265,7 @@ def take_over(
         whose privileges its functions run with, so *owner* must be a member of each such role, or the role must be in
         *trusted_owners*.
     :param trusted_owners: roles that the operator has named, for example as targets of the role map.
+    :param keep: the objects that keep their owner, an administrator.
     :raises RestoreRefused: if *owner* does not exist or is a superuser; if it has CREATEROLE and the dump contains
         functions that would run with that privilege; or if another object than the intended ones got a new owner.
     """
@@ -268,7 +277,7 @@ def take_over(
             cause=reason,
             hint="use a separate role for this database",
         )
-    deputies = _deputies(conn)
+    deputies = _deputies(conn, keep)
     reason = _deputies_obstacle(conn, owner, deputies)
     if reason is not None:
         raise RestoreRefused(
@@ -289,7 +298,7 @@ def take_over(
         if public_is_loaders and conn.info.server_version >= 150000:
             # As in a new database: so it belongs to the owner of the database.
             cursor.execute("ALTER SCHEMA public OWNER TO pg_database_owner")
-        changed += _give(conn, _KINDS[:2], owner, owner_oid)
+        changed += _give(conn, _KINDS[:2], owner, owner_oid, keep)
         if loader is not None:
             _require_nothing_shared(conn, loader)
             # The rest at once, which the server finds by OID.  Tables would take too many locks in one transaction.
@@ -297,12 +306,12 @@ def take_over(
                 cursor.execute(
                     sql.SQL("REASSIGN OWNED BY {} TO {}").format(sql.Identifier(loader), sql.Identifier(owner))
                 )
-        changed += _give(conn, _KINDS, owner, owner_oid) + _give(conn, (_MULTIRANGES,), owner, owner_oid)
+        changed += _give(conn, (*_KINDS, _MULTIRANGES), owner, owner_oid, keep)
     warnings = [
         warning
         for change in owner_changes
         if change.role != owner
-        for warning in _change_owner(conn, change, owner, trusted_owners, deputies)
+        for warning in _change_owner(conn, change, owner, trusted_owners, deputies, keep)
     ]
     if loader is not None:
         with translated(f"could not remove what role {loader} has left", phase="ownership"), conn.cursor() as cursor:
@@ -326,17 +335,20 @@ def _deputies_obstacle(conn: Connection, owner: str, deputies: t.Sequence[str]) 
     return f"{reason}: {', '.join(deputies[:_NAMED])}" + (", ..." if len(deputies) > _NAMED else "")
 
 
-def _deputies(conn: Connection) -> list[str]:
+def _deputies(conn: Connection, keep: Kept = _NOTHING) -> list[str]:
     with translated("could not list the functions", phase="ownership"), conn.cursor() as cursor:
-        cursor.execute(_DEPUTIES.format(first=_FIRST_USER_OID))
+        cursor.execute(_DEPUTIES.format(first=_FIRST_USER_OID), {"keep": list(keep.get("pg_proc", ()))})
         return [printable(identity) for (identity,) in cursor.fetchall()]
 
 
-def _give(conn: Connection, kinds: t.Iterable[_Kind], owner: str, owner_oid: int) -> int:
+def _give(conn: Connection, kinds: t.Iterable[_Kind], owner: str, owner_oid: int, keep: Kept) -> int:
     changed = 0
     for kind in kinds:
         with conn.cursor() as cursor:
-            cursor.execute(kind.query("SELECT o.oid" + _OBJECTS + " ORDER BY o.oid"), {"owner": owner_oid})
+            cursor.execute(
+                kind.query("SELECT o.oid" + _OBJECTS + " ORDER BY o.oid"),
+                {"owner": owner_oid, "keep": list(keep.get(kind.catalog, ()))},
+            )
             oids = [oid for (oid,) in cursor.fetchall()]
         for start in range(0, len(oids), BATCH):
             with _impatient(conn):
@@ -351,7 +363,7 @@ def _give_batch(conn: Connection, kind: _Kind, owner: str, owner_oid: int, oids:
     have the new owner, no other object got it.
     """
     with conn.cursor() as cursor:
-        cursor.execute(kind.query(_LOCK_OBJECTS), {"owner": owner_oid, "oids": list(oids)})
+        cursor.execute(kind.query(_LOCK_OBJECTS), {"owner": owner_oid, "oids": list(oids), "keep": []})
         locked = [oid for (oid,) in cursor.fetchall()]
         if kind.schema is not None:
             cursor.execute(kind.query(_LOCK_SCHEMAS), {"oids": locked})
@@ -486,6 +498,7 @@ def _change_owner(
     owner: str,
     trusted_owners: t.Collection[str],
     deputies: t.Collection[str],
+    keep: Kept,
 ) -> t.Iterator[str]:
     what = printable(f"{change.kind.lower()} {change.identity}")
     stays = f"{what} stays with {owner!r}"
@@ -505,6 +518,7 @@ def _change_owner(
                     sql.SQL(change.kind), sql.SQL(change.identity), sql.Identifier(change.role)
                 )
             )
+            _require_kept(cursor, keep, change.role)
             cursor.execute(_STOLEN, {"role": change.role, "first": _FIRST_USER_OID})
             stolen = cursor.fetchone()
             if stolen is not None:
@@ -514,8 +528,28 @@ def _change_owner(
                     cause="this belongs to the system or to an extension",
                     hint="pg_dump never writes this: check where the dump comes from",
                 )
+    except _Kept:
+        # The administrator has it, as the restore documents.
+        return
     except psycopg2.Error as exc:
         yield f"{stays}: {translate(exc, 'could not change the owner').cause}"
+
+
+class _Kept(Exception):
+    """The object that would get another owner is the administrator's."""
+
+
+def _require_kept(cursor: Cursor, keep: Kept, role: str) -> None:
+    for kind in _KINDS:
+        oids = list(keep.get(kind.catalog, ()))
+        if oids:
+            cursor.execute(
+                f"SELECT FROM pg_catalog.{kind.catalog} o JOIN pg_catalog.pg_roles r ON r.oid = o.{kind.column}"
+                " WHERE r.rolname = %s AND o.oid = ANY (%s::oid[]) LIMIT 1",
+                (role, oids),
+            )
+            if cursor.fetchone() is not None:
+                raise _Kept
 
 
 def creator_obstacle(conn: Connection, role: str, owner: str, trusted_owners: t.Collection[str]) -> str | None:

@@ -16,11 +16,13 @@ from ...domain import names, restoring
 from ...domain.records import OUTSTANDING, RESTORED, RestoredFrom
 from ...domain.restoring import REFUSE
 from ...errors import ChecksumMismatch, PostgresError
+from ...settings import name_for_errors
 from ...streams.pipeline import Decoded, Readable
 from ..base import Loaded, Open, Swapped, Task
 from . import (
     archive,
     database_settings,
+    definer,
     execution,
     extensions,
     facts,
@@ -44,6 +46,19 @@ if t.TYPE_CHECKING:
     import typing_extensions as te
     from psycopg2.extensions import connection as Connection
 
+
+_UNSIGNED = (
+    "only a superuser may create it, and the backup is not signed, so whoever could write it may have chosen what it"
+    " defines: if you trust all of them, set {}"
+)
+_NO_LIST = (
+    "only a superuser may create it, and the backup does not list what superusers have created, as version 0.1 did not:"
+    " back up again with this version while the source exists, or restore the dump with psql"
+)
+_NOT_LISTED = (
+    "only a superuser may create it, and the backup does not list it: either the source did not have it, or it acted"
+    " with the rights of an owner who was no superuser, and who has to be replaced in the source before the next backup"
+)
 
 _ENCODING = re.compile(rb"^SET client_encoding = '([A-Za-z0-9_]{1,63})';\r?$", re.MULTILINE)
 
@@ -78,6 +93,8 @@ class Restoration:
         self._filling = contextlib.ExitStack()
         self._around = contextlib.ExitStack()
         self._loaded: load.LoadResult | None = None
+        self._definer: definer.Definer | None = None
+        self._swapped = False
         self._preamble = preamble.Preamble()
         self._warnings: list[str] = []
         self._load_options: load.LoadOptions | None = None
@@ -146,7 +163,7 @@ class Restoration:
         state.record_outcome(self._admin, self._name, OUTSTANDING, dropped=before.as_dict())
         self._task.reporter.stage(self._name, "drop", "dropping the old database, to make room for the new one")
         try:
-            staging.drop_database(self._admin, self._name)
+            staging.drop_with_subscriptions(self._admin, self._name, settings=self._settings)
         except PostgresError:
             with contextlib.suppress(PostgresError):
                 state.put_back(self._admin, self._name, record)
@@ -258,6 +275,7 @@ class Restoration:
                 statement_seconds=self._options.statement_timeout.total_seconds(),
             )
             digests = tally.RowDigests(self._preamble.digest_key or b"")
+            self._definer = self._make_definer()
             self._loaded = load.load(
                 events.read(text, observe=digests.add),
                 connection=self._loader,
@@ -266,6 +284,7 @@ class Restoration:
                     loader=self._role,
                     owner=self._owner,
                     allowed=self._options.extensions,
+                    definer=self._definer,
                     trusted_owners=frozenset(self._options.role_map.values()),
                 ),
                 options=self._load_options,
@@ -289,6 +308,32 @@ class Restoration:
                 hint="choose another backup; nothing was replaced",
             )
 
+    def _make_definer(self) -> definer.Definer:
+        """What creates the objects that only a superuser may create: of a signed backup of this database, or if asked.
+
+        Whoever made the list of an unsigned backup chose what a superuser creates.
+        """
+        part, settings = self._task.part, self._settings_of_backup
+        objects = self._preamble.objects
+        if not (self._options.privileged or self._task.proven):
+            objects, why = (), _UNSIGNED.format(name_for_errors("restore", "privileged"))
+        elif objects is None:
+            objects, why = (), _NO_LIST
+        else:
+            why = _NOT_LISTED
+        role_map = dict(self._options.role_map)
+        if settings is not None and self._options.forces_owner:
+            role_map.setdefault(settings.owner, self._owner)
+        return definer.Definer(
+            self._inside,
+            objects=objects,
+            why_undefined=why,
+            loader=self._role,
+            owner=self._owner,
+            role_map=role_map,
+            roles=(part.roles or ()) if part is not None and self._task.proven else (),
+        )
+
     @property
     def _settings_of_backup(self) -> database_settings.DatabaseSettings | None:
         settings = self._preamble.settings
@@ -296,7 +341,7 @@ class Restoration:
 
     def finish(self) -> tuple[str, ...]:
         """Gather statistics, shut the loader out and hand everything over to the owner."""
-        loaded = t.cast(load.LoadResult, self._loaded)
+        loaded, defining = t.cast(load.LoadResult, self._loaded), t.cast(definer.Definer, self._definer)
         self._task.reporter.stage(self._name, "analyze", "gathering statistics")
         not_analyzed = load.analyze(self._loader, t.cast(load.LoadOptions, self._load_options).written_path)
         self._loading.close()
@@ -310,13 +355,15 @@ class Restoration:
             loader=self._role,
             owner_changes=() if self._options.forces_owner else loaded.owner_changes,
             trusted_owners=frozenset(self._options.role_map.values()),
+            keep=defining.kept,
         )
         if self._options.grant_app_user:
             ownership.grant_all(self._inside, self._owner, owns_database=True)
         if self._options.set_search_path:
             self._search_path = list(self._options.search_path) or ownership.choose_search_path(self._inside)
+        defined = defining.finish()
         self._filling.close()
-        return (*self._warnings, *loaded.warnings, *not_analyzed, *taken.warnings)
+        return (*self._warnings, *loaded.warnings, *not_analyzed, *taken.warnings, *defined)
 
     # The swap ---------------------------------------------------------------------------------------------------------
 
@@ -351,6 +398,7 @@ class Restoration:
                 settings=self._before,
                 public_connect=self._options.public_connect,
             )
+        self._swapped = True
         return Swapped(swapped.kept, (*swapped.warnings, *warnings))
 
     def _give_settings(self) -> list[str]:
@@ -397,7 +445,7 @@ class Restoration:
             self.discard()
         with warned():
             if kept is not None and self._is_disposable(kept):
-                staging.drop_database(self._admin, kept)
+                staging.drop_with_subscriptions(self._admin, kept, settings=self._settings)
                 state.forget_replaced(self._admin, kept)
                 kept = None
         with warned():
@@ -426,3 +474,5 @@ class Restoration:
         """Remove the staging database and the loader's role, and then the record of both."""
         self._filling.close()
         leftovers.remove(self._admin, self._database, self._role, self._id, settings=self._settings)
+        if self._definer is not None and not self._swapped:
+            self._definer.drop_roles(self._admin)

@@ -30,6 +30,7 @@ from . import (
     leftovers,
     lock,
     ownership,
+    privileged,
     settings_text,
     staging,
     state,
@@ -287,7 +288,12 @@ class LockedPostgresqlSession(PostgresqlSession):
 
     def _preamble(self, conn: Connection, name: str, key: bytes) -> bytes:
         settings = database_settings.capture(conn, name)
-        return preamble.render(key, settings=settings.as_dict(), objects=(), sql=settings_text.for_psql(settings))
+        return preamble.render(
+            key,
+            settings=settings.as_dict(),
+            objects=privileged.objects(conn),
+            sql=settings_text.for_psql(settings),
+        )
 
     def _named_blockers(self, error: EngineError, name: str) -> EngineError:
         """*error* with the names of those whose locks it was about, if it was about locks."""
@@ -352,7 +358,7 @@ class PostgresqlSource:
         with contextlib.closing(connect(self._settings)) as admin:
             for kept in state.replaced(admin, expired=True):
                 try:
-                    staging.expire_replaced(admin, [kept.name])
+                    staging.expire_replaced(admin, [kept.name], settings=self._settings)
                     state.forget_replaced(admin, kept.name)
                 except PostgresError as exc:
                     warnings.append(str(exc))

@@ -146,6 +146,33 @@ def drop_staging(conn: Connection, name: str, *, settings: ConnectionSettings) -
     if prepared:
         with contextlib.suppress(PostgresError), contextlib.closing(connect(settings, database=name)) as inside:
             roll_back_prepared(inside)
+    drop_with_subscriptions(conn, name, settings=settings)
+
+
+def drop_with_subscriptions(conn: Connection, name: str, *, settings: ConnectionSettings) -> None:
+    """Drop the database *name*, if it is there, with subscriptions that are disabled, as a restore creates them.
+
+    A database that has one cannot be dropped.  Its slot on the other server stays: another database may use it.
+    """
+    with translated(f"subscriptions in {name!r} can't be listed", phase="drop"), conn.cursor() as cursor:
+        cursor.execute(
+            "SELECT s.subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid"
+            " WHERE d.datname = %s AND d.datallowconn AND NOT s.subenabled",
+            (name,),
+        )
+        subscriptions = [subscription for (subscription,) in cursor.fetchall()]
+    if subscriptions:
+        with (
+            contextlib.closing(connect(settings, database=name)) as inside,
+            translated(f"subscriptions in {name!r} can't be dropped", phase="drop"),
+            inside.cursor() as cursor,
+        ):
+            for subscription in subscriptions:
+                cursor.execute(
+                    sql.SQL("ALTER SUBSCRIPTION {0} SET (slot_name = NONE); DROP SUBSCRIPTION {0}").format(
+                        sql.Identifier(subscription)
+                    )
+                )
     drop_database(conn, name)
 
 
@@ -249,7 +276,7 @@ def drop_database(conn: Connection, name: str) -> None:
         raise error from None
 
 
-def expire_replaced(conn: Connection, kept: t.Iterable[str]) -> list[str]:
+def expire_replaced(conn: Connection, kept: t.Iterable[str], *, settings: ConnectionSettings) -> list[str]:
     """Drop the kept databases whose time is over, and return their names; needs autocommit.
 
     :param kept: their names, from the state; what can't be the name of a replaced database is refused.
@@ -259,5 +286,5 @@ def expire_replaced(conn: Connection, kept: t.Iterable[str]) -> list[str]:
         if not names.is_replaced_name(name):
             raise PostgresError(f"{name!r} is not a replaced database and is not dropped", phase="drop")
     for name in expired:
-        drop_database(conn, name)
+        drop_with_subscriptions(conn, name, settings=settings)
     return expired
