@@ -253,7 +253,11 @@ class LockedPostgresqlSession(PostgresqlSession):
         )
         key = secrets.token_bytes(KEY_SIZE)
         with batch_work(), client_credentials(self._settings) as (extra, pass_fds), self._snapshot(name) as conn:
-            first = self._preamble(conn, name, key)
+            objects = privileged.objects(conn)
+            settings = database_settings.capture(conn, name)
+            first = preamble.render(
+                key, settings=settings.as_dict(), objects=objects, sql=settings_text.for_psql(settings)
+            )
             known = dataclasses.replace(part, dump_version=version, preamble_sha256=hashlib.sha256(first).hexdigest())
             environment = child_environment({**extra, **dump.environment(self._settings)})
             arguments.append(f"--snapshot={dump.export_snapshot(conn)}")
@@ -264,7 +268,7 @@ class LockedPostgresqlSession(PostgresqlSession):
                         known,
                         first=first,
                         key=key,
-                        judge=self._judge(part, rules),
+                        judge=self._judge(part, objects, rules),
                         required=rules.required,
                         advance=advance,
                     )
@@ -279,20 +283,16 @@ class LockedPostgresqlSession(PostgresqlSession):
                 cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             yield conn
 
-    def _judge(self, part: manifest.Part, rules: RestoreRules) -> Judge:
+    def _judge(self, part: manifest.Part, objects: t.Sequence[preamble.PrivilegedObject], rules: RestoreRules) -> Judge:
         refused: dict[str, str] = {}
         for one in part.extensions or ():
             checked = extensions.check(self._admin, [(one.name, None)], allowed=rules.options.extensions)
             refused.update(dict.fromkeys([one.name] if checked.refused else [], "; ".join(checked.refused)))
-        return Judge(encoding=codec_of(part.encoding or "UTF8"), refuse_extension=refused.get)
-
-    def _preamble(self, conn: Connection, name: str, key: bytes) -> bytes:
-        settings = database_settings.capture(conn, name)
-        return preamble.render(
-            key,
-            settings=settings.as_dict(),
-            objects=privileged.objects(conn),
-            sql=settings_text.for_psql(settings),
+        return Judge(
+            encoding=codec_of(part.encoding or "UTF8"),
+            refuse_extension=refused.get,
+            objects=objects,
+            signed=rules.signed or rules.options.privileged,
         )
 
     def _named_blockers(self, error: EngineError, name: str) -> EngineError:

@@ -9,11 +9,26 @@ from __future__ import annotations
 import typing as t
 
 from ....printing import printable
-from . import statements
+from . import definitions, statements
+from .preamble import PrivilegedObject
 from .scanner import Statement
 
 MOST = 100
 """The most findings that are reported one by one."""
+
+_NAMED = 5
+"""The most objects that one finding names."""
+
+# Definitions of these always take a superuser.
+_OF_SUPERUSERS = (
+    *("CREATE ACCESS METHOD", "CREATE EVENT TRIGGER", "CREATE FOREIGN DATA WRAPPER", "CREATE OPERATOR CLASS"),
+    *("CREATE OPERATOR FAMILY", "CREATE SUBSCRIPTION", "CREATE TEXT SEARCH PARSER", "CREATE TEXT SEARCH TEMPLATE"),
+    "CREATE TRANSFORM",
+)
+_ROUTINES = ("CREATE FUNCTION", "CREATE PROCEDURE")
+# Those of routines do if they contain one of these words.
+_WORDS_OF_SUPERUSERS = frozenset({"leakproof", "support"})
+_LANGUAGES_OF_SUPERUSERS = frozenset({"c", "internal"})
 
 
 class Judge:
@@ -21,13 +36,30 @@ class Judge:
 
     :param encoding: Python codec of the dump's client_encoding.
     :param refuse_extension: returns why a restore would refuse to create an extension; ``None``: it would create it.
+    :param objects: those that only a superuser may create.
+    :param signed: whether the backup will be signed, so that a restore creates these.
     """
 
-    def __init__(self, *, encoding: str, refuse_extension: t.Callable[[str], str | None]) -> None:
+    def __init__(
+        self,
+        *,
+        encoding: str,
+        refuse_extension: t.Callable[[str], str | None],
+        objects: t.Sequence[PrivilegedObject] = (),
+        signed: bool = True,
+    ) -> None:
         self._encoding = encoding
         self._refuse_extension = refuse_extension
         # As keys of a dictionary: each once, in the order of the dump.
         self._findings: dict[str, None] = {}
+        self._privileged = bool(objects)
+        if objects and not signed:
+            names = [f"{one.kind} {one.identity}" for one in objects]
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            self._findings[
+                f"{', '.join(names[:_NAMED])}{more} would be refused: only a superuser may create it, and the backup is"
+                " not signed"
+            ] = None
 
     def take(self, statement: Statement) -> None:
         """Take the next statement of the dump."""
@@ -39,6 +71,29 @@ class Judge:
             reason = self._refuse_extension(parsed.name)
             if reason is not None:
                 self._findings[reason] = None
+        elif parsed is None and self._privileged:
+            self._take_definition(statement)
+
+    def _take_definition(self, statement: Statement) -> None:
+        what = statements.describe(statement, encoding=self._encoding)
+        if not (what.startswith(_OF_SUPERUSERS) or (what.startswith(_ROUTINES) and self._takes_superuser(statement))):
+            return
+        if definitions.definition(statement, encoding=self._encoding) is None:
+            self._findings[
+                f"{what.partition(' ')[2].lower()} would be refused: only a superuser may create it, and its definition"
+                " contains an expression that the server would evaluate"
+            ] = None
+
+    def _takes_superuser(self, statement: Statement) -> bool:
+        before = ""
+        for token in statements.tokens(statements.decode(statement, self._encoding)):
+            if token.kind == "word":
+                if token.value in _WORDS_OF_SUPERUSERS and before != "not":
+                    return True
+                if before == "language" and token.value in _LANGUAGES_OF_SUPERUSERS:
+                    return True
+                before = token.value
+        return False
 
     def findings(self) -> tuple[str, ...]:
         """One line for each thing that a restore would refuse or leave out; empty if it would bring back everything."""
