@@ -21,9 +21,8 @@ from ...errors import LoadError, RestoreRefused
 from ...printing import printable
 from .catalog_digests import SETTINGS, Described, Digests
 from .connection import transaction, translate, translated
-from .dumptext.definitions import ADD, COMMENT, CREATE, OWNER, SHELL, Definition
+from .dumptext.definitions import ADD, COMMENT, CREATE, OWNER, SHELL, Definition, names_in
 from .dumptext.preamble import PrivilegedObject
-from .dumptext.statements import quote
 from .privileged import LIBRARY, called
 
 try:
@@ -111,6 +110,7 @@ class Definer:
         #: Roles that were created; a restore that fails has to drop them.
         self.created_roles: list[str] = []
         self._entries = {(one.kind, one.identity): one for one in objects}
+        self._names = frozenset().union(*(names_in(kind, identity) for kind, identity in self._entries))
         self._loader = loader
         self._owner = owner
         self._role_map = role_map
@@ -136,7 +136,7 @@ class Definer:
         """
         if definition.action == COMMENT:
             return self._comment(definition)
-        if not any(kind == definition.kind and _names(identity, definition.name) for kind, identity in self._entries):
+        if (definition.kind, definition.name) not in self._names:
             return False
         if definition.kind in _DEFERRED:
             key = (definition.kind, definition.name)
@@ -419,8 +419,3 @@ class Definer:
         except (_NotListed, LoadError):
             return False
         return True
-
-
-def _names(identity: str, name: str) -> bool:
-    """Return whether *identity* may be that of an object called *name*; what was created is compared later."""
-    return name in identity or quote(name) in identity

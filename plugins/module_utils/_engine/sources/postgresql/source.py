@@ -253,11 +253,8 @@ class LockedPostgresqlSession(PostgresqlSession):
         )
         key = secrets.token_bytes(KEY_SIZE)
         with batch_work(), client_credentials(self._settings) as (extra, pass_fds), self._snapshot(name) as conn:
-            objects = privileged.objects(conn)
-            settings = database_settings.capture(conn, name)
-            first = preamble.render(
-                key, settings=settings.as_dict(), objects=objects, sql=settings_text.for_psql(settings)
-            )
+            listed = privileged.objects(conn)
+            first = self._preamble(conn, name, key, listed)
             known = dataclasses.replace(part, dump_version=version, preamble_sha256=hashlib.sha256(first).hexdigest())
             environment = child_environment({**extra, **dump.environment(self._settings)})
             arguments.append(f"--snapshot={dump.export_snapshot(conn)}")
@@ -268,7 +265,7 @@ class LockedPostgresqlSession(PostgresqlSession):
                         known,
                         first=first,
                         key=key,
-                        judge=self._judge(part, objects, rules),
+                        judge=self._judge(part, rules, listed),
                         required=rules.required,
                         advance=advance,
                     )
@@ -283,7 +280,7 @@ class LockedPostgresqlSession(PostgresqlSession):
                 cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             yield conn
 
-    def _judge(self, part: manifest.Part, objects: t.Sequence[preamble.PrivilegedObject], rules: RestoreRules) -> Judge:
+    def _judge(self, part: manifest.Part, rules: RestoreRules, listed: t.Sequence[preamble.PrivilegedObject]) -> Judge:
         refused: dict[str, str] = {}
         for one in part.extensions or ():
             checked = extensions.check(self._admin, [(one.name, None)], allowed=rules.options.extensions)
@@ -291,8 +288,18 @@ class LockedPostgresqlSession(PostgresqlSession):
         return Judge(
             encoding=codec_of(part.encoding or "UTF8"),
             refuse_extension=refused.get,
-            objects=objects,
-            signed=rules.signed or rules.options.privileged,
+            objects=listed,
+            refuse_objects=None if rules.signed or rules.options.privileged else "the backup is not signed",
+        )
+
+    @staticmethod
+    def _preamble(conn: Connection, name: str, key: bytes, listed: t.Sequence[preamble.PrivilegedObject]) -> bytes:
+        settings = database_settings.capture(conn, name)
+        return preamble.render(
+            key,
+            settings=settings.as_dict(),
+            objects=listed,
+            sql=settings_text.for_psql(settings),
         )
 
     def _named_blockers(self, error: EngineError, name: str) -> EngineError:

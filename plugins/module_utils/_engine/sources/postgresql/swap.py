@@ -231,7 +231,9 @@ def _lock_holders(conn: Connection, oids: t.Sequence[int]) -> str:
 def _left_behind(conn: Connection, oid: int, kept: str) -> t.Iterator[str]:
     """What goes on in the kept database, or is missing in its successor, and nobody sees."""
     with translated(f"replication of {kept!r} can't be described", phase="swap"), conn.cursor() as cursor:
-        cursor.execute("SELECT subname FROM pg_catalog.pg_subscription WHERE subdbid = %s ORDER BY 1", (oid,))
+        cursor.execute(
+            "SELECT subname FROM pg_catalog.pg_subscription WHERE subdbid = %s AND subenabled ORDER BY 1", (oid,)
+        )
         for (name,) in cursor.fetchall():
             yield f"subscription {name!r} stays with the replaced database {kept!r} and goes on filling it"
         cursor.execute("SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE datoid = %s ORDER BY 1", (oid,))

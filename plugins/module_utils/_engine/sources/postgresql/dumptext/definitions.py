@@ -22,6 +22,7 @@ Whether such a statement creates the object that it claims to create is not deci
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing as t
 
 from .scanner import Statement
@@ -62,7 +63,7 @@ def definition(statement: Statement, *, encoding: str = "utf-8") -> Definition |
 
     :param encoding: Python codec of the dump's client_encoding.
     """
-    if len(statement.text) > LONGEST or b"\0" in statement.text:
+    if not _HEAD.match(statement.text) or len(statement.text) > LONGEST or b"\0" in statement.text:
         return None
     try:
         text = statement.text.decode(encoding)
@@ -75,6 +76,14 @@ def definition(statement: Statement, *, encoding: str = "utf-8") -> Definition |
         return _statement(reader)
     except _Refused:
         return None
+
+
+def names_in(kind: str, identity: str) -> frozenset[tuple[str, str]]:
+    """Return the pairs of a *kind* and a name that a definition of the object with this *identity* may have.
+
+    It has one of them, and another object's may have the same.
+    """
+    return frozenset({(kind, ""), *((kind, token.value) for token in tokens(identity))})
 
 
 class _Refused(Exception):
@@ -574,4 +583,11 @@ _ALTER: tuple[tuple[tuple[str, ...], t.Callable[[_Reader], Definition]], ...] = 
     (("operator", "family"), _add_to_family),
     (("event", "trigger"), _alter_event_trigger),
     (("subscription",), _alter_subscription),
+)
+# Nothing else is worth a look at its tokens.
+_HEAD = re.compile(
+    r"(?:CREATE\s+(?:{})|ALTER\s+(?:{})|COMMENT\s+ON)\b".format(
+        *("|".join(sorted({words[0] for words, _read in table})) for table in (_CREATE, _ALTER))
+    ).encode(),
+    re.IGNORECASE,
 )

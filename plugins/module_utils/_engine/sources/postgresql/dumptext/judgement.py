@@ -16,20 +16,6 @@ from .scanner import Statement
 MOST = 100
 """The most findings that are reported one by one."""
 
-_NAMED = 5
-"""The most objects that one finding names."""
-
-# Definitions of these always take a superuser.
-_OF_SUPERUSERS = (
-    *("CREATE ACCESS METHOD", "CREATE EVENT TRIGGER", "CREATE FOREIGN DATA WRAPPER", "CREATE OPERATOR CLASS"),
-    *("CREATE OPERATOR FAMILY", "CREATE SUBSCRIPTION", "CREATE TEXT SEARCH PARSER", "CREATE TEXT SEARCH TEMPLATE"),
-    "CREATE TRANSFORM",
-)
-_ROUTINES = ("CREATE FUNCTION", "CREATE PROCEDURE")
-# Those of routines do if they contain one of these words.
-_WORDS_OF_SUPERUSERS = frozenset({"leakproof", "support"})
-_LANGUAGES_OF_SUPERUSERS = frozenset({"c", "internal"})
-
 
 class Judge:
     """Takes the statements of a dump and says what a restore would not bring back.
@@ -37,7 +23,7 @@ class Judge:
     :param encoding: Python codec of the dump's client_encoding.
     :param refuse_extension: returns why a restore would refuse to create an extension; ``None``: it would create it.
     :param objects: those that only a superuser may create.
-    :param signed: whether the backup will be signed, so that a restore creates these.
+    :param refuse_objects: why a restore would refuse to create them; ``None``: it would create them.
     """
 
     def __init__(
@@ -46,24 +32,26 @@ class Judge:
         encoding: str,
         refuse_extension: t.Callable[[str], str | None],
         objects: t.Sequence[PrivilegedObject] = (),
-        signed: bool = True,
+        refuse_objects: str | None = None,
     ) -> None:
         self._encoding = encoding
         self._refuse_extension = refuse_extension
         # As keys of a dictionary: each once, in the order of the dump.
         self._findings: dict[str, None] = {}
-        self._privileged = bool(objects)
-        if objects and not signed:
-            names = [f"{one.kind} {one.identity}" for one in objects]
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            self._findings[
-                f"{', '.join(names[:_NAMED])}{more} would be refused: only a superuser may create it, and the backup is"
-                " not signed"
-            ] = None
+        self._objects = [one for one in objects if _must_be_defined(one)]
+        self._refuse_objects = refuse_objects
+        self._listed = frozenset().union(*(definitions.names_in(one.kind, one.identity) for one in self._objects))
+        self._defined: set[tuple[str, str]] = set()
 
     def take(self, statement: Statement) -> None:
         """Take the next statement of the dump."""
         parsed = statements.classify(statement, encoding=self._encoding)
+        if (
+            self._objects
+            and (parsed is None or isinstance(parsed, statements.LeaveOut))
+            and self._is_defined(statement)
+        ):
+            return
         if isinstance(parsed, statements.LeaveOut) and parsed.loss:
             what = " ".join(filter(None, (parsed.kind, parsed.what)))
             self._findings[f"{what} would be left out: {parsed.why}"] = None
@@ -71,33 +59,39 @@ class Judge:
             reason = self._refuse_extension(parsed.name)
             if reason is not None:
                 self._findings[reason] = None
-        elif parsed is None and self._privileged:
-            self._take_definition(statement)
 
-    def _take_definition(self, statement: Statement) -> None:
-        what = statements.describe(statement, encoding=self._encoding)
-        if not (what.startswith(_OF_SUPERUSERS) or (what.startswith(_ROUTINES) and self._takes_superuser(statement))):
-            return
-        if definitions.definition(statement, encoding=self._encoding) is None:
-            self._findings[
-                f"{what.partition(' ')[2].lower()} would be refused: only a superuser may create it, and its definition"
-                " contains an expression that the server would evaluate"
-            ] = None
+    def _is_defined(self, statement: Statement) -> bool:
+        """Whether *statement* defines an object that a restore would create as superuser."""
+        definition = definitions.definition(statement, encoding=self._encoding)
+        if definition is None or (definition.kind, definition.name) not in self._listed:
+            return False
+        self._defined.add((definition.kind, definition.name))
+        return self._refuse_objects is None
 
-    def _takes_superuser(self, statement: Statement) -> bool:
-        before = ""
-        for token in statements.tokens(statements.decode(statement, self._encoding)):
-            if token.kind == "word":
-                if token.value in _WORDS_OF_SUPERUSERS and before != "not":
-                    return True
-                if before == "language" and token.value in _LANGUAGES_OF_SUPERUSERS:
-                    return True
-                before = token.value
-        return False
+    def _objects_refused(self) -> t.Iterator[str]:
+        for one in self._objects:
+            if self._refuse_objects is not None:
+                yield f"{one.kind} {one.identity} would be refused: {self._refuse_objects}"
+            elif not definitions.names_in(one.kind, one.identity) & self._defined:
+                yield (
+                    f"{one.kind} {one.identity} would be refused: only a superuser may create it, and its definition"
+                    " contains an expression that a superuser must not execute"
+                )
 
     def findings(self) -> tuple[str, ...]:
         """One line for each thing that a restore would refuse or leave out; empty if it would bring back everything."""
-        found = [printable(text) for text in self._findings]
+        found = [printable(text) for text in (*self._findings, *self._objects_refused())]
         if len(found) > MOST:
             found[MOST:] = [f"{len(found) - MOST} more"]
         return tuple(found)
+
+
+def _must_be_defined(one: PrivilegedObject) -> bool:
+    """Whether a restore needs a superuser to create an object of the list.
+
+    A cast between a user's own types does not, and neither does a function that another object of the list calls.
+    Members of operator families are part of other definitions.
+    """
+    if one.kind in ("function", "procedure"):
+        return one.privileges is None
+    return one.kind not in ("cast", "library", "operator of access method", "function of access method")

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import io
+import typing as t
 
-import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import events
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext.judgement import (
     MOST,
@@ -17,17 +17,9 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
     PrivilegedObject,
 )
 
-OBJECTS = (PrivilegedObject("function", "public.same(integer)", "d"), PrivilegedObject("cast", "(text AS uuid)", "d"))
 
-
-def findings(
-    text: str,
-    refused: dict[str, str] | None = None,
-    *,
-    objects: tuple[PrivilegedObject, ...] = (),
-    signed: bool = True,
-) -> tuple[str, ...]:
-    judge = Judge(encoding="utf-8", refuse_extension=(refused or {}).get, objects=objects, signed=signed)
+def findings(text: str, refused: dict[str, str] | None = None, **more: t.Any) -> tuple[str, ...]:
+    judge = Judge(encoding="utf-8", refuse_extension=(refused or {}).get, **more)
     for statement in events.read(io.BytesIO(text.encode())):
         judge.take(statement)
     return judge.findings()
@@ -49,44 +41,43 @@ def test_an_extension_that_would_be_refused_is_named() -> None:
     assert found == ("extension 'file_fdw' is not allowed in a restore: \\x1b[31m",)
 
 
-def test_what_only_a_superuser_may_create_takes_a_signed_backup() -> None:
-    assert findings("SELECT 1;", objects=OBJECTS) == ()
-    (found,) = findings("SELECT 1;", objects=OBJECTS, signed=False)
-    assert found.startswith("function public.same(integer), cast (text AS uuid) would be refused: only a superuser")
-    (many,) = findings("SELECT 1;", objects=OBJECTS * 4, signed=False)
-    assert "and 3 more would be refused" in many
-
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ("CREATE FUNCTION public.f(a integer) RETURNS integer LANGUAGE sql LEAKPROOF AS 'SELECT $1'", []),
-        ("CREATE FUNCTION public.f(a integer) RETURNS integer LANGUAGE sql LEAKPROOF RETURN $1", ["function public.f"]),
-        ("CREATE FUNCTION public.f(a integer) RETURNS integer LANGUAGE sql NOT LEAKPROOF RETURN $1", []),
-        (
-            "CREATE FUNCTION public.f(a integer) RETURNS integer LANGUAGE sql SUPPORT public.s RETURN $1",
-            ["function public.f"],
-        ),
-        (
-            "CREATE FUNCTION public.f(a public.d DEFAULT 'x'::public.d) RETURNS int LANGUAGE c AS 'l', 's'",
-            ["function public.f"],
-        ),
-        ("CREATE FUNCTION public.f(a integer) RETURNS integer LANGUAGE sql RETURN $1", []),
-        ("CREATE OPERATOR FAMILY public.x USING btree", []),
-        (
-            "CREATE OPERATOR CLASS public.x FOR TYPE public.y USING btree AS OPERATOR 1 =('x')",
-            ["operator class public.x"],
-        ),
-    ],
-)
-def test_a_definition_that_no_superuser_is_given_is_named(text: str, named: list[str]) -> None:
-    found = findings(f"{text};", objects=OBJECTS)
-    assert [line.partition(" would be refused")[0] for line in found] == named
-    # A database in which there is nothing of a superuser is not looked at so closely.
-    assert findings(f"{text};") == ()
-
-
 def test_many_findings_are_counted() -> None:
     names = [f"e{number}" for number in range(MOST + 5)]
     found = findings("".join(f"CREATE EXTENSION {name};" for name in names), {name: f"no {name}" for name in names})
     assert len(found) == MOST + 1 and found[-1] == "5 more"
+
+
+LISTED = (
+    PrivilegedObject("event trigger", "e", "0" * 64, "postgres"),
+    PrivilegedObject("function", "public.f()", "0" * 64, "postgres"),
+    # Called by another object, or not for a superuser only.
+    PrivilegedObject("function", "public.g()", "0" * 64, "postgres", ((None, False),)),
+    PrivilegedObject("cast", "(integer AS public.t)", "0" * 64),
+    PrivilegedObject("library", "$libdir/x", "0" * 64),
+)
+EVENT_TRIGGER = "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION public.g(); ALTER EVENT TRIGGER e DISABLE;"
+
+
+def test_what_a_superuser_would_create_is_no_finding() -> None:
+    text = f"CREATE FUNCTION public.f() RETURNS int LANGUAGE sql LEAKPROOF AS 'SELECT 1'; {EVENT_TRIGGER}"
+    assert findings(text, objects=LISTED) == ()
+    assert len(findings(EVENT_TRIGGER)) == 1
+
+
+def test_what_is_not_on_the_list_would_be_left_out() -> None:
+    text = "CREATE EVENT TRIGGER other ON ddl_command_end EXECUTE FUNCTION public.g();"
+    (found,) = findings(text, objects=LISTED[3:4])
+    assert found.startswith("event trigger other would be left out")
+
+
+def test_a_definition_that_a_superuser_must_not_execute_is_named() -> None:
+    text = f"CREATE FUNCTION public.f() RETURNS int LANGUAGE sql LEAKPROOF RETURN 1; {EVENT_TRIGGER}"
+    (found,) = findings(text, objects=LISTED)
+    assert found.startswith("function public.f() would be refused") and "expression" in found
+
+
+def test_without_a_signature_all_of_them_are_named() -> None:
+    text = f"CREATE FUNCTION public.f() RETURNS int LANGUAGE sql LEAKPROOF AS 'SELECT 1'; {EVENT_TRIGGER}"
+    found = findings(text, objects=LISTED, refuse_objects="the backup is not signed")
+    assert "function public.f() would be refused: the backup is not signed" in found
+    assert "event trigger e would be refused: the backup is not signed" in found
