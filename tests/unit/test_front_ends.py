@@ -88,6 +88,8 @@ def variables_of(directory: str, given: t.Mapping[str, t.Any]) -> dict[str, t.An
         **yaml_of("roles/runtime/defaults/main.yml"),
         **yaml_of("roles/runtime/vars/main.yml"),
         **yaml_of("roles/bootstrap/vars/main.yml"),
+        # What the module host_info has found on the host.
+        "__runtime_host": {"postgresql": ["15"]},
         "ansible_managed": "managed",
         "inventory_hostname": "db1.example.com",
         "infrazero_config_directory": directory,
