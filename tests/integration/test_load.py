@@ -80,6 +80,9 @@ class Admin:
     def create_role(self, role):
         return False
 
+    def keeps_privileges_of(self, change):
+        return False
+
     why_undefined = "no"
 
     def publish_all_tables(self, publication, parameters):

@@ -198,10 +198,11 @@ def test_nobody_gets_into_the_stage_before_it_is_swapped_in(
 
         monkeypatch.setattr(module, name, watched)
 
-    def analyzed(*arguments: t.Any) -> None:
+    def analyzed(*arguments: t.Any) -> tuple[str, ...]:
         # What a dump does itself before PostgreSQL 16.
         loader = cluster.psql("SELECT rolname FROM pg_roles WHERE rolname LIKE 'infrazero\\_restore\\_%'")
         cluster.psql(f"GRANT {loader} TO accomplice")
+        return ()
 
     monkeypatch.setattr(load, "analyze", analyzed)
     watch(staging, "roll_back_prepared")

@@ -77,6 +77,15 @@ _PRIVILEGES = {
     "server": ("USAGE", "FOREIGN SERVER", "server"),
 }
 
+# Objects that may be kept, by their kinds in GRANT: their catalog, and an expression for their names.
+_SCHEMA_AND_NAME = "(SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.oid = o.pronamespace), o.proname"
+_KEPT = {
+    **dict.fromkeys(("FUNCTION", "PROCEDURE", "ROUTINE"), ("pg_proc", _SCHEMA_AND_NAME)),
+    "FOREIGN DATA WRAPPER": ("pg_foreign_data_wrapper", "o.fdwname"),
+    "FOREIGN SERVER": ("pg_foreign_server", "o.srvname"),
+    "LANGUAGE": ("pg_language", "o.lanname"),
+}
+
 
 class _NotListed(Exception):
     """The source had no such object."""
@@ -126,6 +135,23 @@ class Definer:
     def kept(self) -> t.Mapping[str, t.Collection[int]]:
         """The objects that stay with the administrator: OIDs by catalog."""
         return self._kept
+
+    def keeps(self, kind: str, names: t.Sequence[str]) -> bool:
+        """Whether an object of *kind*, as GRANT calls it, stays with the administrator, with the list's privileges.
+
+        :param names: its name, with its schema if it has one.  Functions of one name are not told apart.
+        """
+        query = _KEPT.get(kind)
+        if query is None or not self._kept:
+            return False
+        catalog, written = query
+        with translated("could not look up an object", kind=LoadError), self._conn.cursor() as cursor:
+            cursor.execute(
+                f"SELECT EXISTS (SELECT FROM pg_catalog.{catalog} o WHERE o.oid = ANY (%s::oid[])"
+                f" AND ARRAY[{written}]::text[] = %s::text[])",
+                (list(self._kept.get(catalog, ())), list(names)),
+            )
+            return bool(cursor.fetchall()[0][0])
 
     def define(self, definition: Definition) -> bool:
         """Create the object that *definition* defines, or keep it for :meth:`finish`.

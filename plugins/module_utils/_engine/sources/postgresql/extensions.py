@@ -321,6 +321,10 @@ class StagingAdministrator:
             raise LoadError(message, hint="pg_dump never writes this: check where the dump comes from")
         self._change_privileges(change, message)
 
+    def keeps_privileges_of(self, change: privileges.Change) -> bool:
+        """Whether the object of *change* is kept by an administrator, with exactly the privileges of the source."""
+        return self._definer is not None and self._definer.keeps(change.kind, change.names)
+
     def alter_default_privileges(self, change: privileges.DefaultChange) -> str | None:
         """Change the default privileges of one role.  Return why that was not done, if it was not.
 

@@ -41,6 +41,9 @@ class PrivilegeActions(t.Protocol):
     def revoke(self, change: privileges.Change) -> None:
         """Revoke privileges on an object that the throwaway role does not own."""
 
+    def keeps_privileges_of(self, change: privileges.Change) -> bool:
+        """Whether the object of *change* is kept by an administrator, with exactly the privileges of the source."""
+
     def alter_default_privileges(self, change: privileges.DefaultChange) -> str | None:
         """Change the default privileges of one role.  Return why that was not done, if it was not."""
 
@@ -191,6 +194,8 @@ class Grants:
         ]
 
     def _grant(self, statement: Statement, change: privileges.Change) -> None:
+        if self._admin.keeps_privileges_of(change):
+            return
         needed = self._revoked.get((change.kind, change.identity), False)
         mapped = [name if name is None else self._mapped(name) for name in change.grantees]
         if self._policy.skip_acl:
