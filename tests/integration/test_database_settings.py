@@ -51,6 +51,7 @@ HOSTILE = {
     "DateStyle": "SQL, DMY",
     "TimeZone": "Asia/Tokyo",
     "client_encoding": "SJIS",
+    "createrole_self_grant": "set, inherit",
     "default_table_access_method": "heap",
     "default_tablespace": "pg_default",
     "default_text_search_config": "pg_catalog.german",
@@ -99,7 +100,7 @@ def dumped(cluster: Cluster) -> bytes:
 def app(cluster: Cluster) -> t.Iterator[psycopg2.extensions.connection]:
     """A session of the owner of the database app, as it was before any setting."""
     database = scene.entry("app")
-    scene.make(cluster, database, CONTENT)
+    scene.make(cluster, database, CONTENT if cluster.has_xml else CONTENT.replace("doc xml", "doc text"))
     with contextlib.closing(
         psycopg2.connect(
             host="127.0.0.1", port=cluster.port, user="app", password=database.password.reveal(), dbname="app"

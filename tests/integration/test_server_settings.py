@@ -138,7 +138,7 @@ class Slow(Silent):
 @pytest.fixture
 def app(cluster: Cluster) -> Database:
     database = scene.entry("app")
-    scene.make(cluster, database, CONTENTS)
+    scene.make(cluster, database, CONTENTS if cluster.has_xml else CONTENTS.replace("doc xml", "doc text"))
     return database
 
 

@@ -210,7 +210,19 @@ class Cluster:
     @property
     def has_icu(self) -> bool:
         """Whether the server can use ICU's locales for databases."""
-        return self.major >= 15 and bool(self.psql("SELECT 1 FROM pg_collation WHERE collprovider = 'i' LIMIT 1"))
+        return self.major >= 15 and bool(self.psql("SELECT 1 FROM pg_collation WHERE collname = 'und-x-icu'"))
+
+    @property
+    def has_xml(self) -> bool:
+        """Whether the server was built with libxml, and can read values of the type xml."""
+        try:
+            return bool(self.psql("SELECT '<a/>'::xml"))
+        except ClusterError:
+            return False
+
+    def has_extension(self, name: str) -> bool:
+        """Whether the extension *name* is installed beside the server."""
+        return bool(self.psql(f"SELECT 1 FROM pg_available_extensions WHERE name = '{name}'"))
 
     # ----------------------------------------------------------------------------------------------------------------
 

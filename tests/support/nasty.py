@@ -214,7 +214,7 @@ def create(cluster: Cluster, database: str) -> None:
         cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
     with contextlib.closing(connect(cluster.settings, database=database)) as conn, conn.cursor() as cursor:
         cursor.execute("SET search_path = public")
-        cursor.execute(SCHEMA)
+        cursor.execute(SCHEMA if cluster.has_xml else SCHEMA.replace("tree xml", "tree text"))
         cursor.execute("REFRESH MATERIALIZED VIEW filled")
         for number, text in enumerate(TEXTS):
             cursor.execute("INSERT INTO texts VALUES (%s, %s)", (number, text))
