@@ -203,7 +203,11 @@ def require_libraries(module: AnsibleModule, names: t.Iterable[str]) -> None:
     params = module.params
     # Where a profile may name a directory, the store reports a missing boto3 itself.
     without = params.get("directory") or (params.get("config") and not params.get("bucket"))
-    needed = {name for name in names if name != "boto3" or not without}
+    unneeded = {"boto3"} if without else set()
+    if params.get("cluster_age_private_key", "") is None:
+        # A bootstrap reads from a store only with this key.
+        unneeded.update(_LIBRARIES["store"])
+    needed = set(names) - unneeded
     missing = sorted(name for name in needed if not _can_import(name))
     if missing:
         module.fail_json(msg=missing_required_lib(", ".join(missing), reason="by this module"))

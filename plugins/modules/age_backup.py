@@ -16,6 +16,8 @@ description:
     leaves the previous backup as the latest one.
   - The manifest has the number of rows and a digest of each table, computed while the dump is streamed.
   - A database that fails does not stop the others. The module fails at the end and names it.
+  - Also backs up the roles of the cluster, with their attributes, memberships and settings, if they have recipients of
+    their own (O(cluster_age_public_keys)) and O(only) is not given. They are one more result, V(cluster globals).
   - The backup of a database is refused while its restore is outstanding, and if its latest backup is of another
     cluster.
   - A host that signs its backups continues only from a backup that it, or a host named for the database, has signed.
@@ -30,6 +32,8 @@ extends_documentation_fragment:
   - infrazero.database.databases
   - infrazero.database.signing
   - infrazero.database.backup
+  - infrazero.database.cluster
+  - infrazero.database.cluster_backup
 attributes:
   check_mode:
     support: full
@@ -46,7 +50,7 @@ attributes:
 options:
   only:
     description:
-      - Names of databases of O(databases) to back up.  All of them when not given.
+      - Names of databases of O(databases) to back up. All of them, and the roles of the cluster, when not given.
     type: list
     elements: str
 seealso:
@@ -82,9 +86,14 @@ databases:
   elements: dict
   contains:
     database:
-      description: Name of the database.
+      description: Name of the database, or V(cluster globals).
       type: str
       sample: shop
+    kind:
+      description: V(dump) of a database, or V(globals).
+      type: str
+      version_added: 0.2.0
+      sample: dump
     status:
       description: V(backed_up), V(planned) in check mode, or V(failed).
       type: str
@@ -187,6 +196,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     action = backup.plan_all if module.check_mode else backup.back_up_all
     summary = action(
         databases,
+        cluster=None if module.params["only"] is not None else host.cluster_globals(),
         settings=host.connection(),
         store=registry.open_store(host.store()),
         options=host.backup_options(),

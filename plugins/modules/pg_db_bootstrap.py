@@ -23,6 +23,12 @@ description:
     O(restore=true), the databases for which the list names a backup are recorded as outstanding until
     M(infrazero.database.s3_manifest_restore) has restored them. Until then, they are not backed up. An interrupted
     bootstrap is resumed.
+  - On a fresh cluster, with O(cluster_age_private_key), the roles that are missing are then created from the latest
+    backup of the globals of the cluster that was lost, with their memberships, settings and comments, so that the
+    databases can be restored with grants to them. Existing roles are never changed. A role without a password in the
+    backup cannot log in. Attributes and memberships with privileges in the whole cluster are only listed, in warnings,
+    unless O(cluster_privileges=true). The backup must be signed. A store that does not answer or denies access is an
+    error, and nothing is changed then.
 author:
   - The infrazero.database contributors (@infrazero)
 extends_documentation_fragment:
@@ -30,7 +36,11 @@ extends_documentation_fragment:
   - infrazero.database.attributes.actiongroup_all
   - infrazero.database.profile
   - infrazero.database.connection
+  - infrazero.database.store
   - infrazero.database.databases
+  - infrazero.database.signing
+  - infrazero.database.cluster
+  - infrazero.database.cluster_restore
 attributes:
   check_mode:
     support: full
@@ -157,6 +167,52 @@ outstanding:
   type: list
   elements: str
   sample: [shop]
+globals:
+  description:
+    - What was restored of the globals of the cluster, or would be in check mode; null if nothing was to be restored.
+    - No password and no value of a setting is in it.
+  returned: success
+  type: dict
+  version_added: 0.2.0
+  contains:
+    source:
+      description: URL of the backup.
+      type: str
+    created_at:
+      description: When it was created.
+      type: str
+    signed_by:
+      description: Host that signed it, and the fingerprint of its key.
+      type: dict
+    created:
+      description: Roles that were created.
+      type: list
+      elements: str
+    plan:
+      description: The steps, one sentence each; they are also part of RV(plan).
+      type: list
+      elements: str
+    listed:
+      description: What was not restored, with the statement that does it where there is one.
+      type: list
+      elements: str
+    warnings:
+      description: Warnings about the backup, and settings that the server does not accept.
+      type: list
+      elements: str
+  sample:
+    source: s3://db-backups/cluster/db1/globals/20260131T032000Z.sql.gz.age
+    created_at: "2026-01-31T03:20:00Z"
+    signed_by:
+      name: db1
+      key: SHA256:2l8Gd3nXmPqoXwEvnM0sZ0m2Ck4YV1d5Ykq3Yx1V2mE
+    created: [reporting]
+    plan:
+      - create role 'reporting' with NOLOGIN
+      - grant role 'reporting' to 'shop'
+    listed:
+      - "role 'deploy' had CREATEDB; not restored: ALTER ROLE \"deploy\" CREATEDB"
+    warnings: []
 error:
   description: Why the module failed - type, phase, message, cause and hint, and every error of the list.
   returned: failure
@@ -176,22 +232,50 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import _ansible
 from ..module_utils._engine.sources.postgresql import bootstrap
 
+if t.TYPE_CHECKING:
+    from ..module_utils._engine.domain.secret import Secret
+    from ..module_utils._engine.profile import Profile
+    from ..module_utils._engine.sources.base import RecordedGlobals
+
 NAME = "pg_db_bootstrap"
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
     """Create the roles and databases and return what exit_json takes."""
     host = _ansible.profile(module, NAME)
+    key = host.values.get("cluster_restore", "age_private_key")
     report = bootstrap.bootstrap(
         _ansible.databases(module, host, private=True),
         settings=host.connection(),
         restore=module.params["restore"],
         restore_added=module.params["restore_added"],
+        read_globals=None if key is None else lambda: _read_globals(module, host, key),
+        privileges=host.values.get("cluster_restore", "privileges"),
         plan_only=module.check_mode,
     )
     for warning in (*report.plan.warnings, *report.warnings):
         module.warn(warning)
+    if report.globals is not None:
+        for warning in (*report.globals.warnings, *report.globals.steps.listed):
+            module.warn(f"cluster globals: {warning}")
+    elif key is None and report.begins and host.cluster_globals().recipients:
+        module.warn("cluster globals: not restored, because there is no cluster_age_private_key")
     return {**report.as_dict(), "diff": report.diff()}
+
+
+def _read_globals(module: AnsibleModule, host: Profile, key: Secret) -> RecordedGlobals | None:
+    """The latest backup of the globals; that there is none is a warning."""
+    # Not at the top, and not for all: only this reads from a store.
+    from ..module_utils._engine.restore import cluster
+    from ..module_utils._engine.stores import registry
+
+    store, subject = registry.open_store(host.store()), host.cluster_globals()
+    found = cluster.read(store, subject, trust=host.trust(), identity=lambda _url: key)
+    if found is None:
+        module.warn(
+            f"cluster globals: not restored, because {store.location} has no backup of them in {subject.prefix}"
+        )
+    return found
 
 
 def main() -> t.NoReturn:

@@ -30,6 +30,7 @@ SHARED = SETTINGS | frozenset(
     {
         "infrazero_allowed_signers",
         "infrazero_allowed_signers_file",
+        "infrazero_cluster_age_private_key",
         "infrazero_config_directory",
         "infrazero_databases",
         "infrazero_db_version",

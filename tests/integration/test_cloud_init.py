@@ -29,6 +29,14 @@ from tests.support.host import as_json, b64
 #: Whatever ends a quote in shell, YAML or JSON, or is a template's.
 NASTY = "'\"\\$(id)`id`{x}%s#: \n\t- é😀\x7f\x85\u2028"
 ENTRIES = [as_json(scene.entry("shop")), as_json(scene.entry("ledger"), password=NASTY)]
+#: Variables of run.sh whose values leave the disk.
+PRIVATE = (
+    "DATABASES_JSON_PRIVATE_B64",
+    "INFISICAL_DB_BACKUP_AGE_PRIVATE_KEY",
+    "CLUSTER_AGE_PRIVATE_KEY",
+    "INFRAZERO_INVENTORY_B64",
+)
+CLUSTER_KEY = scene.key_of(scene.entry("cluster"))
 THIRD = as_json(scene.entry("third"))
 PLAYBOOK = [{"hosts": "all", "gather_facts": False, "become": True, "roles": ["infrazero.database.cloud_init"]}]
 
@@ -139,7 +147,7 @@ def test_every_copy_of_user_data_that_a_cloud_keeps_is_scrubbed(tmp_path: pathli
     shutil.copy(ROOT / "roles" / "cloud_init" / "files" / "scrub.py", program)
     shutil.copy(ROOT / "plugins" / "module_utils" / "_scrub.py", program)
     defaults = yaml.safe_load((ROOT / "roles" / "bootstrap" / "defaults" / "main.yml").read_text(encoding="utf-8"))
-    variables = "DATABASES_JSON_PRIVATE_B64,INFISICAL_DB_BACKUP_AGE_PRIVATE_KEY,INFRAZERO_INVENTORY_B64"
+    variables = ",".join(PRIVATE)
     patterns = [f"{host}{pattern}" for pattern in defaults["bootstrap_scrub_paths"]]
     subprocess.run([sys.executable, str(program / "scrub.py"), variables, *patterns], input=b"", check=True)
     scrubbed = {name: (host / name).read_bytes() for name in copies}
@@ -174,6 +182,7 @@ def test_over_the_limit_nothing_is_written(tmp_path: pathlib.Path) -> None:
         ({"cloud_init_collection": "x\ny"}, "cloud_init_collection must contain only printable ASCII"),
         ({"cloud_init_collection_sha256": "abc"}, "not a SHA-256"),
         ({"cloud_init_infisical_private_key": "age1xyz"}, "not an age private key"),
+        ({"cloud_init_cluster_age_private_key": "age1xyz"}, "not an age private key"),
     ],
 )
 def test_what_it_refuses(tmp_path: pathlib.Path, variables: dict[str, t.Any], message: str) -> None:
@@ -194,6 +203,8 @@ def booting(tmp_path: pathlib.Path) -> pathlib.Path:
             cloud_init_directory=str(directory),
             cloud_init_wheelhouse=str(tmp_path / "nothing"),
             cloud_init_infisical_private_key=ENTRIES[0]["backup_age_private_key"],
+            # As in an inventory, which brings the others of its kind in a file that stays.
+            infrazero_cluster_age_private_key=CLUSTER_KEY,
         )
     )
     for name, content in files(tmp_path).items():
@@ -221,10 +232,10 @@ def test_the_private_keys_leave_the_disk_whatever_comes_of_it(booting: pathlib.P
     assert "failed with status 1" in done.stderr
     for path in booting.rglob("*"):
         if path.is_file():
-            for entry in ENTRIES:
-                assert entry["backup_age_private_key"].encode() not in path.read_bytes(), path
+            for key in (CLUSTER_KEY, *(entry["backup_age_private_key"] for entry in ENTRIES)):
+                assert key.encode() not in path.read_bytes(), path
     lines = (booting / "run.sh").read_text(encoding="utf-8").splitlines()
-    for name in ("DATABASES_JSON_PRIVATE_B64", "INFISICAL_DB_BACKUP_AGE_PRIVATE_KEY", "INFRAZERO_INVENTORY_B64"):
+    for name in PRIVATE:
         assert f'export {name}=""' in lines
     assert stat.S_IMODE((booting / "inventory.yml").stat().st_mode) == 0o600
 

@@ -47,6 +47,8 @@ SAMPLES: dict[of.Type, tuple[t.Any, str]] = {
     of.EXTENSIONS: (["postgis", "vector"], "citus"),
     of.ROLE_MAP: ({"old": "new"}, "a:b"),
     of.SIGNERS: ({"app": ["db2"]}, "{}"),
+    of.RECIPIENTS: (["age1one", "ssh-ed25519 AAAA two, three"], '["age1four"]'),
+    of.PREFIX: ("some/where/", "other/"),
 }
 #: Texts that mean more than themselves.
 SPECIAL = {"signing_name": "db1", "s3_endpoint": "s3.example.com", "db_host": "/run/elsewhere"}
@@ -75,6 +77,14 @@ EXPRESSIONS = {
     "backup": ("playbooks/tasks/backup.yml", "age_backup"),
     "restore": ("playbooks/restore.yml", "s3_manifest_restore"),
     "bootstrap": ("roles/bootstrap/tasks/restore.yml", "s3_manifest_restore"),
+    "roles": ("roles/bootstrap/tasks/create.yml", "pg_db_bootstrap"),
+}
+#: The command that has the flags of a section, and its other arguments.
+COMMANDS = {
+    "backup": ("backup",),
+    "restore": ("restore", "app", "db/app/"),
+    "cluster": ("globals", "--show"),
+    "cluster_restore": ("globals", "--show"),
 }
 
 
@@ -142,10 +152,9 @@ def of_module(module: str, params: dict[str, t.Any]) -> Profile:
         return _ansible.profile(spec.module(supports_check_mode=True), module)
 
 
-def of_command(directory: pathlib.Path, command: str, *arguments: str) -> Profile:
-    rest = ["app", "db/app/"] if command == "restore" else []
-    options: argparse.Namespace = cli.parsed([command, "--config", str(directory), *rest, *arguments])
-    return common.read_profile(options, command)
+def of_command(directory: pathlib.Path, section: str, *arguments: str) -> Profile:
+    options: argparse.Namespace = cli.parsed([*COMMANDS[section], "--config", str(directory), *arguments])
+    return common.read_profile(options, section)
 
 
 def effects(host: Profile) -> dict[str, t.Any]:
@@ -157,6 +166,8 @@ def effects(host: Profile) -> dict[str, t.Any]:
         "backup": host.backup_options(),
         "restore": host.restore_options(listed),
         "jobs": host.values.get("restore", "jobs"),
+        "globals": host.cluster_globals(),
+        "privileges": host.values.get("cluster_restore", "privileges"),
     }
 
 

@@ -17,9 +17,10 @@ import typing as t
 
 from . import settings
 from .backup.plan import BackupOptions
-from .domain import envfile, suggestions, trust
+from .domain import envfile, layout, suggestions, trust
 from .domain.databases import Databases, parse
 from .domain.restoring import RestoreOptions
+from .domain.subjects import ClusterGlobals
 from .errors import ConfigurationError
 from .settings import Values
 from .signing import keys
@@ -144,6 +145,15 @@ class Profile:
             own_key=keys.own_public_key(self._file("signing_key", settings.SIGNING_KEY)),
             signers=get("signing", "signers"),
             once=get("restore", "signer"),
+        )
+
+    def cluster_globals(self) -> ClusterGlobals:
+        """The globals of the cluster, as a subject of backups."""
+        get = self.values.get
+        return ClusterGlobals(
+            cluster_prefix=get("cluster", "prefix") or layout.cluster_prefix(self.signing_name()),
+            recipients=get("cluster_backup", "age_public_keys"),
+            passwords=get("cluster_backup", "passwords"),
         )
 
     def backup_options(self) -> BackupOptions:

@@ -15,7 +15,8 @@ The names follow one rule.  A setting ``name`` of a section ``restore`` is
 - ``runtime_restore_name`` as a variable of role ``runtime``, which writes ``db.env``, and
 - ``infrazero_restore_name`` as a variable of the inventory for all roles and playbooks.
 
-Older names that people have in their files stay as they are; such a row says so.
+Of the sections about a cluster, names have the word ``cluster``.  Older names that people have in their files stay as
+they are; such a row says so.
 """
 
 from __future__ import annotations
@@ -36,15 +37,18 @@ SECTIONS: t.Mapping[str, str] = {
     "signing": "Signing keys, and whose backups are accepted",
     "backup": "Backups",
     "restore": "Restores",
+    "cluster": "Where the roles of the cluster are backed up",
+    "cluster_backup": "Backups of the roles of the cluster",
+    "cluster_restore": "Restores of the roles of a cluster",
 }
 
 #: Sections whose options each module takes.
 MODULES: t.Mapping[str, tuple[str, ...]] = {
-    "age_backup": ("connection", "store", "signing", "backup"),
+    "age_backup": ("connection", "store", "signing", "backup", "cluster", "cluster_backup"),
     "backup_info": ("store",),
     "infisical_admin_token": ("store",),
     "pg_cluster_info": ("connection",),
-    "pg_db_bootstrap": ("connection",),
+    "pg_db_bootstrap": ("connection", "store", "signing", "cluster", "cluster_restore"),
     "s3_manifest_restore": ("connection", "store", "signing", "restore"),
 }
 
@@ -150,6 +154,11 @@ def _backup(name: str, kind: of.Type, text: str, *details: str, **more: t.Any) -
 
 def _restore(name: str, kind: of.Type, text: str, *details: str, **more: t.Any) -> Setting:
     return _row("restore", name, kind, text, *details, **{"flag": f"--{name}".replace("_", "-"), **more})
+
+
+def _cluster(section: str, name: str, kind: of.Type, text: str, *details: str, **more: t.Any) -> Setting:
+    names = {"environment": f"DB_CLUSTER_{name}".upper(), "option": f"cluster_{name}", "variable": f"cluster_{name}"}
+    return _row(section, name, kind, text, *details, **{**names, "added": "0.2.0", **more})
 
 
 def _chosen(
@@ -549,6 +558,55 @@ TABLE: tuple[Setting, ...] = (
         default=False,
         stored=False,
         option=None,
+    ),
+    _cluster(
+        "cluster",
+        "prefix",
+        of.PREFIX,
+        "prefix of the backups that belong to the cluster and to none of its databases; ends with V(/)",
+        "To restore the roles of a lost host on a host with another name, set the prefix of the lost one, and name that"
+        " host for it in O(signers).",
+        default_text="C(cluster/) and O(signing_name), with V(/)",
+        flag="--prefix",
+    ),
+    _cluster(
+        "cluster_backup",
+        "age_public_keys",
+        of.RECIPIENTS,
+        "age recipients of the backups of the cluster's roles; without any, the roles are not backed up",
+        "Each of them can decrypt these backups. Give the roles a key pair of their own.",
+        default=(),
+    ),
+    _cluster(
+        "cluster_backup",
+        "passwords",
+        of.BOOLEAN,
+        "include the verifiers of passwords in the backups of the cluster's roles",
+        "Anyone with the private key can test guesses with them. Without them, restored roles cannot log in until they"
+        " get new passwords. The users of the databases list get theirs from the list.",
+        default=False,
+    ),
+    _cluster(
+        "cluster_restore",
+        "privileges",
+        of.BOOLEAN,
+        "create roles with C(SUPERUSER), C(REPLICATION), C(BYPASSRLS), C(CREATEROLE) and C(CREATEDB), and memberships"
+        " in predefined roles (C(pg_*)), as they were",
+        "Otherwise, these are listed with the statements that create them. Users of the databases list never get them,"
+        " except memberships that lead to no superuser.",
+        default=False,
+        flag="--privileges",
+    ),
+    _cluster(
+        "cluster_restore",
+        "age_private_key",
+        of.SECRET,
+        "age private key of the backups of the cluster's roles",
+        "On a fresh cluster, the roles that are missing are created from the latest backup before the databases are"
+        " restored. Without it, they are not restored.",
+        environment=None,
+        stored=False,
+        variable=None,
     ),
 )
 

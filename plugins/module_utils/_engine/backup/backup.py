@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
 import time
 import typing as t
@@ -13,8 +15,11 @@ import typing as t
 from .. import outcome
 from ..domain import layout, manifest
 from ..domain.databases import Database
+from ..domain.subjects import ClusterGlobals, Subject
+from ..errors import ConfigurationError
 from ..reporting import Reporter, Silent
 from ..sources import registry
+from ..sources.base import Dump, Facts, LockedSession, RestoreRules
 from ..stores.base import Store
 from ..streams import age, pipeline
 from . import dump, publish
@@ -39,24 +44,84 @@ def back_up(
     :param moment: the run's timestamp, the same for all databases of a run; if the latest backup was made within the
         same second, this one waits for the next.
     """
-    reporter = reporter or Silent()
-    recipients = age.parse_recipients(database.recipients)
     source = registry.open_source(settings)
+
+    def dump_of(part: manifest.Part, advance: t.Callable[[int], None]) -> contextlib.AbstractContextManager[Dump]:
+        rules = RestoreRules(options.restores, signed=options.signer is not None, required=options.require_restorable)
+        return session.dump(
+            database.name, part, rules=rules, lock_wait_seconds=options.lock_wait_seconds, advance=advance
+        )
+
+    # In this order: a key that is not valid is an error of the list, whatever the server says.
+    recipients = age.parse_recipients(database.recipients)
     with source.locked(database.name, doing="backup") as session:
-        plan = plan_backup(database, session=session, store=store, options=options, moment=moment)
+        run = _Run(database, recipients, source.kind, session, store, options, reporter or Silent())
+        return run.back_up(lambda: session.facts(database), dump_of, moment=moment)
+
+
+def back_up_globals(
+    cluster: ClusterGlobals,
+    *,
+    settings: registry.Settings,
+    store: Store,
+    options: BackupOptions,
+    moment: datetime.datetime,
+    reporter: Reporter | None = None,
+) -> outcome.Outcome:
+    """Back up the globals of the cluster, as :func:`back_up` does a database."""
+    source = registry.open_source(settings)
+
+    def dump_of(part: manifest.Part, advance: t.Callable[[int], None]) -> contextlib.AbstractContextManager[Dump]:
+        return session.dump_globals(part, passwords=cluster.passwords, advance=advance)
+
+    recipients = age.parse_recipients(cluster.recipients)
+    with source.locked(cluster.name, doing="backup") as session:
+        run = _Run(cluster, recipients, source.kind, session, store, options, reporter or Silent())
+        return run.back_up(lambda: session.globals_facts(passwords=cluster.passwords), dump_of, moment=moment)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """The backup of one database, or of the globals, under its lock.
+
+    :param kind: of the source.
+    """
+
+    subject: Subject
+    recipients: t.Sequence[t.Any]
+    kind: str
+    session: LockedSession
+    store: Store
+    options: BackupOptions
+    reporter: Reporter
+
+    def back_up(
+        self,
+        look: t.Callable[[], Facts],
+        dump_of: t.Callable[[manifest.Part, t.Callable[[int], None]], contextlib.AbstractContextManager[Dump]],
+        *,
+        moment: datetime.datetime,
+    ) -> outcome.Outcome:
+        """Plan, dump and publish.
+
+        :param look: reads the facts of the subject.
+        :param dump_of: begins its dump, see :func:`.dump.upload`.
+        """
+        subject, session, store, options = self.subject, self.session, self.store, self.options
+        plan = plan_backup(subject, look=look, session=session, store=store, options=options, moment=moment)
         if plan.previous is not None and plan.previous.created_at == moment.replace(microsecond=0):
             # Keys have whole seconds, and this one's is taken: the next second's is not.
             time.sleep(1 - moment.microsecond / 1_000_000)
             moment += datetime.timedelta(seconds=1)
-            plan = plan_backup(database, session=session, store=store, options=options, moment=moment)
+            plan = plan_backup(subject, look=look, session=session, store=store, options=options, moment=moment)
         started = time.monotonic()
-        reporter.stage(database.name, "dump", f"dumping to {store.url(plan.key)}", total=plan.expected_text_size)
+        self.reporter.stage(subject.name, "dump", f"dumping to {store.url(plan.key)}", total=plan.expected_text_size)
 
         def described_by(stream: pipeline.Encoded, part: manifest.Part) -> manifest.Manifest:
             return publish.describe(
                 plan,
-                database,
-                kind=source.kind,
+                subject,
+                kind=self.kind,
                 stream=stream,
                 part=part,
                 store=store,
@@ -66,27 +131,28 @@ def back_up(
             )
 
         def before_end(stream: pipeline.Encoded, part: manifest.Part) -> None:
-            publish.require_publishable(plan, described_by(stream, part), database, session=session, store=store)
+            publish.require_publishable(plan, described_by(stream, part), subject, session=session, store=store)
 
         stream, dumped = dump.upload(
             plan,
-            recipients=recipients,
-            session=session,
+            recipients=self.recipients,
+            dump_of=dump_of,
             store=store,
             options=options,
-            reporter=reporter,
+            reporter=self.reporter,
             before_end=before_end,
         )
-        reporter.stage(database.name, "manifest", "writing the manifest")
+        self.reporter.stage(subject.name, "manifest", "writing the manifest")
         # Again: only now is known what the store has shown of itself.
         described = described_by(stream, dumped.part)
-        warnings = publish.publish(plan, described, database, session=session, store=store, options=options)
-    warnings = [*plan.warnings, *dumped.warnings, *warnings]
-    return outcome.Outcome(database.name, BACKED_UP, _details(plan, described, warnings=warnings))
+        warnings = publish.publish(plan, described, subject, session=session, store=store, options=options)
+        warnings = [*plan.warnings, *dumped.warnings, *warnings]
+        return outcome.Outcome(subject.name, BACKED_UP, _details(plan, described, warnings=warnings))
 
 
 def _details(plan: BackupPlan, described: manifest.Manifest, *, warnings: t.Sequence[str]) -> dict[str, t.Any]:
     return {
+        "kind": described.kind,
         "key": described.key,
         "manifest": layout.manifest_key(plan.key),
         "sha256": described.sha256,
@@ -109,9 +175,12 @@ def back_up_all(
     settings: registry.Settings,
     store: Store,
     options: BackupOptions,
+    cluster: ClusterGlobals | None = None,
     reporter: Reporter | None = None,
 ) -> outcome.Summary:
     """Back up each of *entries* under one timestamp; one that fails doesn't stop the others.
+
+    :param cluster: the globals of the cluster, which are backed up as well if they have recipients.
 
     Replaced databases that restores kept, and whose time is over, are dropped first.
     """
@@ -121,9 +190,30 @@ def back_up_all(
     warnings = [*source.remove_leftovers(), *source.expire_replaced()]
 
     def work(name: str) -> outcome.Outcome:
-        return back_up(by_name[name], settings=settings, store=store, options=options, moment=moment, reporter=reporter)
+        more: t.Any = {"settings": settings, "store": store, "options": options, "moment": moment, "reporter": reporter}
+        if name in by_name:
+            return back_up(by_name[name], **more)
+        return back_up_globals(wanted[name], **more)
 
-    return outcome.run_each(list(by_name), work, jobs=options.jobs, warnings=warnings, reporter=reporter)
+    wanted = _wanted(cluster, entries)
+    return outcome.run_each([*by_name, *wanted], work, jobs=options.jobs, warnings=warnings, reporter=reporter)
+
+
+def _wanted(cluster: ClusterGlobals | None, entries: t.Sequence[Database]) -> dict[str, ClusterGlobals]:
+    """The globals that are backed up, by name: those that have recipients.
+
+    :raises ConfigurationError: if a database has its backups in the same place, or one of them is inside the other.
+    """
+    if cluster is None or not cluster.recipients:
+        return {}
+    for entry in entries:
+        if entry.prefix.startswith(cluster.prefix) or cluster.prefix.startswith(entry.prefix):
+            raise ConfigurationError(
+                f"the prefixes of {entry.name!r} and of the cluster's globals overlap",
+                cause=f"{entry.prefix!r} and {cluster.prefix!r}",
+                hint="change backup_prefix of the database, or cluster_prefix",
+            )
+    return {cluster.name: cluster}
 
 
 def plan_all(
@@ -132,6 +222,7 @@ def plan_all(
     settings: registry.Settings,
     store: Store,
     options: BackupOptions,
+    cluster: ClusterGlobals | None = None,
     reporter: Reporter | None = None,
 ) -> outcome.Summary:
     """Report what :func:`back_up_all` would do.  Nothing is changed."""
@@ -139,10 +230,19 @@ def plan_all(
     by_name = {entry.name: entry for entry in entries}
     source = registry.open_source(settings)
 
-    def work(name: str) -> outcome.Outcome:
-        age.parse_recipients(by_name[name].recipients)
-        with source.session() as session:
-            plan = plan_backup(by_name[name], session=session, store=store, options=options, moment=moment)
-        return outcome.Outcome(name, PLANNED, plan.as_dict())
+    wanted = _wanted(cluster, entries)
 
-    return outcome.run_each(list(by_name), work, jobs=options.jobs)
+    def work(name: str) -> outcome.Outcome:
+        subject: Subject = wanted[name] if name in wanted else by_name[name]
+        age.parse_recipients(subject.recipients)
+
+        def look() -> Facts:
+            if name in wanted:
+                return session.globals_facts(passwords=wanted[name].passwords)
+            return session.facts(by_name[name])
+
+        with source.session() as session:
+            plan = plan_backup(subject, look=look, session=session, store=store, options=options, moment=moment)
+        return outcome.Outcome(name, PLANNED, {"kind": subject.kind, **plan.as_dict()})
+
+    return outcome.run_each([*by_name, *wanted], work, jobs=options.jobs)

@@ -17,7 +17,7 @@ import typing as t
 from ..domain import manifest
 from ..errors import StoreError
 from ..reporting import Reporter
-from ..sources.base import Dump, LockedSession, RestoreRules
+from ..sources.base import Dump
 from ..stores.base import Store
 from ..streams import pipeline
 from ..streams.flow import Readable
@@ -28,7 +28,7 @@ def upload(
     plan: BackupPlan,
     *,
     recipients: t.Sequence[t.Any],
-    session: LockedSession,
+    dump_of: t.Callable[[manifest.Part, t.Callable[[int], None]], contextlib.AbstractContextManager[Dump]],
     store: Store,
     options: BackupOptions,
     reporter: Reporter,
@@ -37,20 +37,14 @@ def upload(
     """Upload the dump to the plan's key; its sizes and checksums come back, and the ended dump.
 
     :param recipients: of :func:`..streams.age.parse_recipients`.
+    :param dump_of: begins the dump; takes what is known of the source, and a function that is passed the size of each
+        piece.
     :param before_end: called with the same and the source's part of the manifest before the store completes the object,
         perhaps in another thread; if it raises, nothing is stored.
     """
     size = plan.facts.size
     with (
-        session.dump(
-            plan.database,
-            plan.facts.part,
-            rules=RestoreRules(
-                options.restores, signed=options.signer is not None, required=options.require_restorable
-            ),
-            lock_wait_seconds=options.lock_wait_seconds,
-            advance=lambda count: reporter.advance(plan.database, count),
-        ) as dump,
+        dump_of(plan.facts.part, lambda count: reporter.advance(plan.database, count)) as dump,
         contextlib.closing(
             pipeline.encode(
                 dump,

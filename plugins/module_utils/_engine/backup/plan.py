@@ -10,10 +10,10 @@ import dataclasses
 import datetime
 import typing as t
 
-from ..domain import layout, lineage
-from ..domain.databases import Database
+from ..domain import layout, lineage, manifest
 from ..domain.records import OUTSTANDING, DatabaseRecord
 from ..domain.restoring import RestoreOptions
+from ..domain.subjects import Subject
 from ..domain.trust import Signed, Trust
 from ..errors import AccessDenied, BackupRefused, ConfigurationError
 from ..printing import shell_word
@@ -104,8 +104,9 @@ class BackupPlan:
 
 
 def plan_backup(
-    database: Database,
+    database: Subject,
     *,
+    look: t.Callable[[], Facts],
     session: Session,
     store: Store,
     options: BackupOptions,
@@ -113,6 +114,8 @@ def plan_backup(
 ) -> BackupPlan:
     """Decide whether *database* may be backed up now, and as what.  Reads only.
 
+    :param database: a database, or the globals of the cluster.
+    :param look: reads the facts of it.
     :param moment: the run's timestamp.
     :raises BackupRefused: if a bad backup would replace a good one.
     """
@@ -123,15 +126,16 @@ def plan_backup(
             hint="run the bootstrap again until every restore has succeeded, or restore it with restore.sh"
             + _arguments(database.name, database.prefix),
         )
-    found = session.facts(database)
+    found = look()
     latest = _latest(database, store=store, options=options)
     location = catalogue.location(store, database.prefix)
     decision, strange = _decide(database, record, found, latest, session=session, store=store, options=options)
     warnings = [*decision.warnings, *strange]
     if options.signer is None:
+        # No older tool has written globals, so there is no reason to restore them unsigned.
+        effect = "a restore will need trust: unsigned" if database.kind == manifest.DUMP else "no restore will use it"
         warnings.append(
-            "the manifest is not signed, because there is no signing key: a restore will need trust: unsigned; the "
-            "role backup creates a key"
+            f"the manifest is not signed, because there is no signing key: {effect}; the role backup creates a key"
         )
     warnings += found.warnings
     previous = decision.previous
@@ -153,7 +157,7 @@ def plan_backup(
 
 
 def _decide(
-    database: Database,
+    database: Subject,
     record: DatabaseRecord | None,
     found: Facts,
     latest: lineage.Latest | None,
@@ -185,10 +189,11 @@ def _decide(
     )
     decision = lineage.decide(latest, newer, known, take_over=options.take_over)
     if decision.refusal is not None and not options.take_over:
+        own = "a bucket" if database.kind == manifest.DUMP else "a cluster_prefix"
         raise BackupRefused(
             f"{database.name!r} must not be backed up to {location}",
             cause=decision.refusal,
-            hint="restore from there first, or give this host a bucket of its own; if this cluster is meant to "
+            hint=f"restore from there first, or give this host {own} of its own; if this cluster is meant to "
             "continue that history, say so with --take-over (option take_over)",
         )
     return decision, warnings
@@ -200,7 +205,7 @@ def _arguments(*values: str) -> str:
     return "".join(f" {word}" for word in words) if None not in words else ""
 
 
-def _latest(database: Database, *, store: Store, options: BackupOptions) -> lineage.Latest | None:
+def _latest(database: Subject, *, store: Store, options: BackupOptions) -> lineage.Latest | None:
     """The latest manifest of the prefix; a host that can't sign has nothing to check it against, and believes it."""
     if options.signer is not None:
         return verification.standing(store, trust=options.signer.accepting(options.trust), database=database)
@@ -209,7 +214,7 @@ def _latest(database: Database, *, store: Store, options: BackupOptions) -> line
 
 
 def _newer(
-    database: Database,
+    database: Subject,
     *,
     store: Store,
     latest: lineage.Latest | None,
@@ -240,7 +245,7 @@ def _newer(
     return links, [] if found.warning is None else [found.warning]
 
 
-def _recorded(session: Session, database: Database, *, location: str, system_identifier: str) -> lineage.Link | None:
+def _recorded(session: Session, database: Subject, *, location: str, system_identifier: str) -> lineage.Link | None:
     made = session.last_backup(database.name, location=location)
     if made is None:
         return None

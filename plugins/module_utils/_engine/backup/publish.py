@@ -12,8 +12,8 @@ import platform
 import typing as t
 
 from ..domain import layout, manifest
-from ..domain.databases import Database
 from ..domain.records import BackupRecord
+from ..domain.subjects import Subject
 from ..errors import BackupRefused, EngineError, ManifestError
 from ..printing import printable_name
 from ..sources.base import LockedSession
@@ -26,7 +26,7 @@ from .plan import BackupOptions, BackupPlan
 
 def describe(
     plan: BackupPlan,
-    database: Database,
+    database: Subject,
     *,
     kind: str,
     stream: pipeline.Encoded,
@@ -49,7 +49,7 @@ def describe(
         created_at=moment.replace(microsecond=0),
         schema_version=manifest.SCHEMA_VERSION,
         source=kind,
-        kind=manifest.DUMP,
+        kind=database.kind,
         version=VERSION,
         compression=options.compression.method,
         size=stream.size,
@@ -67,7 +67,7 @@ def describe(
 
 
 def require_publishable(
-    plan: BackupPlan, described: manifest.Manifest, database: Database, *, session: LockedSession, store: Store
+    plan: BackupPlan, described: manifest.Manifest, database: Subject, *, session: LockedSession, store: Store
 ) -> None:
     """Raise what would make :func:`publish` fail, as far as it can be known while the object is not yet in the store.
 
@@ -81,7 +81,7 @@ def require_publishable(
 def publish(
     plan: BackupPlan,
     described: manifest.Manifest,
-    database: Database,
+    database: Subject,
     *,
     session: LockedSession,
     store: Store,
@@ -151,7 +151,7 @@ def _rendered(made: manifest.Manifest) -> bytes:
     return data
 
 
-def _require_unmoved(plan: BackupPlan, database: Database, *, store: Store, hint: str) -> None:
+def _require_unmoved(plan: BackupPlan, database: Subject, *, store: Store, hint: str) -> None:
     """Another host can't see our lock: latest must still be what it was when this backup began.
 
     :param hint: what is in the store now.

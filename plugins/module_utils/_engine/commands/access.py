@@ -123,7 +123,12 @@ def _bucket(options: common.Options) -> S3Settings:
 
 def _own_prefixes(options: common.Options) -> t.Sequence[str]:
     try:
-        return [database.prefix for database in common.read_profile(options).databases().entries]
+        host = common.read_profile(options)
+        cluster = host.cluster_globals()
+        return [
+            *(database.prefix for database in host.databases().entries),
+            *([cluster.prefix] if cluster.recipients else []),
+        ]
     except ConfigurationError as exc:
         raise ConfigurationError(
             "no prefix is given, and db.env names none", cause=str(exc), hint="name it: --prefix db/shop/"

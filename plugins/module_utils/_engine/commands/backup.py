@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ..backup import backup
-from ..domain import human
+from ..domain import human, manifest
 from ..printing import printable
 from ..stores import registry
 from . import common
@@ -25,7 +25,8 @@ def register(command: common.Command) -> None:
         "backup",
         run,
         "back databases up",
-        "Back up every database of the list in db.env, each encrypted to its own age recipients.",
+        "Back up every database of the list in db.env, each encrypted to its own age recipients, and the roles of the\n"
+        "cluster if they have recipients (DB_CLUSTER_AGE_PUBLIC_KEYS).",
     )
     common.add_database_flag(parser)
     common.add_flags(parser, "backup")
@@ -39,6 +40,8 @@ def run(options: common.Options, reporter: Reporter) -> int:
     work = backup.plan_all if options.dry_run else backup.back_up_all
     summary = work(
         wanted,
+        # Whoever names databases wants no more than these.
+        cluster=None if options.database else host.cluster_globals(),
         settings=host.connection(),
         store=registry.open_store(host.store()),
         options=host.backup_options(),
@@ -51,7 +54,9 @@ def run(options: common.Options, reporter: Reporter) -> int:
 def _backed_up(one: Outcome) -> str:
     """Such as ``backed up as KEY: 12 tables, 1,200 rows, 1.2 MiB (5.0 MiB of text) in 12 s, number 42, signed``."""
     facts = one.details
-    contents = f"{human.counted(facts['tables'], 'table')}, {human.counted(facts['rows'], 'row')}"
+    contents = "the roles of the cluster"
+    if facts["kind"] == manifest.DUMP:
+        contents = f"{human.counted(facts['tables'], 'table')}, {human.counted(facts['rows'], 'row')}"
     sizes = f"{human.size(facts['size'])} ({human.size(facts['plaintext_size'])} of text)"
     signed = "signed" if facts["signed"] else "not signed"
     return (
@@ -62,7 +67,8 @@ def _backed_up(one: Outcome) -> str:
 
 def _planned(one: Outcome) -> str:
     facts = one.details
+    what = "the database has" if facts["kind"] == manifest.DUMP else "their text has"
     return (
-        f"would be backed up as {printable(facts['key'])}, number {facts['sequence']}; the database has"
+        f"would be backed up as {printable(facts['key'])}, number {facts['sequence']}; {what}"
         f" {human.size(facts['estimated_size'])}"
     )

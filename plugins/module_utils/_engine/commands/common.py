@@ -15,6 +15,7 @@ import typing as t
 
 from .. import outcome, profile, settings
 from ..domain import human
+from ..domain.subjects import CLUSTER_GLOBALS
 from ..errors import ConfigurationError, EngineError, IdentityMissing, LockHeld
 from ..printing import printable, printable_json, printable_name
 from ..profile import Profile
@@ -148,9 +149,13 @@ def finish(
 
 
 def _last_line(summary: outcome.Summary, done: str) -> str:
-    """``2 of 3 databases backed up; failed: shop``."""
-    good, every = len(summary.outcomes) - len(summary.failed), len(summary.outcomes)
-    line = f"{human.counted(every, 'database') if good == every else f'{good} of {every} databases'} {done}"
+    """``2 of 3 databases and the cluster globals backed up; failed: shop``."""
+    databases = [one for one in summary.outcomes if one.database != CLUSTER_GLOBALS]
+    good, every = sum(one.error is None for one in databases), len(databases)
+    line = human.counted(every, "database") if good == every else f"{good} of {every} databases"
+    if any(one.database == CLUSTER_GLOBALS and one.error is None for one in summary.outcomes):
+        line += f" and the {CLUSTER_GLOBALS}"
+    line += f" {done}"
     names = ", ".join(printable_name(one.database) for one in summary.failed)
     return f"{line}; failed: {names}" if names else line
 

@@ -16,6 +16,7 @@ from ..stores import catalogue, registry
 from . import common
 
 if t.TYPE_CHECKING:
+    from ..domain.subjects import Subject
     from ..reporting import Reporter
 
 _HEADER = ("CREATED", "AGE", "DATABASE", "SIZE", "STATE", "LATEST", "KEY")
@@ -27,7 +28,8 @@ def register(command: common.Command) -> None:
         "list",
         run,
         "list backups",
-        "List the backups of databases, newest first. A restore from a prefix takes the latest one.",
+        "List the backups of databases, and of the roles of the cluster if they have recipients, newest first. A\n"
+        "restore from a prefix takes the latest one.",
     )
     common.add_database_flag(parser)
 
@@ -37,10 +39,12 @@ def run(options: common.Options, _reporter: Reporter) -> int:
     host = common.read_profile(options)
     store = registry.open_store(host.store())
     now = datetime.datetime.now(datetime.timezone.utc)
+    subjects: list[Subject] = list(host.databases().selected(options.database))
+    cluster = host.cluster_globals()
+    if cluster.recipients and not options.database:
+        subjects.append(cluster)
     backups = [
-        backup
-        for database in host.databases().selected(options.database)
-        for backup in catalogue.catalogue(store, database.name, prefix=database.prefix)
+        backup for subject in subjects for backup in catalogue.catalogue(store, subject.name, prefix=subject.prefix)
     ]
     if options.json:
         common.write_json({"backups": [one.as_dict(now) for one in backups]})
@@ -49,6 +53,10 @@ def run(options: common.Options, _reporter: Reporter) -> int:
         sys.stderr.write(f"warning: {printable(warning)}\n")
     for row in _aligned([_HEADER, *(_cells(one, now) for one in backups)]):
         sys.stdout.write(row + "\n")
+    if not (cluster.recipients or options.database):
+        sys.stderr.write(
+            "note: the roles of the cluster are not backed up, because DB_CLUSTER_AGE_PUBLIC_KEYS names no recipient\n"
+        )
     return common.OK
 
 

@@ -6,25 +6,19 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import sys
 import typing as t
 
 from .. import outcome
 from ..domain import human
-from ..domain.secret import Secret
-from ..errors import ConfigurationError, IdentityMissing
 from ..printing import printable, printable_name
 from ..stores.registry import open_store
 from ..streams import age
-from . import common
+from . import common, identity
 
 if t.TYPE_CHECKING:
     import argparse
 
     from ..reporting import Reporter
-    from ..restore.choose import Choice
 
 
 def register(command: common.Command) -> None:
@@ -45,12 +39,7 @@ def register(command: common.Command) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
     common.add_flags(parser, "restore")
-    parser.add_argument(
-        "--identity-fd",
-        metavar="N",
-        type=int,
-        help="read the age private key from this open file descriptor",
-    )
+    identity.add_flag(parser)
 
 
 def run(options: argparse.Namespace, reporter: Reporter) -> int:
@@ -62,13 +51,11 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     from ..sources import registry
 
     host = common.read_profile(options, "restore", environment=True)
-    # A child process must not find the key in its environment.
-    os.environ.pop("DB_RESTORE_AGE_PRIVATE_KEY", None)
+    identity.leave_environment()
     listed = host.databases()
     database = listed.named(options.database)
     wanted = host.restore_options(listed)
-    given: Secret | None = host.values.get("restore", "age_private_key")
-    identity = given if options.identity_fd is None else _read_identity(options.identity_fd)
+    key = identity.given(host, options.identity_fd)
     choice = choose(
         open_store(host.store()),
         options.source,
@@ -76,13 +63,13 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         trust=wanted.trust,
         expected_sha256=host.values.get("restore", "expected_sha256"),
     )
-    if identity is None and not options.dry_run and is_encrypted(choice):
-        identity = _ask_identity(choice, interactive=not host.values.get("restore", "non_interactive"))
+    if key is None and not options.dry_run and is_encrypted(choice):
+        key = identity.ask(choice.url, interactive=not host.values.get("restore", "non_interactive"))
     request = Request(
         database=database,
         choice=choice,
         options=wanted,
-        identities=() if identity is None else tuple(age.parse_identities([identity])),
+        identities=() if key is None else tuple(age.parse_identities([key])),
     )
     work = restore.plan if options.dry_run else restore.restore
     warnings = [] if options.dry_run else registry.open_source(host.connection()).remove_leftovers()
@@ -127,35 +114,3 @@ def _made(facts: t.Mapping[str, t.Any]) -> str:
     created = "" if age_seconds is None else f", created {human.age(age_seconds)}"
     signed = "not signed by an accepted host" if signed_by is None else f"signed by {printable_name(signed_by['name'])}"
     return f"{created}, {signed}"
-
-
-# The private key ----------------------------------------------------------------------------------------------------
-
-
-def _read_identity(descriptor: int) -> Secret:
-    try:
-        with os.fdopen(descriptor, "r", encoding="utf-8") as stream:
-            text = stream.read().strip()
-    except (OSError, UnicodeDecodeError):
-        text = ""
-    if not text:
-        raise ConfigurationError(
-            f"no age private key can be read from file descriptor {descriptor}",
-            hint="open it for the command, with a shell for example: --identity-fd 3 3<key.txt",
-        )
-    return Secret(text)
-
-
-def _ask_identity(choice: Choice, *, interactive: bool) -> Secret:
-    if not interactive or not sys.stdin.isatty():
-        raise IdentityMissing(
-            f"{choice.store.url(choice.key)} is encrypted and no age private key was given",
-            hint="set DB_RESTORE_AGE_PRIVATE_KEY, or run on a terminal to be asked for it",
-        )
-    try:
-        text = getpass.getpass("age private key (not shown): ").strip()
-    except EOFError:
-        text = ""
-    if not text:
-        raise IdentityMissing("no age private key was typed", hint="paste the line that begins with AGE-SECRET-KEY-1")
-    return Secret(text)

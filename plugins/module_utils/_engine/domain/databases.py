@@ -16,7 +16,7 @@ import re
 import typing as t
 
 from ..errors import ConfigurationError
-from . import layout, names, suggestions
+from . import layout, manifest, names, suggestions
 from .secret import Secret
 from .text import NotJson, strict_json, utf8_size
 
@@ -103,6 +103,11 @@ class Database:
     restore_dump_path: str | None = None
     backup_prefix: str | None = None
     backup_signers: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What the objects of its backups contain."""
+        return manifest.DUMP
 
     @property
     def prefix(self) -> str:

@@ -41,6 +41,16 @@ def prefix(database: str) -> str:
     return f"db/{database}/"
 
 
+def cluster_prefix(host: str) -> str:
+    """The default prefix of what belongs to the cluster of *host* and to none of its databases."""
+    return f"cluster/{host}/"
+
+
+def globals_prefix(cluster: str) -> str:
+    """The prefix of the backups of a cluster's globals, under the prefix *cluster*."""
+    return f"{cluster}globals/"
+
+
 def home_of(key: str) -> str | None:
     """The database whose default prefix *key* is under; ``None`` if there is none."""
     match = re.match(r"db/([^/]+)/[^/]+\Z", key)

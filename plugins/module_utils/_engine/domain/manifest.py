@@ -44,6 +44,7 @@ MAX_ITEMS = 1_500_000
 #: Kinds of sources, as the field ``source`` names them, and kinds of backups, as ``kind`` does.
 POSTGRESQL = "postgresql"
 DUMP = "dump"
+GLOBALS = "globals"
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 #: A JSON string whose escapes were removed.
@@ -219,7 +220,7 @@ class Manifest:
     :param sha256: lower-case hex over the encrypted object.
     :param created_at: the run's timestamp, whole seconds.
     :param source: what was backed up: ``postgresql``.
-    :param kind: what the object contains: ``dump``.
+    :param kind: what the object contains: ``dump``, or ``globals`` of a cluster.
     :param version: of infrazero.database, which wrote the backup.
     :param size: of the encrypted object.
     :param chunks: of the encrypted object; never without *size*.

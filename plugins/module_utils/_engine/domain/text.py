@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Handling of text from outside: strict JSON, and sizes in UTF-8."""
+"""Handling of text from outside: strict JSON, sizes in UTF-8, and names and literals in statements for people."""
 
 from __future__ import annotations
 
@@ -48,6 +48,32 @@ def utf8_size(text: str) -> int | None:
         return len(text.encode("utf-8"))
     except UnicodeEncodeError:
         return None
+
+
+def statement_name(name: str) -> str:
+    """*name* as an identifier in a statement for psql, always in one line of visible characters."""
+    if name.isprintable():
+        return '"' + name.replace('"', '""') + '"'
+    return 'U&"' + "".join(map(_unicode_escape, name)).replace('"', '""') + '"'
+
+
+def statement_literal(text: str) -> str:
+    """*text* as a literal in a statement for psql, always in one line of visible characters.
+
+    With ``standard_conforming_strings``, which is on unless somebody turns it off.
+    """
+    if text.isprintable():
+        return "'" + text.replace("'", "''") + "'"
+    return "U&'" + "".join(map(_unicode_escape, text)).replace("'", "''") + "'"
+
+
+def _unicode_escape(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\{code:04X}" if code <= 0xFFFF else f"\\+{code:06X}"
 
 
 def _unique(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:

@@ -36,8 +36,8 @@ from ..errors import (
 )
 from ..printing import printable
 from . import layout, names
-from .databases import Database
-from .manifest import Manifest
+from .manifest import DUMP, GLOBALS, Manifest
+from .subjects import Subject
 from .text import NotJson, strict_json
 
 #: Namespace of the signatures: one for another purpose (a git commit, a file) is not valid here, and vice versa.
@@ -123,7 +123,7 @@ class Signed:
         return f"{self.name} ({self.key})"
 
 
-def accepted_names(trust: Trust, *, database: Database, key: str) -> tuple[str, ...]:
+def accepted_names(trust: Trust, *, database: Subject, key: str) -> tuple[str, ...]:
     """The hosts whose backups of *database* are accepted, for a manifest stored under *key*."""
     bound = [
         host
@@ -297,24 +297,28 @@ def refusal(verdict: Verdict, manifest: Manifest, *, url: str) -> TrustError | N
     )
 
 
-def foreign(manifest: Manifest, *, key: str, url: str, database: Database, accepted: t.Sequence[str]) -> TrustError:
+def foreign(manifest: Manifest, *, key: str, url: str, database: Subject, accepted: t.Sequence[str]) -> TrustError:
     """The error for a valid signature of a known host whose backups of *database* are not accepted.
 
     :param key: fingerprint of the signing key.
     :param accepted: the hosts whose backups are accepted.
     """
     host = str(manifest.host)
+    # The globals have no entry in the list; they are known by their prefix.
+    where, entry = database.name, f"set backup_signers: [{host}] in its entry of the list, or "
+    if database.kind == GLOBALS:
+        where, entry = database.prefix, "set "
     own = f"backups of {database.name!r} are accepted from {', '.join(accepted)}" if accepted else ""
     return ForeignSigner(
         f"{url} was signed by {host}, whose backups of {database.name!r} are not accepted here",
         cause=f"key {key}; {own or 'no other host is accepted, and this host has no valid name'}",
-        hint=f"if this backup is wanted, accept {host} for this database: set backup_signers: [{host}] in its entry of "
-        f"the list, or infrazero_signers: {json.dumps({database.name: [host]}, ensure_ascii=False)} in the inventory; "
+        hint=f"if this backup is wanted, accept {host} for it: {entry}"
+        f"infrazero_signers: {json.dumps({where: [host]}, ensure_ascii=False)} in the inventory; "
         f"for a single restore, use --signer {host}, or DB_RESTORE_SIGNER={host} with restore.sh",
     )
 
 
-def misplaced(manifest: Manifest, *, key: str, url: str, database: Database) -> TrustError | None:
+def misplaced(manifest: Manifest, *, key: str, url: str, database: Subject) -> TrustError | None:
     """The error for a manifest that is in the wrong place; ``None`` if it is in the right one.
 
     A manifest under the prefix of the database to be restored must belong to that database; elsewhere it may belong to
@@ -324,6 +328,11 @@ def misplaced(manifest: Manifest, *, key: str, url: str, database: Database) -> 
     :param key: key of the manifest itself.
     :param database: the database to be restored.
     """
+    if (manifest.kind or DUMP) != database.kind:
+        return WrongDatabase(
+            f"{url} is a backup of another kind than one of {database.name!r}: {printable(str(manifest.kind))}",
+            hint="name a backup of the right kind; if this one is stored among others, find out who put it there",
+        )
     pointer = key.endswith(layout.LATEST)
     own, home = key.startswith(database.prefix), layout.home_of(key)
     expected = {database.name} if own or home is None else {database.name, home}

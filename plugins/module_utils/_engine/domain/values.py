@@ -18,8 +18,9 @@ import re
 import typing as t
 
 from ..errors import ConfigurationError
-from . import trust
+from . import layout, trust
 from .secret import Secret
+from .text import NotJson, strict_json
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -188,6 +189,36 @@ def _write_signers(value: t.Mapping[str, t.Sequence[str]]) -> str:
     return json.dumps({key: list(names) for key, names in value.items()}, ensure_ascii=False)
 
 
+def _recipients(value: t.Any, name: str) -> tuple[str, ...]:
+    if isinstance(value, str):
+        try:
+            value = strict_json(value) if value.lstrip().startswith("[") else [value]
+        except NotJson as exc:
+            raise ConfigurationError(f"{name} is not valid JSON: {exc}", hint='use the form ["age1..."]') from None
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) and item.strip() for item in value):
+        raise ConfigurationError(f"{name} is not a list of age recipients", hint="give keys that begin with age1")
+    recipients = tuple(item.strip() for item in value)
+    if any(item.upper().startswith("AGE-SECRET-KEY-") for item in recipients):
+        raise ConfigurationError(
+            f"{name} contains a private key",
+            hint="give the public key of a new pair; anyone who could read this setting may have this private key",
+        )
+    return recipients
+
+
+def _prefix(value: t.Any, name: str) -> str:
+    text = _text(value, name).strip()
+    if not text.endswith("/"):
+        raise ConfigurationError(f"{name} does not end with '/'", hint="give a prefix such as cluster/db1/")
+    try:
+        location = layout.locate(text)
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"{name} is not a prefix of keys", cause=exc.cause) from None
+    if location.bucket is not None:
+        raise ConfigurationError(f"{name} names a bucket", hint="give a prefix such as cluster/db1/")
+    return text
+
+
 def choice(*choices: str) -> Type:
     """One of *choices*."""
 
@@ -233,5 +264,9 @@ ROLE_MAP = Type(
 SIGNER_NAMES = Type("list of names", "list", _signer_names, write=",".join, elements="str", metavar="NAME")
 #: Names of hosts by the name of a database or a prefix of keys; JSON where it is a text.
 SIGNERS = Type("mapping", "dict", _signers, write=_write_signers)
+#: Age recipients; JSON where it is a text.
+RECIPIENTS = Type("list of keys", "list", _recipients, write=lambda value: json.dumps(list(value)), elements="str")
+#: A prefix of object keys.
+PREFIX = Type("prefix", "str", _prefix, metavar="PREFIX")
 #: Lines of an allowed_signers file, as a text or a list.
 KEY_LINES = Type("lines", "raw", lambda value, name: trust.key_lines(value, name=name), write=None)

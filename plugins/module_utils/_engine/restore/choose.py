@@ -12,7 +12,7 @@ import datetime
 import typing as t
 
 from ..domain import layout, manifest
-from ..domain.databases import Database
+from ..domain.subjects import Subject
 from ..domain.trust import Signed, Trust
 from ..errors import AccessDenied, ChecksumMismatch, NotFound
 from ..signing import verification
@@ -71,9 +71,7 @@ class Choice:
         return layout.moment_of(self.key) if self.found is None else self.found.manifest.created_at
 
 
-def choose(
-    store: Store, source: str, *, database: Database, trust: Trust, expected_sha256: str | None = None
-) -> Choice:
+def choose(store: Store, source: str, *, database: Subject, trust: Trust, expected_sha256: str | None = None) -> Choice:
     """Find the backup that *source* names: a manifest, a prefix with one, or a dump.
 
     Nothing of the dump itself is read: whether it may be is decided here, by its manifest.

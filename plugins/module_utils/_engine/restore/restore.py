@@ -15,6 +15,7 @@ from ..domain import layout, records
 from ..domain.databases import Database
 from ..domain.restoring import REPLACE, RestoreOptions
 from ..domain.secret import Secret
+from ..domain.subjects import Subject
 from ..errors import ConfigurationError, Deleted, EngineError, IdentityMissing, NotFound, RestoreRefused
 from ..printing import printable_name
 from ..reporting import Reporter, Silent
@@ -169,7 +170,7 @@ def restore_all(
         except NotFound as exc:
             if source is not None or not entry.restore_latest or isinstance(exc, Deleted):
                 raise
-            reason = _no_backup(entry, store)
+            reason = no_backup(entry, store)
             if recording:
                 _record(name, EMPTY, source=opened)
             return outcome.Outcome(name, EMPTY, {"reason": reason})
@@ -200,7 +201,7 @@ def _record(name: str, status: str, *, source: Source) -> None:
         session.record_outcome(name, status)
 
 
-def _no_backup(entry: Database, store: Store) -> str:
+def no_backup(entry: Subject, store: Store) -> str:
     """Why a database has no backup: the store has no latest one.  Believed only if it has no other one either."""
     others = sum(layout.moment_of(info.key) is not None for info in store.list(entry.prefix))
     if others:

@@ -12,7 +12,7 @@ import typing as t
 
 from ..domain import layout, lineage, manifest
 from ..domain import trust as trusting
-from ..domain.databases import Database
+from ..domain.subjects import Subject
 from ..domain.trust import Signed, Trust
 from ..errors import (
     AccessDenied,
@@ -36,7 +36,7 @@ _MOST_READ = 20
 _SKEW = datetime.timedelta(minutes=5)
 
 
-def prove(found: catalogue.Found, *, trust: Trust, database: Database) -> Signed:
+def prove(found: catalogue.Found, *, trust: Trust, database: Subject) -> Signed:
     """Prove that a host whose backups of *database* are accepted signed the manifest; return the signer.
 
     :raises TrustError: if that can't be proven.
@@ -75,7 +75,7 @@ def prove(found: catalogue.Found, *, trust: Trust, database: Database) -> Signed
     return Signed(host, verdict.key)
 
 
-def check(found: catalogue.Found, *, trust: Trust, database: Database) -> tuple[Signed | None, tuple[str, ...]]:
+def check(found: catalogue.Found, *, trust: Trust, database: Subject) -> tuple[Signed | None, tuple[str, ...]]:
     """Verify the manifest that a restore of *database* uses.
 
     :returns: the signer and warnings; the signer is ``None`` only if signatures are not required.
@@ -141,7 +141,7 @@ class Survey:
 
 
 def survey(
-    store: Store, prefix: str, *, than: datetime.datetime | None, trust: Trust | None, database: Database
+    store: Store, prefix: str, *, than: datetime.datetime | None, trust: Trust | None, database: Subject
 ) -> Survey:
     """Read the immutable manifests under *prefix* whose keys are newer than *than*.
 
@@ -172,7 +172,7 @@ def survey(
     return Survey(tuple(believed), tuple(strange), len(ordered[_MOST_READ:]))
 
 
-def standing(store: Store, *, trust: Trust, database: Database) -> lineage.Latest | None:
+def standing(store: Store, *, trust: Trust, database: Subject) -> lineage.Latest | None:
     """The latest manifest of *database* and whether a host that signs accepts it; ``None`` if there is none.
 
     :param trust: the required signers.
@@ -200,7 +200,7 @@ def _standing_of(error: TrustError) -> str:
     return lineage.FOREIGN if isinstance(error, (ForeignSigner, UnknownSigner, SignersMissing)) else lineage.FORGED
 
 
-def _behind(latest: catalogue.Found, *, signed: Signed | None, trust: Trust, database: Database) -> t.Iterator[str]:
+def _behind(latest: catalogue.Found, *, signed: Signed | None, trust: Trust, database: Subject) -> t.Iterator[str]:
     """Warnings about manifests that are newer than the latest one; they need a signature if it has one."""
     try:
         newer = survey(

@@ -14,11 +14,13 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ..domain.cluster_plan import CreateRole, GlobalsPlan
 from ..domain.records import BackupRecord, DatabaseRecord, RestoredFrom
 
 if t.TYPE_CHECKING:
     import contextlib
 
+    from ..domain.cluster import Globals
     from ..domain.databases import Database
     from ..domain.manifest import Part
     from ..domain.restoring import RestoreOptions
@@ -83,6 +85,66 @@ class Dump(t.Protocol):
 
 
 # Restores -----------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedGlobals:
+    """A backup of a cluster's globals, which was verified.
+
+    :param signed_by: name and fingerprint of the key that signed it.
+    """
+
+    globals: Globals
+    origin: RestoredFrom
+    signed_by: dict[str, str] | None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class GlobalsReport:
+    """What a restore of globals has done, or would do.
+
+    :param steps: the steps, which are done unless it is a plan.
+    :param warnings: of the backup, and about what the server has not accepted.
+    """
+
+    recorded: RecordedGlobals
+    steps: GlobalsPlan
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether any role is, or would be, changed."""
+        return bool(self.steps.steps)
+
+    @property
+    def plan(self) -> tuple[str, ...]:
+        """The steps as sentences."""
+        return tuple(map(str, self.steps.steps))
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """As plain data; no value of a setting and no verifier is in it."""
+        return {
+            "source": self.recorded.origin.url,
+            "created_at": self.recorded.origin.created_at,
+            "signed_by": self.recorded.signed_by,
+            "created": list(self.steps.created),
+            "plan": list(self.plan),
+            "listed": list(self.steps.listed),
+            "warnings": list(self.warnings),
+        }
+
+    def diff(self) -> dict[str, str]:
+        """As Ansible shows differences; no secret."""
+        before, after = [], []
+        for step in self.steps.steps:
+            if isinstance(step, CreateRole):
+                before.append(f"role {step.role.name!r}: absent\n")
+                password = "set" if step.role.password is not None else "none"
+                after.append(f"role {step.role.name!r}: login {'yes' if step.login else 'no'}, password {password}\n")
+            else:
+                after.append(f"{step}\n")
+        return {"before": "".join(before), "after": "".join(after)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,6 +310,12 @@ class Session(t.Protocol):
         :raises ForeignFormat: with the name of what it is instead, and the remedy.
         """
 
+    def globals_facts(self, *, passwords: bool) -> Facts:
+        """The globals of the cluster before their backup.
+
+        :param passwords: whether the verifiers of passwords belong to them.
+        """
+
     def fit(self, part: Part | None, options: RestoreOptions, /) -> Fit:
         """How a backup of which the manifest says *part* fits this source."""
 
@@ -284,6 +352,11 @@ class LockedSession(Session, t.Protocol):
         :param advance: is passed the size of each piece.
         """
 
+    def dump_globals(
+        self, part: Part, *, passwords: bool, advance: t.Callable[[int], None]
+    ) -> contextlib.AbstractContextManager[Dump]:
+        """The text of the globals of the cluster; see :meth:`dump` and :meth:`globals_facts`."""
+
     def record_backup(self, made: BackupRecord, /) -> None:
         """Record the backup that has become the latest one."""
 
@@ -319,6 +392,13 @@ class Source(t.Protocol):
 
     def outstanding(self) -> frozenset[str]:
         """The databases that wait for their restore."""
+
+    def restore_globals(self, recorded: RecordedGlobals, /, *, privileges: bool, plan_only: bool) -> GlobalsReport:
+        """Create the roles of *recorded* that are missing.
+
+        :param privileges: see :func:`..domain.cluster_plan.plan_globals`.
+        :param plan_only: change nothing.
+        """
 
     def finish_bootstrap(self) -> None:
         """Record that the bootstrap is finished, if nothing is outstanding any more."""

@@ -45,6 +45,9 @@ MODULES = {
     "signing": "age_backup",
     "backup": "age_backup",
     "restore": "s3_manifest_restore",
+    "cluster": "age_backup",
+    "cluster_backup": "age_backup",
+    "cluster_restore": "pg_db_bootstrap",
 }
 CONNECTION = _ansible.settings_of("pg_cluster_info")
 STORE = _ansible.settings_of("backup_info")
@@ -125,6 +128,7 @@ def test_secrets_and_nothing_else_are_hidden() -> None:
     parts = [*map(_ansible.settings_of, settings.MODULES), _ansible.DATABASES]
     assert set.union(*(hidden(part.options) for part in parts)) == {
         "age_private_key",
+        "cluster_age_private_key",
         "login_password",
         "secret_access_key",
         "session_token",

@@ -28,11 +28,13 @@ from ...domain.plan import (
     plan_bootstrap,
 )
 from ...domain.records import OUTSTANDING, RESTORED, SKIPPED
-from . import facts, leftovers, roles, state
+from . import cluster_globals, facts, leftovers, roles, state
 from .connection import APPLICATION, ConnectionSettings, connect
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
+
+    from ..base import GlobalsReport, RecordedGlobals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Report:
     :param plan: roles and databases.
     :param outstanding: databases that wait for their restore now.
     :param warnings: what could not be tidied up.
+    :param globals: what became of the cluster's globals; ``None``: nothing was to be done.
     """
 
     fresh: bool
@@ -51,11 +54,18 @@ class Report:
     plan: BootstrapPlan
     outstanding: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    globals: GlobalsReport | None = None
+
+    @property
+    def begins(self) -> bool:
+        """Whether this run has begun a bootstrap, or resumed one."""
+        return self.fresh or self.resumed
 
     @property
     def changed(self) -> bool:
         """Whether anything was, or would be, changed: roles, databases, or the record of the bootstrap."""
-        return self.plan.changed or self.fresh or (self.resumed and not self.outstanding)
+        restored = self.globals is not None and self.globals.changed
+        return restored or self.plan.changed or self.fresh or (self.resumed and not self.outstanding)
 
     def as_dict(self) -> dict[str, t.Any]:
         """As plain data."""
@@ -64,7 +74,7 @@ class Report:
         return {
             "changed": self.changed,
             "fresh": self.fresh,
-            "plan": [str(step) for step in steps],
+            "plan": [*map(str, steps), *(self.globals.plan if self.globals else ())],
             "roles": {
                 "created": [step.role for step in steps if isinstance(step, CreateRole)],
                 "changed": [step.role for step in steps if isinstance(step, AlterRole)],
@@ -74,11 +84,14 @@ class Report:
                 "changed": list(dict.fromkeys(step.database for step in steps if isinstance(step, changes))),
             },
             "outstanding": list(self.outstanding),
+            "globals": None if self.globals is None else self.globals.as_dict(),
         }
 
     def diff(self) -> dict[str, str]:
         """As Ansible shows differences; no secret."""
         diff = self.plan.diff()
+        if self.globals is not None:
+            diff = {side: diff[side] + text for side, text in self.globals.diff().items()}
         if self.fresh or (self.resumed and not self.outstanding):
             waiting = ", ".join(repr(name) for name in self.outstanding)
             diff["before"] += f"bootstrap: {'never begun' if self.fresh else 'unfinished'}\n"
@@ -92,6 +105,8 @@ def bootstrap(
     settings: ConnectionSettings,
     restore: bool = False,
     restore_added: bool = False,
+    read_globals: t.Callable[[], RecordedGlobals | None] | None = None,
+    privileges: bool = False,
     plan_only: bool = False,
 ) -> Report:
     """Bring about the roles and databases of *listed*.
@@ -101,6 +116,9 @@ def bootstrap(
 
     :param restore: whether there are to be restores at all; without, databases are recorded as made empty.
     :param restore_added: whether databases that are added to a cluster that is not fresh are to be restored as well.
+    :param read_globals: reads the backup of the globals of the cluster that was lost; called at most once, and only
+        where the bootstrap begins or is resumed, before anything is changed.  ``None``: they are not restored.
+    :param privileges: see :func:`...domain.cluster_plan.plan_globals`.
     :param plan_only: say what would be done, change nothing.
     """
     warnings = () if plan_only else tuple(leftovers.remove_all(settings))
@@ -110,6 +128,9 @@ def bootstrap(
         cluster = facts.cluster_facts(conn)
         begins = cluster.fresh or cluster.unfinished
         absent = [name for name in wanted if name not in cluster.databases]
+        recorded = None
+        if read_globals is not None and begins and cluster_globals.origin(conn) is None:
+            recorded = read_globals()
         if plan_only or begins or absent:
             # Also for what it refuses, before anything is recorded.
             planned = plan_bootstrap(declaration, roles.look(conn, declaration).facts)
@@ -121,14 +142,24 @@ def bootstrap(
                 and name not in cluster.outstanding
                 and ((begins and name not in cluster.records) or (restore_added and name in absent))
             )
-            return Report(cluster.fresh, cluster.unfinished, planned, cluster.outstanding + added)
+            restored = (
+                None
+                if recorded is None
+                else (cluster_globals.plan(conn, recorded, declaration.passwords, privileges=privileges))
+            )
+            return Report(cluster.fresh, cluster.unfinished, planned, cluster.outstanding + added, globals=restored)
         if begins:
             state.begin_bootstrap(conn, wanted, host=platform.node())
         _record_new(conn, {name: restore_added and wanted[name] for name in absent})
         done = roles.converge(conn, declaration)
+        restored = (
+            None
+            if recorded is None
+            else (cluster_globals.restore(conn, recorded, declaration.passwords, privileges=privileges))
+        )
         if begins:
             state.finish_bootstrap(conn)
-        return Report(cluster.fresh, cluster.unfinished, done, state.outstanding(conn), warnings)
+        return Report(cluster.fresh, cluster.unfinished, done, state.outstanding(conn), warnings, restored)
 
 
 def _record_new(conn: Connection, names: t.Mapping[str, bool]) -> None:

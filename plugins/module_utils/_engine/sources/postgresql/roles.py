@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import os
 import typing as t
@@ -40,6 +41,7 @@ except ImportError:
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
+    from psycopg2.extensions import cursor as Cursor
 
 _LOOK = """
 SELECT
@@ -201,17 +203,28 @@ def _apply_roles(conn: Connection, steps: t.Sequence[CreateRole | AlterRole], it
     computed = _in_threads(lambda secret: scram.verifier(secret, iterations=iterations), list(secrets.values()))
     verifiers = dict(zip(secrets, computed))
     statements = [_role_statement(step, verifiers.get(step.role)) for step in steps]
+    with quietly(conn) as cursor:
+        cursor.execute(sql.SQL(";\n").join(statements))
+    return verifiers
+
+
+@contextlib.contextmanager
+def quietly(conn: Connection) -> t.Iterator[Cursor]:
+    """A transaction of which nothing is in the server's log, for statements with verifiers of passwords.
+
+    :param conn: in autocommit mode.
+    """
     with conn.cursor() as cursor:
         cursor.execute(_QUIET)
         try:
-            cursor.execute(sql.SQL(";\n").join(statements))
+            yield cursor
             # Separately: a query that ends with COMMIT is logged after the log settings have been restored.
             cursor.execute("COMMIT")
-        except psycopg2.Error:
+        except BaseException:
             if not conn.closed:
-                cursor.execute("ROLLBACK")
+                with contextlib.suppress(psycopg2.Error):
+                    cursor.execute("ROLLBACK")
             raise
-    return verifiers
 
 
 def _role_statement(step: CreateRole | AlterRole, verifier: str | None) -> sql.Composable:

@@ -15,14 +15,18 @@ import typing as t
 from ...domain import manifest
 from ...domain.databases import Database
 from ...domain.records import BackupRecord, DatabaseRecord
+from ...domain.subjects import CLUSTER_GLOBALS
 from ...errors import BackupRefused, EngineError, PostgresError, ProcessFailed, RestoreRefused
 from ...printing import printable
 from ...settings import name_for_errors
 from ...streams.flow import CHUNK, Readable
 from ...streams.process import Process, batch_work, child_environment, run
-from ..base import Facts, Fit, Replaced, RestoreRules, Task
+from ..base import Facts, Fit, GlobalsReport, RecordedGlobals, Replaced, RestoreRules, Task
 from . import (
     archive,
+    cluster_globals,
+    cluster_roles,
+    cluster_text,
     database_settings,
     dump,
     extensions,
@@ -159,6 +163,23 @@ class PostgresqlSession:
         """Raise unless *head* may begin a dump of pg_dump in a form that can be restored."""
         archive.require_dump(head, server_version_num=self._admin.info.server_version)
 
+    def globals_facts(self, *, passwords: bool) -> Facts:
+        """The globals of the cluster before their backup."""
+        cluster = facts.cluster_facts(self._admin)
+        return Facts(
+            system_identifier=cluster.system_identifier,
+            size=len(cluster_text.render(cluster_roles.read(self._admin, passwords=passwords))),
+            keeps_records=not cluster.in_recovery,
+            part=manifest.Postgresql(
+                database=CLUSTER_GLOBALS,
+                system_identifier=cluster.system_identifier,
+                server_version=cluster.server_version,
+                server_version_num=cluster.server_version_num,
+                format="plain",
+                encoding="UTF8",
+            ),
+        )
+
     def fit(self, part: manifest.Part | None, options: RestoreOptions, /) -> Fit:
         """How a backup fits this server: versions, extensions and roles."""
         cluster = facts.cluster_facts(self._admin)
@@ -273,6 +294,14 @@ class LockedPostgresqlSession(PostgresqlSession):
                     raise self._named_blockers(exc, name) from None
 
     @contextlib.contextmanager
+    def dump_globals(
+        self, part: manifest.Part, *, passwords: bool, advance: t.Callable[[int], None]
+    ) -> t.Iterator[cluster_text.GlobalsDump]:
+        """The text of the globals of the cluster."""
+        text = cluster_text.render(cluster_roles.read(self._admin, passwords=passwords))
+        yield cluster_text.GlobalsDump(text, part, advance=advance)
+
+    @contextlib.contextmanager
     def _snapshot(self, name: str) -> t.Iterator[Connection]:
         """A session in the database whose transaction sees what the dump will see."""
         with contextlib.closing(connect(self._settings, database=name)) as conn:
@@ -375,6 +404,14 @@ class PostgresqlSource:
         """The databases that wait for their restore."""
         with contextlib.closing(connect(self._settings)) as admin:
             return frozenset(state.outstanding(admin))
+
+    def restore_globals(self, recorded: RecordedGlobals, /, *, privileges: bool, plan_only: bool) -> GlobalsReport:
+        """Create the roles of *recorded* that are missing."""
+        if plan_only:
+            with contextlib.closing(connect(self._settings)) as admin:
+                return cluster_globals.plan(admin, recorded, (), privileges=privileges)
+        with lock.locked_session(self._settings, CLUSTER_GLOBALS, doing="restore") as (admin, _held):
+            return cluster_globals.restore(admin, recorded, (), privileges=privileges)
 
     def finish_bootstrap(self) -> None:
         """Record that the bootstrap is finished, if nothing is outstanding any more."""

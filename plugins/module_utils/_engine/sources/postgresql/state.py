@@ -20,6 +20,7 @@ import json
 import typing as t
 
 from ...domain.records import OUTSTANDING, BackupRecord, DatabaseRecord, RestoredFrom
+from ...domain.subjects import CLUSTER_GLOBALS
 from ...errors import PostgresError
 from .connection import translated
 
@@ -224,8 +225,12 @@ _DATABASE_COLUMNS = "name, restore, restored_from, since, dropped"
 
 
 def database_records(conn: Connection) -> dict[str, DatabaseRecord]:
-    """Return the records of all databases by name."""
-    rows = _read(conn, f"SELECT {_DATABASE_COLUMNS} FROM infrazero.database ORDER BY name")
+    """Return the records of all databases by name, without that of the cluster's globals."""
+    rows = _read(
+        conn,
+        f"SELECT {_DATABASE_COLUMNS} FROM infrazero.database WHERE name <> %s ORDER BY name",
+        (CLUSTER_GLOBALS,),
+    )
     return {row[0]: _database_record(*row) for row in rows}
 
 

@@ -48,12 +48,15 @@ def test_every_name_stands_for_one_setting() -> None:
 def test_names_follow_the_rule() -> None:
     for row in TABLE:
         if row.environment and row.environment not in OLDER:
-            prefix = "S3" if row.environment.startswith("S3_") else f"DB_{row.section}"
+            prefix = "S3" if row.environment.startswith("S3_") else f"DB_{row.section.partition('_')[0]}"
             assert row.environment == f"{prefix}_{row.name}".upper()
         if row.flag:
             assert row.flag == "--" + row.name.replace("_", "-")
         if row.section in ("backup", "restore", "signing", "store"):
             assert row.option in (row.name, None)
+        if row.section.startswith("cluster"):
+            assert row.option == f"cluster_{row.name}"
+            assert row.variable == (row.option if row.stored else None)
 
 
 def test_every_stored_switch_is_in_every_front_end() -> None:
