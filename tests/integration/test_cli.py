@@ -247,6 +247,74 @@ def test_from_one_end_to_the_other_over_s3(host: Host, server: S3Server) -> None
     assert refused.status == 1 and "certificate" in refused.err.lower()
 
 
+def test_the_roles_of_the_cluster(host: Host) -> None:
+    app, key = scene.entry("app"), scene.entry("cluster")
+    make(host.cluster, app)
+    host.cluster.psql(
+        "CREATE ROLE reporting; CREATE ROLE deploy LOGIN CREATEDB; GRANT reporting TO deploy;"
+        f" ALTER ROLE reporting SET app.token = '{CANARY}'"
+    )
+    host.configure(app)
+    assert (host.run("backup").status, host.run("globals", "--show", **key_in_environment(key)).status) == (0, 1)
+    assert "DB_CLUSTER_AGE_PUBLIC_KEYS" in host.run("list").err
+    assert not any(name.startswith("cluster/") for name in host.keys())  # noqa: SIM118 - not a dictionary
+
+    host.configure(app, DB_CLUSTER_AGE_PUBLIC_KEYS=json.dumps(list(key.recipients)))
+    assert "their text has" in host.run("backup", "--dry-run").out
+    made = host.run("backup")
+    assert made.status == 0
+    assert made.out.splitlines()[-1] == "1 database and the cluster globals backed up"
+    prefix = f"cluster/{platform.node()}/globals/"
+    assert re.search(
+        f"^cluster globals: backed up as {prefix}[0-9TZ]+.sql.gz.age: the roles of the cluster, ", made.out, re.M
+    )
+    assert not [line for line in host.run("backup", "--database", "app").out.splitlines() if "globals" in line]
+    listed = host.run("list", "--json").document["backups"]
+    assert ("cluster globals", "complete", True) in [(one["database"], one["state"], one["latest"]) for one in listed]
+    assert prefix in json.dumps(host.run("policy", "host", "--bucket", "backups").document)
+
+    assert host.run("globals", "--plan").status == 2, "no key, and nobody to ask"
+    wrong = host.run("globals", "--plan", "--json", **key_in_environment(app))
+    assert (wrong.status, wrong.document["error"]["type"]) == (1, "WrongIdentity")
+    secret = key_in_environment(key)
+    shown = host.run("globals", "--show", **secret)
+    assert shown.status == 0
+    assert "reporting: NOLOGIN, password not recorded, sets app.token" in shown.out.splitlines()
+    assert "deploy is a member of reporting" in shown.out.splitlines()
+    assert {role["name"] for role in host.run("globals", "--show", "--json", **secret).document["roles"]} == {
+        "app",
+        "deploy",
+        "postgres",
+        "reporting",
+    }
+
+    host.cluster.psql("DROP ROLE reporting, deploy")
+    planned = host.run("globals", "--plan", **secret)
+    assert planned.status == 0
+    assert "create role 'reporting' with NOLOGIN" in planned.out.splitlines()
+    assert any(line.startswith("note: role 'deploy' had CREATEDB; not restored: ") for line in planned.out.splitlines())
+    assert host.cluster.psql("SELECT count(*) FROM pg_roles WHERE rolname = 'deploy'") == "0"
+    done = host.run("globals", "--apply", "--privileges", "--json", **secret)
+    assert (done.status, done.document["changed"], sorted(done.document["created"])) == (
+        0,
+        True,
+        ["deploy", "reporting"],
+    )
+    assert host.cluster.psql("SELECT rolcreatedb FROM pg_roles WHERE rolname = 'deploy'") == "t"
+    again = host.run("globals", "--apply", "--privileges", "--json", **secret)
+    assert (again.status, again.document["changed"]) == (0, False)
+
+    elsewhere = host.run("globals", "--plan", "--prefix", "cluster/db9/", **secret)
+    assert elsewhere.status == 1
+    assert "cluster/db9/globals/" in elsewhere.err
+    assert host.run("globals", **secret).status == 2
+
+
+def key_in_environment(entry: Database) -> dict[str, str]:
+    """The private key of *entry* as the command takes it."""
+    return {"DB_RESTORE_AGE_PRIVATE_KEY": key_of(entry)}
+
+
 def test_a_list_shows_foreign_keys_and_obeys_none(host: Host) -> None:
     """Whoever writes to the store chooses keys: no row is forged, and no terminal is written to."""
     app = scene.entry("app")
@@ -452,7 +520,7 @@ def test_a_configuration_that_this_user_may_not_read(host: Host) -> None:
     assert done.returncode == 2 and "Permission denied" in done.stderr, done
 
 
-@pytest.mark.parametrize("command", [(), ("backup",), ("restore",), ("list",)])
+@pytest.mark.parametrize("command", [(), ("backup",), ("restore",), ("list",), ("globals",)])
 def test_help(command: tuple[str, ...]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", MODULE, *command, "--help"],

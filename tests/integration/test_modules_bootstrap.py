@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import pathlib
 import typing as t
 
 import psycopg2
@@ -21,6 +22,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
 
 from tests.support.cluster import Cluster
 from tests.support.playbook import Played, Task, play
+from tests.support.signing import SigningHost
 
 IDENTITY = pyrage.x25519.Identity.generate()
 #: Anything that a shell, a template, SQL or a connection string would take for something else.
@@ -303,3 +305,67 @@ def test_what_is_kept_and_what_is_under_way_is_told(cluster: Cluster) -> None:
     assert result["server_version"].startswith(str(cluster.major))
     assert int(result["system_identifier"]) > 0
     assert result["in_recovery"] is False
+
+
+def test_the_roles_of_a_lost_cluster(cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    """The key reaches the module only, and nothing secret leaves it."""
+    host = SigningHost.make(tmp_path / "keys", "db1")
+    (tmp_path / "store").mkdir()
+    where = {
+        "directory": str(tmp_path / "store"),
+        "signing_name": "db1",
+        "signing_key": str(host.path),
+        "allowed_signers": host.line,
+        "cluster_prefix": "cluster/db1/",
+    }
+    recipients = {"cluster_age_public_keys": [str(IDENTITY.to_public())], "cluster_passwords": True}
+    cluster.psql(
+        "CREATE ROLE reporting LOGIN PASSWORD 'canary-of-a-password'; CREATE ROLE deploy CREATEDB;"
+        "ALTER ROLE reporting SET app.token = 'canary-of-a-password'; GRANT pg_monitor TO reporting"
+    )
+    key = {"cluster_age_private_key": str(IDENTITY)}
+    cluster.psql("CREATE DATABASE app")
+    (made,) = play(Task("age_backup", {"databases": [entry("app")], **login(cluster), **where, **recipients})).results
+    assert [one["status"] for one in made["databases"]] == ["backed_up", "backed_up"]
+    assert made["summary"] == "backed_up=2 failed=0"
+
+    with Cluster(cluster.major) as fresh:
+        played = play(
+            bootstrap(fresh, entry("app"), **where, **key, check=True, diff=True),
+            bootstrap(fresh, entry("app"), **where, **key, diff=True),
+            bootstrap(fresh, entry("app"), **where, **key, diff=True),
+            bootstrap(fresh, entry("app")),
+            info(fresh),
+        )
+        planned, done, again, without, after = played.results
+        assert {key: planned["globals"][key] for key in ("created", "plan", "listed")} == {
+            key: done["globals"][key] for key in ("created", "plan", "listed")
+        }
+        assert done["globals"]["created"] == ["deploy", "reporting"]
+        assert done["globals"]["signed_by"]["name"] == "db1"
+        assert "set app.token of role 'reporting'" in done["plan"]
+        assert planned["diff"] == done["diff"]
+        assert "role 'reporting': absent" in done["diff"]["before"].splitlines()
+        assert "role 'reporting': login yes, password set" in done["diff"]["after"].splitlines()
+        assert any('ALTER ROLE "deploy" CREATEDB' in warning for warning in done["warnings"])
+        assert any('GRANT "pg_monitor" TO "reporting"' in warning for warning in done["warnings"])
+        assert (again["changed"], again["globals"], without["changed"], without["globals"]) == (
+            False,
+            None,
+            False,
+            None,
+        )
+        assert [one["name"] for one in after["databases"]] == ["app"], "the globals are not a database"
+        without_secrets(played)
+
+    with Cluster(cluster.major) as fresh:
+        away = {**where, "cluster_prefix": "cluster/db9/"}
+        gone = {**where, "directory": str(tmp_path / "not mounted")}
+        failed, none = play(
+            bootstrap(fresh, entry("app"), **gone, **key),
+            bootstrap(fresh, entry("app"), **away, **key),
+        ).results
+        assert failed["failed"]
+        assert none["fresh"], "a store that cannot be reached leaves the cluster fresh"
+        assert none["globals"] is None
+        assert any("has no backup of them in cluster/db9/globals/" in warning for warning in none["warnings"])

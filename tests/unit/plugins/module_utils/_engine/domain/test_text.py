@@ -76,3 +76,23 @@ def test_size_is_what_utf8_needs(value: str) -> None:
 def test_half_a_surrogate_pair_has_no_size() -> None:
     assert text.utf8_size(json.loads('"\\ud800"')) is None
     assert text.utf8_size(json.loads('"\\ud83d\\ude00"')) == 4
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "literal"),
+    [
+        ("plain", '"plain"', "'plain'"),
+        ('it\'s "x" \\n', '"it\'s ""x"" \\n"', "'it''s \"x\" \\n'"),
+        ("a\n\\é\u2028", 'U&"a\\000A\\\\é\\2028"', "U&'a\\000A\\\\é\\2028'"),
+        ("\U000e0001'", 'U&"\\+0E0001\'"', "U&'\\+0E0001'''"),
+    ],
+)
+def test_names_and_literals_in_statements_are_one_visible_line(value: str, name: str, literal: str) -> None:
+    assert text.statement_name(value) == name
+    assert text.statement_literal(value) == literal
+
+
+@given(st.text(alphabet=st.characters(blacklist_categories=["Cs"])))
+def test_whatever_is_quoted_stays_in_its_line(value: str) -> None:
+    assert text.statement_name(value).isprintable()
+    assert text.statement_literal(value).isprintable()

@@ -144,3 +144,23 @@ def test_sha256() -> None:
 def test_a_secret_is_written_and_never_shown() -> None:
     found = of.SECRET.read("s3cret", "x")
     assert (found, str(found), of.SECRET.written(found, "x")) == (Secret("s3cret"), "***", "s3cret")
+
+
+def test_recipients() -> None:
+    keys = ("age1one", "ssh-ed25519 AAAA a, comment")
+    assert of.RECIPIENTS.read(list(keys), "x") == keys
+    assert of.RECIPIENTS.read(of.RECIPIENTS.written(keys, "x"), "x") == keys
+    assert of.RECIPIENTS.read(" age1one ", "x") == ("age1one",)
+    for value in ("[", "[3]", {"a": "b"}, [" "], 3):
+        with pytest.raises(ConfigurationError, match="x is not"):
+            of.RECIPIENTS.read(value, "x")
+    with pytest.raises(ConfigurationError, match="x contains a private key") as caught:
+        of.RECIPIENTS.read(["age-secret-key-1CANARY"], "x")
+    assert "CANARY" not in str(caught.value)
+
+
+def test_a_prefix() -> None:
+    assert of.PREFIX.read(" cluster/db1/ ", "x") == "cluster/db1/"
+    for value in ("cluster/db1", "/", "/db1/", "s3://bucket/db1/", "../", "a\nb/", 3):
+        with pytest.raises(ConfigurationError, match="x "):
+            of.PREFIX.read(value, "x")
