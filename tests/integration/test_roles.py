@@ -372,6 +372,37 @@ def test_a_failed_restore_is_named_scrubbed_and_resumed_and_the_others_are_backe
     assert host.rows() == before
 
 
+def test_the_roles_of_a_lost_cluster_come_back(host: Host) -> None:
+    key = scene.entry("cluster")
+    assert key.identity is not None
+    secret = key.identity.reveal()
+    host.cluster.psql("CREATE ROLE reporting; GRANT reporting TO app; ALTER ROLE app SET work_mem = '7MB'")
+    variables = {"infrazero_cluster_age_public_keys": list(key.recipients)}
+    run = good(host.controller().play("backup", infrazero_databases=host.entries, **variables))
+    assert "cluster globals" in run.output
+    before = host.rows()
+    host.cluster.destroy()
+    host.cluster.start()
+
+    environment = {**host.bring_private_list(host.entries), "CLUSTER_AGE_PRIVATE_KEY": secret}
+    with host.run_script.open("a", encoding="utf-8") as script:
+        script.write(f"export CLUSTER_AGE_PRIVATE_KEY={secret} # of the cluster\n")
+    run = good(host.controller().play("bootstrap", "--diff", "-vvvv", environment=environment, **variables))
+    assert "restored=2 empty=0 skipped=0 failed=0" in run.output
+    assert "role 'reporting': absent" in run.output
+    assert secret not in run.output
+    assert host.run_script.read_text(encoding="utf-8").endswith('export CLUSTER_AGE_PRIVATE_KEY=""\n')
+    assert host.cluster.psql("SELECT pg_has_role('app', 'reporting', 'MEMBER')") == "t"
+    assert host.cluster.psql("SELECT rolconfig FROM pg_roles WHERE rolname = 'app'") == "{work_mem=7MB}"
+    assert host.rows() == before
+    # The host backs them up from now on, after the backup that it was restored from.
+    done = host.script("backup.sh")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "2 databases and the cluster globals backed up"
+    again = {"infrazero_cluster_age_private_key": secret, **variables}
+    assert good(host.controller().play("bootstrap", infrazero_databases=host.entries, **again)).changed == 0
+
+
 def test_a_list_with_faults_changes_nothing_and_is_scrubbed(host: Host) -> None:
     entries = [as_json(host.databases[0], name="a b", user=""), as_json(host.databases[1], password=None)]
     environment = host.bring_private_list(entries)
