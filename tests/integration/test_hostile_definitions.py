@@ -94,6 +94,7 @@ def definer(body: str, how: str = "SET log_statement TO 'none'") -> str:
     """
 
 
+SERVER = "CREATE EXTENSION postgres_fdw; CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '192.0.2.1');"
 ACTS = "BEGIN PERFORM public.act(); RETURN 1; END"
 
 
@@ -238,6 +239,17 @@ ATTACKS = [
         "a foreign server",
         "CREATE EXTENSION postgres_fdw; CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '192.0.2.1');",
         "CREATE EXTENSION postgres_fdw; CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1');",
+    ),
+    Attack(
+        "a user mapping without a password",
+        SERVER + "CREATE USER MAPPING FOR PUBLIC SERVER s OPTIONS (user 'u', password 'p');",
+        SERVER + "CREATE USER MAPPING FOR PUBLIC SERVER s OPTIONS (user 'postgres', password_required 'false');",
+    ),
+    Attack(
+        "a user mapping of somebody else",
+        SERVER + "CREATE USER MAPPING FOR postgres SERVER s OPTIONS (user 'u', password 'p');",
+        SERVER + "CREATE USER MAPPING FOR PUBLIC SERVER s OPTIONS (user 'u', password 'p');",
+        DENIED,
     ),
     Attack(
         "a subscription of another publisher",

@@ -273,6 +273,9 @@ OWNERS = """
     ALTER SERVER mine OWNER TO app;
     CREATE SERVER theirs FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '192.0.2.2');
     GRANT USAGE ON FOREIGN SERVER theirs TO app;
+    CREATE USER MAPPING FOR app SERVER theirs OPTIONS (user 'u', password 'p');
+    CREATE USER MAPPING FOR PUBLIC SERVER theirs OPTIONS (user 'v', password_required 'false');
+    CREATE USER MAPPING FOR reader SERVER mine;
     CREATE FOREIGN TABLE public.mine_t (a int) SERVER mine;
     CREATE FOREIGN TABLE public.theirs_t (a int) SERVER theirs;
     CREATE TABLE public.t (a text);
@@ -315,6 +318,19 @@ def test_what_acts_beyond_the_database_stays_with_the_administrator(
     )
     # What the dump grants on objects of the administrator is granted by the list.
     assert [warning for warning in details["warnings"] if "infrazero" in warning or "grant" in warning] == []
+
+
+def test_what_was_a_superusers_is_not_the_users_in_place_of_the_owner_of_the_database(
+    cluster: Cluster, store: Store, app: Database, host: SigningHost
+) -> None:
+    cluster.psql(OWNERS, "app")
+    cluster.psql("ALTER DATABASE app OWNER TO postgres; ALTER SERVER mine OWNER TO postgres", "app")
+    cluster.psql("REVOKE ALL ON FUNCTION own(text) FROM app; DROP INDEX t_a", "app")
+    round_trip(cluster, store, app, host, extensions=frozenset({"postgres_fdw"}))
+    for name in ("secret", "own"):
+        assert cluster.psql(f"SELECT has_function_privilege('app', 'public.{name}(text)', 'EXECUTE')", "app") == "f"
+    assert cluster.psql("SELECT srvowner::regrole FROM pg_foreign_server WHERE srvname = 'mine'", "app") == "postgres"
+    assert cluster.psql("SELECT has_server_privilege('app', 'mine', 'USAGE')", "app") == "f"
 
 
 def test_the_tenant_can_not_change_what_stays(cluster: Cluster, store: Store, app: Database, host: SigningHost) -> None:

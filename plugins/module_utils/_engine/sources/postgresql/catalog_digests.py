@@ -42,7 +42,8 @@ class Described:
 
     :param owner: its owner's name; ``None``: such objects have none.
     :param owned_by_superuser: also true for objects without an owner.
-    :param privileges: (grantee or ``None`` for PUBLIC, with grant option); ``None``: such objects have none.
+    :param privileges: (grantee or ``None`` for PUBLIC, with grant option), without superusers; ``None``: such objects
+        have none.
     :param uses: OIDs of the functions that it calls in anybody's session.
     """
 
@@ -62,7 +63,8 @@ SELECT o.oid::bigint, (pg_catalog.pg_identify_object('pg_catalog.{catalog}'::pg_
        CASE WHEN {acl} IS NOT NULL THEN coalesce((
            SELECT jsonb_agg(jsonb_build_array(g.rolname, x.is_grantable) ORDER BY g.rolname, x.is_grantable)
            FROM pg_catalog.aclexplode({acl}) x LEFT JOIN pg_catalog.pg_roles g ON g.oid = x.grantee
-           WHERE x.grantee = 0 OR g.rolname IS NOT NULL), '[]') END,
+           -- Superusers need none, and what is theirs is nobody else's after a change of names.
+           WHERE x.grantee = 0 OR NOT g.rolsuper), '[]') END,
        ARRAY(SELECT u::bigint FROM pg_catalog.unnest({uses}) u WHERE u <> 0)
 FROM pg_catalog.{catalog} o
 {source}

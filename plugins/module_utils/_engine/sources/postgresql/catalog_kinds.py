@@ -283,6 +283,12 @@ def kinds(version: int) -> dict[str, Kind]:
             acl="coalesce(o.srvacl, pg_catalog.acldefault('S', o.srvowner))",
             command="SERVER",
         ),
+        # Whose mapping it is may change with the names of roles.
+        Kind(
+            "user mapping",
+            "pg_user_mapping",
+            _object(server=_name("pg_foreign_server", "o.umserver"), options=_options("o.umoptions")),
+        ),
         Kind(
             "event trigger",
             "pg_event_trigger",

@@ -118,11 +118,11 @@ class Definer:
         self._roles = frozenset(roles)
         #: Roles that were created; a restore that fails has to drop them.
         self.created_roles: list[str] = []
-        self._entries = {(one.kind, one.identity): one for one in objects}
+        self._role_map = role_map
+        self._entries = {(one.kind, self._identity(one)): one for one in objects}
         self._names = frozenset().union(*(names_in(kind, identity) for kind, identity in self._entries))
         self._loader = loader
         self._owner = owner
-        self._role_map = role_map
         self._types = {identity: one.digest for (kind, identity), one in self._entries.items() if kind == "type"}
         self._defined: set[tuple[str, int]] = set()
         self._kept: dict[str, set[int]] = {}
@@ -313,7 +313,13 @@ class Definer:
 
         :returns: functions that were taken back from the throwaway role.
         """
-        if definition.wrapper is not None:
+        if definition.server is not None:
+            cursor.execute(
+                "SELECT w.fdwvalidator::oid::bigint FROM pg_catalog.pg_foreign_server s"
+                " JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw WHERE s.srvname = %s",
+                (definition.server,),
+            )
+        elif definition.wrapper is not None:
             cursor.execute(
                 "SELECT fdwvalidator::oid::bigint FROM pg_catalog.pg_foreign_data_wrapper WHERE fdwname = %s",
                 (definition.wrapper,),
@@ -364,9 +370,7 @@ class Definer:
             return False
         if described.kind in _DEFERRED:
             return True
-        if entry.privileges is not None and not (
-            described.kind == "server" and self._mapped(entry.owner) == self._owner
-        ):
+        if entry.privileges is not None:
             self._grant(cursor, described, entry)
             return True
         cursor.execute(
@@ -377,6 +381,12 @@ class Definer:
         if self._described(digests, described.kind, described.oid).owner != self._loader:
             raise LoadError(printable(f"the owner of {described.kind} {described.identity} could not be changed"))
         return False
+
+    def _identity(self, entry: PrivilegedObject) -> str:
+        """The identity that an object of the list has here; that of a user mapping begins with the role's name."""
+        if entry.kind != "user mapping":
+            return entry.identity
+        return self._mapped(entry.owner) + entry.identity[len(entry.owner) :]
 
     def _mapped(self, role: str) -> str:
         return self._role_map.get(role, role)
@@ -409,14 +419,19 @@ class Definer:
             cursor.execute(statement)
         if not self._loading:
             return
-        # The throwaway role acts for the owner until the end of the load, and loses all privileges then.
+        # The throwaway role acts for the owner until the end of the load, and loses all privileges then.  It may create
+        # foreign tables of any server: the owner gets them like all tables.
         cursor.execute(
             sql.SQL(
-                "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = %s)"
-                " AND pg_catalog.has_{0}_privilege(%s, %s::oid, %s)"
+                "SELECT (%s OR EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = %s)"
+                " AND pg_catalog.has_{0}_privilege(%s, %s::oid, %s))"
                 " AND NOT pg_catalog.has_{0}_privilege(%s, %s::oid, %s)"
             ).format(sql.SQL(function)),
-            (self._owner, self._owner, described.oid, privilege, self._loader, described.oid, privilege),
+            (
+                described.kind == "server",
+                *(self._owner, self._owner, described.oid, privilege),
+                *(self._loader, described.oid, privilege),
+            ),
         )
         if cursor.fetchall()[0][0]:
             cursor.execute(sql.SQL("GRANT {} TO {}").format(target, sql.Identifier(self._loader)))

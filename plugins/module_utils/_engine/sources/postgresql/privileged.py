@@ -24,8 +24,8 @@ if t.TYPE_CHECKING:
 #: The kind of an entry for a library from which functions of the list come; its identity is the library's path.
 LIBRARY = "library"
 
-#: Kinds that an administrator always keeps.  (A server may go to its owner.)
-KEPT = frozenset({"foreign-data wrapper", "language", "server"})
+# Kinds that an administrator always keeps.
+_KEPT = frozenset({"foreign-data wrapper", "language"})
 
 _NOT_OF_THE_SYSTEM = f"o.oid >= {FIRST_USER_OID}"
 _NOT_OF_AN_EXTENSION = """NOT EXISTS (
@@ -91,6 +91,15 @@ _CONDITIONS = {
 }
 
 
+# Whoever owns a server chooses where the server connects to.  Only the owner of the database keeps that right.
+_SERVERS_OF_OTHERS = """
+SELECT s.oid::bigint FROM pg_catalog.pg_foreign_server s
+JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
+JOIN pg_catalog.pg_roles r ON r.oid = s.srvowner
+WHERE r.rolsuper OR s.srvowner <> d.datdba
+"""
+
+
 def objects(conn: Connection) -> tuple[PrivilegedObject, ...]:
     """List the objects of the session's database that only a superuser can create, and the libraries they come from.
 
@@ -121,8 +130,8 @@ def objects(conn: Connection) -> tuple[PrivilegedObject, ...]:
             for described in digests.describe(kind, " AND ".join(conditions), {}):
                 found[one.catalog, described.oid] = described
         used = {oid for described in found.values() for oid in described.uses}
-        stays = {described.oid for described in called(digests, used) if described.owned_by_superuser}
-        for described in called(digests, stays):
+        stays = {("pg_proc", described.oid) for described in called(digests, used) if described.owned_by_superuser}
+        for described in called(digests, {oid for _catalog, oid in stays}):
             found["pg_proc", described.oid] = described
         cursor.execute(
             "SELECT o.oid::bigint, o.probin FROM pg_catalog.pg_proc o"
@@ -132,15 +141,18 @@ def objects(conn: Connection) -> tuple[PrivilegedObject, ...]:
         )
         libraries = set()
         for oid, library in cursor.fetchall():
-            stays.add(oid)
+            stays.add(("pg_proc", oid))
             libraries |= {library} - {None}
+        cursor.execute(_SERVERS_OF_OTHERS)
+        stays |= {("pg_foreign_server", oid) for (oid,) in cursor.fetchall()}
     listed = [
         PrivilegedObject(
             one.kind,
             one.identity,
             one.digest,
-            one.owner or "",
-            one.privileges if one.kind in KEPT or (catalog == "pg_proc" and oid in stays) else None,
+            # Whose a user mapping is.
+            one.identity.rsplit(" on server ", 1)[0] if one.kind == "user mapping" else one.owner or "",
+            one.privileges if one.kind in _KEPT or (catalog, oid) in stays else None,
         )
         for (catalog, oid), one in found.items()
     ]

@@ -46,7 +46,8 @@ class Definition:
         which a restore does not do; :data:`COMMENT` on an object.
     :param library: the library that the server loads to create a function.
     :param validator: the function, as the statement names it, that the server calls with the options.
-    :param wrapper: the foreign-data wrapper whose validator the server calls with the options.
+    :param wrapper: the foreign-data wrapper whose validator is called with the options.
+    :param server: the foreign server, likewise.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class Definition:
     library: str | None = None
     validator: str | None = None
     wrapper: str | None = None
+    server: str | None = None
 
 
 def definition(statement: Statement, *, encoding: str = "utf-8") -> Definition | None:
@@ -460,6 +462,16 @@ def _server(reader: _Reader) -> Definition:
     return Definition("server", name, reader.text, wrapper=wrapper)
 
 
+def _user_mapping(reader: _Reader) -> Definition:
+    # Whoever executes the statement is not whom it means.
+    reader.require(not reader.is_word("current_role", "current_user", "session_user", "user"))
+    reader.name()
+    reader.require(reader.words("server"))
+    server = reader.name()
+    _options(reader)
+    return Definition("user mapping", "", reader.text, server=server)
+
+
 def _options(reader: _Reader) -> None:
     if reader.words("options"):
         for _depth, token in reader.group():
@@ -572,6 +584,7 @@ _CREATE: tuple[tuple[tuple[str, ...], t.Callable[[_Reader], Definition]], ...] =
     (("text", "search", "parser"), _structure("text search parser")),
     (("foreign", "data", "wrapper"), _wrapper),
     (("server",), _server),
+    (("user", "mapping", "for"), _user_mapping),
     (("language",), _language),
     (("procedural", "language"), _language),
     (("trusted", "language"), _language),

@@ -86,12 +86,17 @@ class Judge:
         return tuple(found)
 
 
+_MAY_BE_CREATED = frozenset(
+    {"cast", "function of access method", "library", "operator of access method", "user mapping"}
+)
+
+
 def _must_be_defined(one: PrivilegedObject) -> bool:
     """Whether a restore needs a superuser to create an object of the list.
 
-    A cast between a user's own types does not, and neither does a function that another object of the list calls.
-    Members of operator families are part of other definitions.
+    A cast between a user's own types does not, and neither does a user mapping of an own server, nor a function that
+    another object of the list calls.  Members of operator families are part of other definitions.
     """
     if one.kind in ("function", "procedure"):
         return one.privileges is None
-    return one.kind not in ("cast", "library", "operator of access method", "function of access method")
+    return one.kind not in _MAY_BE_CREATED

@@ -67,6 +67,8 @@ ACCEPTED = [
      "language", "l", CREATE),
     ("CREATE FOREIGN DATA WRAPPER w NO HANDLER OPTIONS (\n    a 'b;c'\n)", "foreign-data wrapper", "w", CREATE),
     ("CREATE SERVER s TYPE 'x' VERSION '1' FOREIGN DATA WRAPPER w OPTIONS (host 'h')", "server", "s", CREATE),
+    ("CREATE USER MAPPING FOR \"A\" SERVER s OPTIONS (\n    password 'p;'\n)", "user mapping", "", CREATE),
+    ("CREATE USER MAPPING FOR PUBLIC SERVER s", "user mapping", "", CREATE),
     (("CREATE EVENT TRIGGER e ON ddl_command_end\n         WHEN TAG IN ('CREATE TABLE', 'DROP TABLE')\n"
      "   EXECUTE FUNCTION public.f()"), "event trigger", "e", CREATE),
     ("ALTER EVENT TRIGGER e DISABLE", "event trigger", "e", ALTER),
@@ -145,6 +147,8 @@ REFUSED = [
     "CREATE OPERATOR CLASS public.o FOR TYPE t USING btree AS FUNCTION 1 f(t, t)",
     "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION public.f('x')",
     "CREATE SERVER IF NOT EXISTS s FOREIGN DATA WRAPPER w",
+    "CREATE USER MAPPING FOR CURRENT_USER SERVER s",
+    "CREATE USER MAPPING IF NOT EXISTS FOR a SERVER s",
     "CREATE EXTENSION hstore",
     "CREATE ROLE mallory SUPERUSER",
     "COPY t TO PROGRAM 'x'",
