@@ -348,6 +348,32 @@ def test_the_tenant_can_not_change_what_stays(cluster: Cluster, store: Store, ap
             cluster.psql(f"SET SESSION AUTHORIZATION app; {statement}", "app")
 
 
+def test_the_user_gets_no_privilege_that_only_a_superuser_had_as_the_owner_of_the_database(
+    cluster: Cluster, store: Store, app: Database, host: SigningHost
+) -> None:
+    """The user stands in for the owner of the source; not where the owner was a superuser, who needs no privileges."""
+    cluster.psql(
+        """
+        ALTER DATABASE app OWNER TO postgres;
+        CREATE FUNCTION public.secret(text) RETURNS int LANGUAGE internal AS 'textlen';
+        REVOKE EXECUTE ON FUNCTION public.secret(text) FROM PUBLIC;
+        CREATE FOREIGN DATA WRAPPER outside;
+        CREATE SERVER theirs FOREIGN DATA WRAPPER outside OPTIONS (host '192.0.2.1');
+        """,
+        "app",
+    )
+    _details, before, after = round_trip(cluster, store, app, host)
+    assert after == before
+    for statement in (
+        "SELECT public.secret('x')",
+        "CREATE SERVER mine FOREIGN DATA WRAPPER outside",
+        "CREATE USER MAPPING FOR CURRENT_USER SERVER theirs",
+        "ALTER SERVER theirs OPTIONS (SET host '127.0.0.1')",
+    ):
+        with pytest.raises(ClusterError, match=r"must be owner|permission denied"):
+            cluster.psql(f"SET SESSION AUTHORIZATION app; {statement}", "app")
+
+
 def test_roles_that_do_not_exist_are_left_out_and_named(
     cluster: Cluster, store: Store, app: Database, host: SigningHost
 ) -> None:
