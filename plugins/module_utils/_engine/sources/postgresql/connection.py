@@ -95,6 +95,8 @@ _SESSION = {
     "xmlbinary": "base64",
     "xmloption": "content",
 }
+# PostgreSQL's own.
+_DEFAULT_SEARCH_PATH = '"$user", public'
 # More such settings, which not every supported server has: an older one would reject the connection.
 _SESSION_NEWER = {
     "idle_session_timeout": "0",  # 14
@@ -165,6 +167,7 @@ def connect(
     through_socket: bool = False,
     autocommit: bool = True,
     application_name: str = APPLICATION,
+    runs_scripts: bool = False,
 ) -> Connection:
     """Open a session.
 
@@ -177,6 +180,9 @@ def connect(
     :param through_socket: whether *user* also connects through the administrator's socket.
     :param application_name: ``infrazero.database`` and what the session does.  It is visible in ``pg_stat_activity``
         and in the error about a lock that is held.
+    :param runs_scripts: whether the session, in a database other than the maintenance database, creates extensions.
+        Scripts of some (postgis_topology) add to the search_path with which a session starts, and store that for the
+        database.  So this session starts with the server's own default, and sets it to nothing at once.
     :raises ConnectionFailed: with the server's reason and the remedy.
     """
     if psycopg2 is None:
@@ -184,6 +190,8 @@ def connect(
     maintenance = database in (None, settings.maintenance_database)
     # The settings of the maintenance database are the superuser's own; those of any other one may be a tenant's.
     values = _SESSION if maintenance else _pinned(settings)
+    if runs_scripts:
+        values = {**values, "search_path": _DEFAULT_SEARCH_PATH}
     options = _as_options(values if user is not None else {**values, **ADMINISTRATION})
     host, sslmode = settings.host, settings.sslmode
     optional: dict[str, t.Any] = {}
@@ -220,6 +228,8 @@ def connect(
             connection.set_client_encoding("SQL_ASCII")
         if maintenance:
             _set_newer(connection)
+        if runs_scripts:
+            clear_search_path(connection)
     except psycopg2.Error as error:
         who = user if user is not None else settings.user
         raise _connection_failed(str(error), where=f"{host}, port {settings.port}", who=who) from None
@@ -231,6 +241,12 @@ def _set_newer(connection: Connection) -> None:
     values = json.dumps(_SESSION_NEWER)
     with connection.cursor() as cursor:
         cursor.execute(_SET_NEWER, (values, values))
+
+
+def clear_search_path(connection: Connection) -> None:
+    """Set search_path to nothing again, in a session that has run a script of an extension."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET search_path = ''")
 
 
 def pinned_options(settings: ConnectionSettings) -> str:

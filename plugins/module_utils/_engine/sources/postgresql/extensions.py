@@ -18,13 +18,17 @@ import typing as t
 from ...errors import LoadError
 from ...printing import printable, printable_name
 from ...settings import name_for_errors
-from . import ownership
-from .connection import identifier, transaction, translated
+from . import cron, ownership, staging
+from .connection import clear_search_path, identifier, transaction, translate, translated
 from .dumptext import privileges
+from .packages import package_hint
+from .script_guard import ScriptGuard
 
 try:
+    import psycopg2
     from psycopg2 import sql
 except ImportError:
+    psycopg2 = None  # type: ignore[assignment]
     sql = None  # type: ignore[assignment]
 
 if t.TYPE_CHECKING:
@@ -41,14 +45,19 @@ if t.TYPE_CHECKING:
 #: - ``plpython3u``, ``plperlu``, ``pltclu``, ``plsh``, ``plr``: code that runs as the server's operating system user;
 #: - ``adminpack``, ``file_fdw``, ``orafce`` (``utl_file``), ``postgis_raster`` (drivers of GDAL), ``ogr_fdw``: files of
 #:   the server;
-#: - ``dblink``, ``postgres_fdw`` and other foreign-data wrappers: connections from the server to anywhere, even itself;
+#: - ``dblink``, ``postgres_fdw`` and other foreign-data wrappers, ``plproxy``, ``pgmemcache``: connections from the
+#:   server to anywhere, even itself;
 #: - ``pageinspect``, ``pg_walinspect``, ``pg_surgery``, ``pg_visibility``, ``pg_dirtyread``, ``old_snapshot``: raw
 #:   pages and the write-ahead log, regardless of privileges;
-#: - ``pg_cron``, ``pg_partman``, ``pgagent``, ``pglogical``, ``postgis_tiger_geocoder``: the rows of their
+#: - ``pg_qualstats``, ``pg_stat_kcache``, ``pg_wait_sampling``, ``plprofiler``, ``pldbgapi``, ``plpgsql_check``: what
+#:   goes on in other sessions and databases;
+#: - ``pg_cron``, ``pg_partman``, ``pg_fact_loader``, ``powa``, ``pre_prepare``, ``pglogical``: the rows of their
 #:   configuration tables are commands, and a dump fills those tables;
-#: - ``timescaledb``, ``citus``, ``pg_repack``, ``set_user``, ``periods``, ``pgaudit``: functions or event triggers in
-#:   them act with a superuser's privileges, or in a superuser's session;
-#: - ``refint``, ``xml2``: obsolete, with a history of vulnerabilities.
+#: - ``timescaledb``, ``citus``, ``pg_repack``, ``set_user``, ``periods``, ``pgaudit``, ``pgq``: functions or event
+#:   triggers in them act with a superuser's privileges, or in a superuser's session;
+#: - ``refint``, ``xml2``: obsolete, with a history of vulnerabilities;
+#: - ``pgmp``: a number that is too large makes its library abort the server;
+#: - ``pg_similarity``, ``pgpcre``, ``pllua``, ``pointcloud``, ``rdkit``, ``table_log``: nobody has reviewed them yet.
 #:
 #: An extension is in the list if nothing in it that PUBLIC may execute leaves a process, a file or a connection behind,
 #: or shows rows that the caller may not read. Before you add one, review its functions; then write down why it is safe.
@@ -70,6 +79,7 @@ DEFAULT_ALLOWED = frozenset(
         "pgrowlocks",  # locks in tables that the caller may read
         "pgstattuple",  # not for PUBLIC
         "sslinfo",  # about the caller's own connection
+        "hstore_plperl",  # conversions for functions in a trusted language
         # Geography. They compute; address_standardizer and pgrouting read, as the caller, tables that are passed to
         # them. PROJ opens grid files that a coordinate system names; it downloads none unless the host's proj.ini
         # allows it.
@@ -78,8 +88,9 @@ DEFAULT_ALLOWED = frozenset(
         # Types, and index methods for them. They compute; hll keeps settings and hypopg hypothetical indexes in the
         # session. unit_load() reads two files of its own, and only for roles that may read the server's files. The
         # processes in which rum and vector build an index end with the statement.
-        *("debversion", "hll", "hypopg", "icu_ext", "ip4r", "jsquery", "numeral", "pg_rational"),
-        *("pg_sphere", "prefix", "q3c", "rum", "semver", "tdigest", "unit", "vector"),
+        *("asn1oid", "debversion", "extra_window_functions", "first_last_agg", "hll", "hypopg", "icu_ext", "ip4r"),
+        *("jsquery", "numeral", "pg_rational", "pg_sphere", "prefix", "q3c", "rum", "semver", "tdigest"),
+        *("toastinfo", "unit", "vector"),
     }
 )
 
@@ -91,59 +102,10 @@ DEFAULT_ALLOWED = frozenset(
 _NOT_FOR_PUBLIC = {"pg_prewarm": ("autoprewarm_start_worker", "autoprewarm_dump_now")}
 
 # Harmless extensions whose configuration tables contain data and not commands, so a dump may add its rows.
-_DATA_ROWS = frozenset({"address_standardizer", "address_standardizer_data_us", "postgis", "postgis_topology"})
+_DATA_ROWS = frozenset({"address_standardizer", "address_standardizer_data_us", "postgis", "postgis_topology", "unit"})
 
-#: Packages of Debian and apt.postgresql.org that are not named like the extension.  ``{}`` is the major version.
-_PACKAGES = {
-    "address_standardizer": "postgresql-{}-postgis-3",
-    "address_standardizer_data_us": "postgresql-{}-postgis-3",
-    "icu_ext": "postgresql-{}-icu-ext",
-    "pg_cron": "postgresql-{}-cron",
-    "pg_partman": "postgresql-{}-partman",
-    "pg_rational": "postgresql-{}-rational",
-    "pg_repack": "postgresql-{}-repack",
-    "pg_similarity": "postgresql-{}-similarity",
-    "pg_sphere": "postgresql-{}-pgsphere",
-    "plperl": "postgresql-plperl-{}",
-    "plperlu": "postgresql-plperl-{}",
-    "plpgsql_check": "postgresql-{}-plpgsql-check",
-    "plpython3u": "postgresql-plpython3-{}",
-    "pltcl": "postgresql-pltcl-{}",
-    "pltclu": "postgresql-pltcl-{}",
-    "postgis": "postgresql-{}-postgis-3",
-    "postgis_raster": "postgresql-{}-postgis-3",
-    "postgis_sfcgal": "postgresql-{}-postgis-3",
-    "postgis_tiger_geocoder": "postgresql-{}-postgis-3",
-    "postgis_topology": "postgresql-{}-postgis-3",
-    "vector": "postgresql-{}-pgvector",
-}
-_NAMED_LIKE_THE_EXTENSION = frozenset(
-    {
-        *("debversion", "hll", "hypopg", "ip4r", "jsquery", "numeral", "orafce", "periods", "pgaudit", "pglogical"),
-        *("pgrouting", "pgtap", "prefix", "q3c", "rum", "semver", "tdigest", "unit"),
-    }
-)
-# PostgreSQL's own extensions, which Debian ships in the server's package.
-_CONTRIB = frozenset(
-    {
-        *(
-            "amcheck",
-            "autoinc",
-            "bloom",
-            "btree_gin",
-            "btree_gist",
-            "citext",
-            "cube",
-            "dblink",
-            "dict_int",
-            "dict_xsyn",
-        ),
-        *("earthdistance", "file_fdw", "fuzzystrmatch", "hstore", "insert_username", "intagg", "intarray", "isn", "lo"),
-        *("ltree", "moddatetime", "pageinspect", "pg_buffercache", "pg_freespacemap", "pg_prewarm", "pg_trgm"),
-        *("pg_stat_statements", "pg_visibility", "pgcrypto", "pgrowlocks", "pgstattuple", "postgres_fdw", "refint"),
-        *("seg", "sslinfo", "tablefunc", "tcn", "tsm_system_rows", "tsm_system_time", "unaccent", "uuid-ossp", "xml2"),
-    }
-)
+# Extensions that anyone may create, if the database is theirs: their scripts store a search_path for it.
+_BY_THE_OWNER = frozenset({"postgis_tiger_geocoder"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,11 +114,13 @@ class Available:
 
     :param version: version that ``CREATE EXTENSION`` installs by default.
     :param by_anyone: whether anyone with the privilege CREATE on a database may create it there.
+    :param hardened: whether its script runs as superuser for anyone, and is written to run among objects of others.
     :param schema: the only schema in which it can be installed, if it requires one.
     """
 
     version: str
     by_anyone: bool
+    hardened: bool
     schema: str | None
 
 
@@ -175,7 +139,7 @@ class Check:
 
 
 _AVAILABLE = """
-SELECT e.name, e.default_version, v.trusted OR NOT v.superuser, v.schema
+SELECT e.name, e.default_version, v.trusted OR NOT v.superuser, v.trusted AND v.superuser, v.schema
 FROM pg_catalog.pg_available_extensions e
 JOIN pg_catalog.pg_available_extension_versions v ON v.name = e.name AND v.version = e.default_version
 """
@@ -185,7 +149,7 @@ def available(conn: Connection) -> dict[str, Available]:
     """Return the extensions that are installed on the server's host, by name.  Works in any database."""
     with translated("could not list the server's extensions", phase="extensions"), conn.cursor() as cursor:
         cursor.execute(_AVAILABLE)
-        return {name: Available(version, by_anyone, schema) for name, version, by_anyone, schema in cursor.fetchall()}
+        return {name: Available(*values) for name, *values in cursor.fetchall()}
 
 
 def check(conn: Connection, wanted: t.Iterable[tuple[str, str | None]], *, allowed: t.Collection[str] = ()) -> Check:
@@ -200,20 +164,13 @@ def check(conn: Connection, wanted: t.Iterable[tuple[str, str | None]], *, allow
     for name, version in wanted:
         extension = installed.get(name)
         if extension is None:
-            missing.append(f"extension {name!r} is not installed on this host: {_package_hint(name, major)}")
+            missing.append(f"extension {name!r} is not installed on this host: {package_hint(name, major)}")
             continue
         if not extension.by_anyone and name not in DEFAULT_ALLOWED and name not in allowed:
             refused.append(f"extension {name!r} is not allowed in a restore: {_allow_hint(name)}")
         if version is not None and version != extension.version:
             warnings.append(f"extension {name!r} had version {version} and will have {extension.version}")
     return Check(tuple(missing), tuple(refused), tuple(warnings))
-
-
-def _package_hint(name: str, major: int) -> str:
-    if name in _CONTRIB:
-        return f"install the package postgresql-{major} (outside Debian, postgresql{major}-contrib)"
-    package = _PACKAGES.get(name, "postgresql-{}-" + name if name in _NAMED_LIKE_THE_EXTENSION else "")
-    return f"install the package {package.format(major)}" if package else "install it, or dump without it"
 
 
 def _allow_hint(name: str) -> str:
@@ -252,6 +209,9 @@ class StagingAdministrator:
         self._trusted_owners = trusted_owners
         self._allowed = frozenset(allowed)
         self._available = available(conn)
+        self._guard = ScriptGuard(conn, loader=loader)
+        #: Whether pg_cron is created after the swap, see :mod:`.cron`.
+        self.defers_cron = False
 
     def create_extension(self, name: str, schema: str | None) -> None:
         """Create the extension *name* in *schema*, and the schema if needed.  Do nothing if the extension exists."""
@@ -261,16 +221,21 @@ class StagingAdministrator:
         extension = self._available.get(name)
         if extension is None:
             major = self._conn.info.server_version // 10000
-            raise LoadError(message, cause="it is not installed on this host", hint=_package_hint(name, major))
+            raise LoadError(message, cause="it is not installed on this host", hint=package_hint(name, major))
         if not extension.by_anyone and name not in DEFAULT_ALLOWED and name not in self._allowed:
             raise LoadError(message, cause="it is not allowed in a restore", hint=_allow_hint(name))
+        if name == cron.NAME:
+            cron.prepare(self._conn, loader=self._loader)
+            self.defers_cron = True
+            return
         # If it requires a schema, CREATE EXTENSION creates that.
         target = schema or (None if extension.schema else "public")
-        with self._alone(message, script_of_superuser=not extension.by_anyone):
+        # Also if the script runs as the loader: code of the dump could leave the role that our session has taken.
+        with contextlib.nullcontext() if extension.hardened else self._guard.alone(message):
             self._create_extension(message, name, extension, target)
 
     def _create_extension(self, message: str, name: str, extension: Available, target: str | None) -> None:
-        with translated(message, kind=LoadError), transaction(self._conn), self._conn.cursor() as cursor:
+        with _shown(message), transaction(self._conn), self._conn.cursor() as cursor:
             if target is not None and not self._exists(
                 "SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s", target
             ):
@@ -279,6 +244,8 @@ class StagingAdministrator:
                         sql.Identifier(target), sql.Identifier(self._loader)
                     )
                 )
+            if name in _BY_THE_OWNER:
+                self._give_database(self._loader)
             if extension.by_anyone:
                 # In the end the owner of the database owns it, and may then update and drop it.
                 cursor.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(self._loader)))
@@ -286,11 +253,28 @@ class StagingAdministrator:
             if target is not None:
                 statement += sql.SQL(" SCHEMA {}").format(sql.Identifier(target))
             cursor.execute(statement)
+            # The script may have set another one for the whole session, with schemas of the dump in it.
+            clear_search_path(self._conn)
             if extension.by_anyone:
                 cursor.execute("RESET ROLE")
+                self._guard.accept(name)
+            if name in _BY_THE_OWNER:
+                self._give_database(None)
             self._revoke_from_public(name, _NOT_FOR_PUBLIC.get(name, ()))
             if name in _DATA_ROWS or name in self._allowed:
                 self._open_configuration(name)
+            if name in self._allowed:
+                self._open_wrappers(name)
+
+    def _give_database(self, role: str | None) -> None:
+        """Make *role* the owner of the staging database, ``None``: the administrator; within one transaction only."""
+        with self._conn.cursor() as cursor:
+            cursor.execute("SELECT pg_catalog.current_database()")
+            stage = cursor.fetchall()[0][0]
+            owner = sql.SQL("CURRENT_USER") if role is None else sql.Identifier(role)
+            cursor.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(stage), owner))
+            # The owner's privileges went with the ownership.
+            cursor.execute(staging.privileges_statement(stage, self._loader))
 
     def _revoke_from_public(self, name: str, functions: t.Sequence[str]) -> None:
         """Restrict *functions* of the extension *name* to superusers.  Older versions may lack some of them."""
@@ -399,66 +383,29 @@ class StagingAdministrator:
             cursor.execute(query, (name,))
             return cursor.fetchone() is not None
 
-    @contextlib.contextmanager
-    def _alone(self, message: str, *, script_of_superuser: bool) -> t.Iterator[None]:
-        """Run a superuser's script only where it cannot call functions or operators of the dump.
-
-        pg_dump writes extensions before everything but schemas, collations and the like.  Nobody else may be connected
-        to the staging database either, to create such objects meanwhile: before PostgreSQL 16 a dump can let others act
-        as its role.
-        """
-        if not script_of_superuser:
-            yield
-            return
-        limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}")
-        with translated(message, kind=LoadError), self._conn.cursor() as cursor:
-            cursor.execute("SELECT pg_catalog.current_database()")
-            stage = sql.Identifier(cursor.fetchall()[0][0])
-            # The limit does not apply to superusers.  The dump's own session waits for us.
-            cursor.execute(limit.format(stage, sql.Literal(0)))
-            try:
-                self._refuse_strangers(message)
-                self._refuse_hijacking(message)
-                yield
-            finally:
-                cursor.execute(limit.format(stage, sql.Literal(-1)))
-
-    def _refuse_strangers(self, message: str) -> None:
-        if self._exists(
-            "SELECT FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database()"
-            " AND backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()"
-            " GROUP BY datname HAVING pg_catalog.count(*) > 1 OR pg_catalog.max(usename::text) <> %s",
-            self._loader,
-        ):
-            raise LoadError(
-                message,
-                cause="somebody else is connected to the database that is being restored, and could change what the"
-                " extension's script does as superuser",
-                hint="find out who it is: a dump lets others in only on purpose",
+    def _open_wrappers(self, name: str) -> None:
+        """Let the loader create servers of the extension's foreign-data wrappers until its privileges are dropped."""
+        with self._conn.cursor() as cursor:
+            cursor.execute(
+                "SELECT w.fdwname FROM pg_catalog.pg_extension e"
+                " JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_extension'::regclass"
+                " AND d.refobjid = e.oid AND d.deptype = 'e'"
+                " AND d.classid = 'pg_catalog.pg_foreign_data_wrapper'::regclass"
+                " JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = d.objid WHERE e.extname = %s",
+                (name,),
             )
-
-    def _refuse_hijacking(self, message: str) -> None:
-        if self._exists(
-            "SELECT FROM pg_catalog.pg_shdepend s JOIN pg_catalog.pg_roles r ON r.oid = s.refobjid"
-            " WHERE s.deptype = 'o' AND s.refclassid = 'pg_catalog.pg_authid'::regclass"
-            " AND (r.rolname = %s OR NOT r.rolsuper)"
-            " AND s.dbid = (SELECT d.oid FROM pg_catalog.pg_database d"
-            " WHERE d.datname = pg_catalog.current_database())"
-            " AND s.classid IN ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_operator'::regclass,"
-            " 'pg_catalog.pg_type'::regclass, 'pg_catalog.pg_class'::regclass)"
-            " LIMIT 1",
-            self._loader,
-        ):
-            raise LoadError(
-                message,
-                cause="the dump has created functions, operators, types or tables before the extension, and the"
-                " extension's script could call them as superuser",
-                hint="pg_dump never writes this order: check where the dump comes from, or move CREATE EXTENSION to its"
-                " beginning",
-            )
+            for (wrapper,) in cursor.fetchall():
+                cursor.execute(
+                    sql.SQL("GRANT USAGE ON FOREIGN DATA WRAPPER {} TO {}").format(
+                        sql.Identifier(wrapper), sql.Identifier(self._loader)
+                    )
+                )
 
     def _open_configuration(self, name: str) -> None:
-        """Let the loader add rows to the extension's configuration tables until its privileges are dropped."""
+        """Let the loader add rows to the extension's configuration tables until its privileges are dropped.
+
+        It may read them, too: the extension's own types and functions do, as the caller.
+        """
         loader = sql.Identifier(self._loader)
         with self._conn.cursor() as cursor:
             cursor.execute(
@@ -472,8 +419,23 @@ class StagingAdministrator:
             for schema in {schema for _is_sequence, schema, _relation in relations}:
                 cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(identifier(schema), loader))
             for is_sequence, schema, relation in relations:
-                statement = "GRANT UPDATE ON SEQUENCE {} TO {}" if is_sequence else "GRANT INSERT ON TABLE {} TO {}"
+                statement = (
+                    "GRANT UPDATE ON SEQUENCE {} TO {}" if is_sequence else "GRANT SELECT, INSERT ON TABLE {} TO {}"
+                )
                 cursor.execute(sql.SQL(statement).format(identifier(schema, relation), loader))
+
+
+@contextlib.contextmanager
+def _shown(message: str) -> t.Iterator[None]:
+    """Translate errors of an extension's script.  What it says is shown: it comes from the host, and quotes no row."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        failed = translate(error, message, kind=LoadError)
+        said = [text for text in (error.diag.message_primary, error.diag.message_detail) if text]
+        if said:
+            failed.cause = printable(f"{'; '.join(said)} (SQLSTATE {error.pgcode})")
+        raise failed from None
 
 
 def _parameters(parameters: t.Sequence[tuple[str, str]]) -> sql.Composable:

@@ -21,6 +21,7 @@ from ...streams.pipeline import Decoded, Readable
 from ..base import Loaded, Open, Swapped, Task
 from . import (
     archive,
+    cron,
     database_settings,
     definer,
     execution,
@@ -247,7 +248,7 @@ class Restoration:
         staging.create_staging(self._admin, self._database, loader=self._role, like=self._creation)
         enter = self._filling.enter_context
         enter(self.limits.bounded(self._settings, self._database, self._task.most))
-        self._inside = enter(contextlib.closing(connect(self._settings, database=self._database)))
+        self._inside = enter(contextlib.closing(connect(self._settings, database=self._database, runs_scripts=True)))
         enter(self.limits.holding(self._inside))
         staging.open_staging(self._inside, self._role)
         self._loading = enter(contextlib.ExitStack())
@@ -276,17 +277,18 @@ class Restoration:
             )
             digests = tally.RowDigests(self._preamble.digest_key or b"")
             self._definer = self._make_definer()
+            self._administrator = extensions.StagingAdministrator(
+                self._inside,
+                loader=self._role,
+                owner=self._owner,
+                allowed=self._options.extensions,
+                definer=self._definer,
+                trusted_owners=frozenset(self._options.role_map.values()),
+            )
             self._loaded = load.load(
                 events.read(text, observe=digests.add),
                 connection=self._loader,
-                admin=extensions.StagingAdministrator(
-                    self._inside,
-                    loader=self._role,
-                    owner=self._owner,
-                    allowed=self._options.extensions,
-                    definer=self._definer,
-                    trusted_owners=frozenset(self._options.role_map.values()),
-                ),
+                admin=self._administrator,
                 options=self._load_options,
                 again=self._reader_again(source),
             )
@@ -359,6 +361,8 @@ class Restoration:
         )
         if self._options.grant_app_user:
             ownership.grant_all(self._inside, self._owner, owns_database=True)
+        if self._administrator.defers_cron:
+            cron.keep(self._inside)
         if self._options.set_search_path:
             self._search_path = list(self._options.search_path) or ownership.choose_search_path(self._inside)
         defined = defining.finish()
@@ -441,6 +445,9 @@ class Restoration:
                 warnings.append(str(exc))
 
         kept = swapped.kept
+        if self._administrator.defers_cron:
+            with warned(), contextlib.closing(connect(self._settings, database=self._name)) as inside:
+                warnings += cron.finish(inside, owner=self._owner)
         with warned():
             self.discard()
         with warned():

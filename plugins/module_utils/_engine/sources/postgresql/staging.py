@@ -55,12 +55,15 @@ def create_staging(conn: Connection, name: str, *, loader: str, like: Creation) 
         identifier = sql.Identifier(name)
         with translated(f"the staging database {name!r} can't be prepared", phase="create"), transaction(conn):
             cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(identifier))
-            cursor.execute(
-                sql.SQL("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {} TO {}").format(
-                    identifier, sql.Identifier(loader)
-                )
-            )
+            cursor.execute(privileges_statement(name, loader))
             cursor.execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(identifier))
+
+
+def privileges_statement(name: str, loader: str) -> sql.Composed:
+    """``GRANT`` of what the loader may do with the staging database itself."""
+    return sql.SQL("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {} TO {}").format(
+        sql.Identifier(name), sql.Identifier(loader)
+    )
 
 
 def open_staging(conn: Connection, loader: str) -> None:
