@@ -18,7 +18,7 @@ export PATH := $(BIN):$(PATH)
 # Only a few workers: each of them starts its own PostgreSQL and S3 servers.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 
-.PHONY: help setup setup-lint generate demo unit test molecule faults fuzz lint bench bench-fleet regression majors docs lock clean
+.PHONY: help setup setup-lint generate demo unit test molecule faults fuzz lint bench bench-fleet regression majors extensions docs lock clean
 
 help: ## list the targets
 	@echo "infrazero.database: make TARGET"
@@ -82,6 +82,12 @@ regression: setup ## back up PostgreSQL's regression database, restore it on a f
 majors: setup ## run the tests of backup and restore on each major version of PostgreSQL; servers that are not installed are downloaded (MAJOR=17: only this one); writes majors.json
 	@echo "== majors"
 	@"$(PYTHON)" tests/majors/run.py $(or $(MAJOR),--document)
+
+# The packages come from Debian 12; installing them takes root, and may update PostgreSQL.
+extensions: setup ## install the extensions of Debian, back up and restore a database with each of them, and compare; writes docs/extensions.md
+	@echo "== extensions"
+	@tests/extensions/install "$(PYTHON)"
+	@"$(PYTHON)" tests/extensions/run.py
 
 docs: setup-lint ## generate the reference of modules and roles in docs/reference/
 	@echo "== docs"
