@@ -80,6 +80,7 @@ class Scene:
         self.wrong_s3_key = add(canaries.word("S3 secret key, wrong"))
         self.token = add(canaries.word("S3 session token"))
         self.other_key = add(canaries.identity("private key of nobody"))
+        self.cluster_key = add(canaries.identity("private key of the cluster"))
         self.scrubbed = add(canaries.text("secret to be scrubbed"))
         self.entries = [self._entry(name) for name in ("app", "shop")]
         cluster.psql(f"ALTER ROLE postgres PASSWORD '{scram.verifier(Secret(self.admin.text))}'")
@@ -115,8 +116,19 @@ class Scene:
     def arguments(self, module: str) -> dict[str, t.Any]:
         """With which the *module* succeeds, once there is a backup."""
         return {
-            "pg_db_bootstrap": {"databases": self.entries, **self.login},
-            "age_backup": {"databases": self.public, **self.login, **self.store},
+            "pg_db_bootstrap": {
+                "databases": self.entries,
+                **self.login,
+                **self.store,
+                "cluster_age_private_key": self.cluster_key.text,
+            },
+            "age_backup": {
+                "databases": self.public,
+                **self.login,
+                **self.store,
+                "cluster_age_public_keys": [str(pyrage.x25519.Identity.from_str(self.cluster_key.text).to_public())],
+                "cluster_passwords": True,
+            },
             "s3_manifest_restore": {
                 "databases": self.public,
                 "only": ["app"],
@@ -213,6 +225,9 @@ def test_modules(scene: Scene, request: pytest.FixtureRequest) -> None:
     script.write_text(f"export DATABASES_JSON_PRIVATE_B64=x\n# {scene.scrubbed.text}\n", encoding="utf-8")
     modules = list(CRASHES)
     first = {"age_backup": "changed", "s3_manifest_restore": "changed", "backup_info": "ok", "pg_cluster_info": "ok"}
+    # Only on a fresh cluster does it read from the store.
+    fresh = scene.arguments("pg_db_bootstrap")
+    scene.add("pg_db_bootstrap", "failed", {**fresh, "secret_access_key": plain(scene.wrong_s3_key)}, diff=True)
     for module, expected in {"pg_db_bootstrap": "changed", **first, "secret_scrub": "changed"}.items():
         arguments = scene.arguments(module)
         if module != "s3_manifest_restore" or everything:
@@ -234,8 +249,13 @@ def test_modules(scene: Scene, request: pytest.FixtureRequest) -> None:
     for module in modules:
         arguments = scene.arguments(module)
         for option in [option for option in wrong if option in arguments]:
+            unread = (module, option) == ("pg_db_bootstrap", "secret_access_key")
             scene.add(
-                module, "failed", {**arguments, option: wrong[option]}, diff=True, check_mode=option == "databases"
+                module,
+                "ok" if unread else "failed",
+                {**arguments, option: wrong[option]},
+                diff=True,
+                check_mode=option == "databases",
             )
         if "databases" in arguments:
             scene.add(module, "failed", {**arguments, "databases": json.dumps(arguments["databases"])[1:]})
