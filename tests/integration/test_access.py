@@ -367,6 +367,16 @@ def test_the_playbook_limits_each_host_to_its_own_databases(tmp_path: pathlib.Pa
     assert files(tmp_path / "policies") == written
     assert controller.play("policies", *arguments, hosts=hosts).changed == 0
 
+    # With the roles of its cluster, where these are backed up.
+    cluster = {"infrazero_cluster_age_public_keys": [public["backup_age_public_key"]]}
+    done = controller.play("policies", "-e", f"dest={tmp_path}/more", hosts=("db2",), **cluster)
+    assert done.status == 0, done.output
+    assert files(tmp_path / "more" / "db2") == expected("db/blog/", "cluster/db2/globals/")
+    done = controller.play(
+        "policies", "-e", f"dest={tmp_path}/more", hosts=("db2",), infrazero_cluster_prefix="team/x/", **cluster
+    )
+    assert files(tmp_path / "more" / "db2") == expected("db/blog/", "team/x/globals/")
+
     given = {"prefixes": ["db/shop/"], "dest": str(tmp_path / "given")}
     done = controller.play("policies", "-e", json.dumps(given), hosts=hosts, infrazero_s3_bucket="")
     assert done.status != 0 and "There is no bucket for" in done.output

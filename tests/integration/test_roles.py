@@ -377,6 +377,7 @@ def test_the_roles_of_a_lost_cluster_come_back(host: Host) -> None:
     assert key.identity is not None
     secret = key.identity.reveal()
     host.cluster.psql("CREATE ROLE reporting; GRANT reporting TO app; ALTER ROLE app SET work_mem = '7MB'")
+    host.cluster.psql("CREATE TABLE public.granted (); GRANT SELECT ON public.granted TO reporting", "app")
     variables = {"infrazero_cluster_age_public_keys": list(key.recipients)}
     run = good(host.controller().play("backup", infrazero_databases=host.entries, **variables))
     assert "cluster globals" in run.output
@@ -394,6 +395,8 @@ def test_the_roles_of_a_lost_cluster_come_back(host: Host) -> None:
     assert host.run_script.read_text(encoding="utf-8").endswith('export CLUSTER_AGE_PRIVATE_KEY=""\n')
     assert host.cluster.psql("SELECT pg_has_role('app', 'reporting', 'MEMBER')") == "t"
     assert host.cluster.psql("SELECT rolconfig FROM pg_roles WHERE rolname = 'app'") == "{work_mem=7MB}"
+    # The role was there when the database was restored.
+    assert host.cluster.psql("SELECT has_table_privilege('reporting', 'public.granted', 'SELECT')", "app") == "t"
     assert host.rows() == before
     # The host backs them up from now on, after the backup that it was restored from.
     done = host.script("backup.sh")
