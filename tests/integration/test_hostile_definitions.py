@@ -67,8 +67,8 @@ def operator_class(function: str = "public.by_length(text, text)") -> str:
 
 
 def cast(body: str) -> str:
-    return f"""CREATE FUNCTION public.flag(int) RETURNS bytea LANGUAGE sql IMMUTABLE AS 'SELECT ''{body}''::bytea';
-    CREATE CAST (int AS bytea) WITH FUNCTION public.flag(int) AS ASSIGNMENT;
+    return f"""CREATE FUNCTION public.flag(inet) RETURNS bytea LANGUAGE sql IMMUTABLE AS 'SELECT ''{body}''::bytea';
+    CREATE CAST (inet AS bytea) WITH FUNCTION public.flag(inet) AS ASSIGNMENT;
     """
 
 

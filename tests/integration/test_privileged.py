@@ -81,8 +81,8 @@ KINDS = {
     "casts": """
         CREATE CAST (varchar AS uuid) WITH INOUT AS IMPLICIT;
         COMMENT ON CAST (varchar AS uuid) IS 'for the old client';
-        CREATE FUNCTION public.to_flag(int) RETURNS bytea LANGUAGE sql IMMUTABLE AS 'SELECT ''x''::bytea';
-        CREATE CAST (int AS bytea) WITH FUNCTION public.to_flag(int) AS ASSIGNMENT;
+        CREATE FUNCTION public.to_flag(inet) RETURNS bytea LANGUAGE sql IMMUTABLE AS 'SELECT ''x''::bytea';
+        CREATE CAST (inet AS bytea) WITH FUNCTION public.to_flag(inet) AS ASSIGNMENT;
         CREATE CAST (bytea AS text) WITHOUT FUNCTION;
     """,
     "functions in C": """
