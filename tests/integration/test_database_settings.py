@@ -153,7 +153,8 @@ def test_no_setting_of_a_database_changes_a_session_or_a_dump(
             cursor.execute("SELECT current_user, session_user")
             assert cursor.fetchone() == ("postgres", "postgres"), name
         assert dumped(cluster) == original, name
-        app.cursor().execute("ALTER DATABASE app RESET ALL")
+        # Not as the owner, whom newer servers refuse it for some settings.
+        cluster.psql("ALTER DATABASE app RESET ALL")
     # All but those that belong to a transaction or exist for one value.
     assert {"client_encoding", "role", "local_preload_libraries", "row_security", "search_path"} <= set(changed)
     assert len(changed) > 100, changed

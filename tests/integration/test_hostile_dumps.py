@@ -71,11 +71,7 @@ class Effect:
 
 A_FILE = Effect()
 SUPERUSER = Effect("SELECT EXISTS (SELECT FROM pg_roles WHERE rolsuper AND rolname <> 'postgres')")
-LOOT = Effect(
-    "SELECT CASE WHEN to_regclass('public.loot') IS NULL THEN false"
-    " ELSE query_to_xml('SELECT 1 FROM public.loot', true, true, '')::text LIKE '%<row%' END",
-    "shop",
-)
+LOOT = Effect("SELECT coalesce(pg_relation_size(to_regclass('public.loot')) > 0, false)", "shop")
 SETTING = Effect("SELECT EXISTS (SELECT FROM pg_db_role_setting WHERE setrole = 'postgres'::regrole OR setrole = 0)")
 DAMAGE = Effect("SELECT to_regclass('s.precious') IS NULL", "other")
 

@@ -272,6 +272,9 @@ def test_what_other_tools_made_is_restored(
     cluster: Cluster, store: Store, app: Database, tmp_path: pathlib.Path, form: str
 ) -> None:
     command, name = FORMS[form]
+    if cluster.major < 14:
+        # Several rows with a generated column in one INSERT are what an older server cannot read, psql or not.
+        command = command.replace("--rows-per-insert=50", "")
     (tmp_path / "db" / "app").mkdir(parents=True)
     target = tmp_path / "db" / "app" / name
     line = command.format(

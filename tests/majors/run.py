@@ -51,6 +51,7 @@ TESTS = (
     "restore",
     "restore_limits",
     "server_identity",
+    "server_settings",
     "state",
     "trust",
     "unproven",
@@ -96,8 +97,9 @@ def try_major(major: int, directory: pathlib.Path, options: argparse.Namespace) 
         f"PostgreSQL {found['version']}: {found['passed']} passed, {len(found['failed'])} failed,"
         f" {sum(found['skipped'].values())} skipped, {found['seconds']:.0f} s"
     )
-    for name, message in found["failed"].items():
-        say(f"  {name}: {message}")
+    if found["failed"]:
+        text = (directory / "output.txt").read_text(encoding="utf-8", errors="replace")
+        print(text[text.find("\n=====") :], flush=True)
     for reason, count in found["skipped"].items():
         say(f"  skipped {count}: {reason}")
     return found

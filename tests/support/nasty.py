@@ -29,6 +29,27 @@ COPY public.victim (a) FROM stdin;
 SET SESSION AUTHORIZATION 'postgres';
 """
 
+#: What PostgreSQL has had since 15, and what was possible before.
+SINCE_15 = r"""
+CREATE PUBLICATION "some; tables" FOR TABLE public.victim, ONLY public.kinds (id, name) WHERE (id > 5)
+    WITH (publish = 'insert, update');
+CREATE PUBLICATION "sche""mas" FOR TABLES IN SCHEMA public, "Sch;ema ""q"" -- x", TABLE "سكيما"."جدول";
+COMMENT ON PUBLICATION "some; tables" IS 'c;';
+"""
+BEFORE_15 = r"""
+CREATE PUBLICATION "some; tables" FOR TABLE public.victim, ONLY public.kinds WITH (publish = 'insert');
+COMMENT ON PUBLICATION "some; tables" IS 'c;';
+"""
+#: What PostgreSQL has had since 14.
+SINCE_14 = """
+CREATE FUNCTION public.atomic(a integer, b text DEFAULT 'x; END') RETURNS integer LANGUAGE sql
+BEGIN ATOMIC
+    SELECT CASE WHEN a > 1 THEN 1 ELSE CASE a WHEN 0 THEN 5 END END;
+    SELECT length('END; ' || b) AS "end";
+END;
+COMMENT ON FUNCTION public.atomic(integer, text) IS 'END; -- ''';
+"""
+
 SCHEMA = r"""
 CREATE EXTENSION hstore;
 
@@ -119,11 +140,6 @@ ALTER TABLE public.victim OWNER TO CURRENT_USER;
 $$ it''s; $_$ ';
 END;
 $body$;
-CREATE FUNCTION public.atomic(a integer, b text DEFAULT 'x; END') RETURNS integer LANGUAGE sql
-BEGIN ATOMIC
-    SELECT CASE WHEN a > 1 THEN 1 ELSE CASE a WHEN 0 THEN 5 END END;
-    SELECT length('END; ' || b) AS "end";
-END;
 CREATE FUNCTION public.begin(atomic integer) RETURNS integer LANGUAGE sql AS 'SELECT $1';
 CREATE PROCEDURE public.proc(IN a integer, INOUT b text DEFAULT 'x') LANGUAGE plpgsql AS $$
 BEGIN b := b || a; COMMIT; END $$;
@@ -163,12 +179,8 @@ CREATE POLICY "po;licy" ON public.parent FOR SELECT USING (note <> 'TO nobody; -
 ALTER TABLE public.kinds REPLICA IDENTITY FULL;
 ALTER TABLE public.linked CLUSTER ON linked_pkey;
 
-CREATE PUBLICATION "some; tables" FOR TABLE public.victim, ONLY public.kinds (id, name) WHERE (id > 5)
-    WITH (publish = 'insert, update');
 CREATE PUBLICATION everything FOR ALL TABLES WITH (publish_via_partition_root = true);
-CREATE PUBLICATION "sche""mas" FOR TABLES IN SCHEMA public, "Sch;ema ""q"" -- x", TABLE "سكيما"."جدول";
 
-COMMENT ON FUNCTION public.atomic(integer, text) IS 'END; -- ''';
 COMMENT ON TYPE public.mood IS E'\\.\n';
 COMMENT ON CONSTRAINT "> 0; --" ON DOMAIN public.positive IS 'c';
 COMMENT ON TRIGGER "tr;igger" ON public.texts IS 'c;';
@@ -176,7 +188,6 @@ COMMENT ON RULE redirect ON public.seen IS 'c;';
 COMMENT ON OPERATOR public.<+-> (public.pair, public.pair) IS 'c;';
 COMMENT ON AGGREGATE public.sum_pairs(public.pair) IS 'c;';
 COMMENT ON INDEX public."partial; index" IS 'c;';
-COMMENT ON PUBLICATION "some; tables" IS 'c;';
 COMMENT ON POLICY "po;licy" ON public.parent IS 'c;';
 
 INSERT INTO public.victim VALUES (NULL), (''), ('\.'), (E'\\'), (E'\t\n\r\b\f\v'), ('\N'), (E'\\\\.\n\\.\n');
@@ -214,7 +225,13 @@ def create(cluster: Cluster, database: str) -> None:
         cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
     with contextlib.closing(connect(cluster.settings, database=database)) as conn, conn.cursor() as cursor:
         cursor.execute("SET search_path = public")
-        cursor.execute(SCHEMA if cluster.has_xml else SCHEMA.replace("tree xml", "tree text"))
+        schema = SCHEMA if cluster.has_xml else SCHEMA.replace("tree xml", "tree text")
+        cursor.execute(
+            schema if cluster.major >= 14 else schema.replace("public.floatmultirange", "public.floatrange[]")
+        )
+        if cluster.major >= 14:
+            cursor.execute(SINCE_14)
+        cursor.execute(SINCE_15 if cluster.major >= 15 else BEFORE_15)
         cursor.execute("REFRESH MATERIALIZED VIEW filled")
         for number, text in enumerate(TEXTS):
             cursor.execute("INSERT INTO texts VALUES (%s, %s)", (number, text))
