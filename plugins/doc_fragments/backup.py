@@ -36,7 +36,7 @@ options:
     description:
       - Fail where a restore would refuse or leave out anything that is in the database.
       - Otherwise a warning of the backup and its manifest name that.
-      - The rules are those of the host's own restores, such as O(extensions) of a restore.
+      - The rules are those of the host's own restores, such as C(DB_RESTORE_EXTENSIONS).
       - Default - V(false).
     type: bool
     version_added: 0.2.0

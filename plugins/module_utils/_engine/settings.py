@@ -352,7 +352,7 @@ TABLE: tuple[Setting, ...] = (
         of.BOOLEAN,
         "fail where a restore would refuse or leave out anything that is in the database",
         "Otherwise a warning of the backup and its manifest name that.",
-        "The rules are those of the host's own restores, such as O(extensions) of a restore.",
+        "The rules are those of the host's own restores, such as C(DB_RESTORE_EXTENSIONS).",
         default=False,
         added="0.2.0",
     ),
