@@ -95,7 +95,7 @@ class Definer:
     """Creates what is on the list of a backup.
 
     :param conn: the administrator's autocommit session in the staging database.
-    :param objects: the list; empty if the backup has none, or none that may be used.
+    :param objects: the list; ``None`` if the backup has none, or none that may be used.
     :param loader: the throwaway role.
     :param owner: the role that will own the database.
     :param role_map: new names for roles that the list names.
@@ -107,7 +107,7 @@ class Definer:
         self,
         conn: Connection,
         *,
-        objects: t.Iterable[PrivilegedObject],
+        objects: t.Iterable[PrivilegedObject] | None,
         loader: str,
         owner: str,
         role_map: t.Mapping[str, str],
@@ -118,8 +118,10 @@ class Definer:
         self._roles = frozenset(roles)
         #: Roles that were created; a restore that fails has to drop them.
         self.created_roles: list[str] = []
+        #: Whether it is known what the source had, and to whom that belonged.
+        self.has_list = objects is not None
         self._role_map = role_map
-        self._entries = {(one.kind, self._identity(one)): one for one in objects}
+        self._entries = {(one.kind, self._identity(one)): one for one in objects or ()}
         self._names = frozenset().union(*(names_in(kind, identity) for kind, identity in self._entries))
         self._loader = loader
         self._owner = owner

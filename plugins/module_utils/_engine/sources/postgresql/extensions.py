@@ -263,7 +263,8 @@ class StagingAdministrator:
             self._revoke_from_public(name, _NOT_FOR_PUBLIC.get(name, ()))
             if name in _DATA_ROWS or name in self._allowed:
                 self._open_configuration(name)
-            if name in self._allowed:
+            if name in self._allowed and not (self._definer is not None and self._definer.has_list):
+                # Otherwise the list decides which servers there are, and whose they are.
                 self._open_wrappers(name)
 
     def _give_database(self, role: str | None) -> None:

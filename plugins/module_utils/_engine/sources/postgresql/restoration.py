@@ -318,11 +318,9 @@ class Restoration:
         part, settings = self._task.part, self._settings_of_backup
         objects = self._preamble.objects
         if not (self._options.privileged or self._task.proven):
-            objects, why = (), _UNSIGNED.format(name_for_errors("restore", "privileged"))
-        elif objects is None:
-            objects, why = (), _NO_LIST
+            objects, why = None, _UNSIGNED.format(name_for_errors("restore", "privileged"))
         else:
-            why = _NOT_LISTED
+            why = _NO_LIST if objects is None else _NOT_LISTED
         role_map = dict(self._options.role_map)
         if settings is not None and self._options.forces_owner:
             role_map.setdefault(settings.owner, self._owner)
