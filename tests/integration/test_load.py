@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import re
 
@@ -111,6 +112,14 @@ class Stage:
         self.loader = loader
         self.admin = Admin(superuser)
 
+    @contextlib.contextmanager
+    def _read_again(self, text):
+        self.readings += 1
+        version = self.loader.info.server_version
+        with contextlib.ExitStack() as stack:
+            again = stack.enter_context(archive.as_text(Peekable(io.BytesIO(text)), server_version_num=version))
+            yield events.read(again)
+
     def load(self, source, *, skip_acl=True, again=None, **options):
         """Load a dump; *again* is what a second reading finds, if it is not the same."""
         if isinstance(source, str):
@@ -119,21 +128,13 @@ class Stage:
             again = source if again is None else again
             source = io.BytesIO(source)
 
-        @contextlib.contextmanager
-        def read_again():
-            self.readings += 1
-            with archive.as_text(
-                Peekable(io.BytesIO(again)), server_version_num=self.loader.info.server_version
-            ) as text:
-                yield events.read(text)
-
         with archive.as_text(Peekable(source), server_version_num=self.loader.info.server_version) as text:
             return load.load(
                 events.read(text),
                 connection=self.loader,
                 admin=self.admin,
                 options=load.LoadOptions(skip_acl=skip_acl, **options),
-                again=read_again,
+                again=functools.partial(self._read_again, again),
             )
 
     def query(self, text):

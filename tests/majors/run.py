@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import typing as t
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -86,7 +86,11 @@ def try_major(major: int, directory: pathlib.Path, options: argparse.Namespace) 
     namespace = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-current-user", "--mount"]
     with (directory / "output.txt").open("wb") as output:
         done = subprocess.run(
-            [*namespace, "bash", "-c", script], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            [*namespace, "bash", "-c", script],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            check=False,
         )
     if not report.exists():
         text = (directory / "output.txt").read_text(encoding="utf-8", errors="replace")

@@ -29,7 +29,7 @@ import typing as t
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-import conftest  # noqa: E402, F401  (puts the collection on sys.path)
+import conftest  # noqa: E402, F401  (puts the collection on sys.path)  # pylint: disable=unused-import
 from tests.regression import compare, material, source  # noqa: E402
 from tests.support import apt, scene, signing  # noqa: E402
 from tests.support.cluster import SERVER_USER, Cluster, ClusterError  # noqa: E402

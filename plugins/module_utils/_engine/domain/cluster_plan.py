@@ -269,7 +269,7 @@ def _in_order(wanted: t.Mapping[tuple[str, str, str | None], Membership], *, che
     while pending:
         now = [key for key in pending if key[2] is None or not checked or (key[0], key[2]) in admins]
         # Without its grantor, what is granted by a role that may not.
-        grantors = {key: key[2] for key in now} or dict.fromkeys([next(iter(pending))])
+        grantors = {key: key[2] for key in now} or dict.fromkeys(list(pending)[:1])
         for key, grantor in grantors.items():
             one = pending.pop(key)
             yield Grant(one, grantor)

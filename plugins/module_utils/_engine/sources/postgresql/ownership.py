@@ -55,7 +55,6 @@ _HOST_ROLES = ("pg_execute_server_program", "pg_read_server_files", "pg_write_se
 
 #: OIDs by catalog.
 Kept = t.Mapping[str, t.Collection[int]]
-_NOTHING: Kept = {}
 
 
 # Taking over --------------------------------------------------------------------------------------------------------
@@ -242,7 +241,7 @@ def deputies_obstacle(conn: Connection, owner: str) -> str | None:
 
     :returns: the reason and the functions; ``None`` if there are none, or *owner* may own them.
     """
-    return _deputies_obstacle(conn, owner, _deputies(conn))
+    return _deputies_obstacle(conn, owner, _deputies(conn, {}))
 
 
 def take_over(
@@ -252,7 +251,7 @@ def take_over(
     loader: str | None = None,
     owner_changes: t.Iterable[OwnerChange] = (),
     trusted_owners: t.Collection[str] = (),
-    keep: Kept = _NOTHING,
+    keep: Kept | None = None,
 ) -> TakeOver:
     """Make *owner* the owner of everything in this database.  The owner of the database itself changes in the swap.
 
@@ -277,6 +276,7 @@ def take_over(
             cause=reason,
             hint="use a separate role for this database",
         )
+    keep = keep or {}
     deputies = _deputies(conn, keep)
     reason = _deputies_obstacle(conn, owner, deputies)
     if reason is not None:
@@ -335,7 +335,7 @@ def _deputies_obstacle(conn: Connection, owner: str, deputies: t.Sequence[str]) 
     return f"{reason}: {', '.join(deputies[:_NAMED])}" + (", ..." if len(deputies) > _NAMED else "")
 
 
-def _deputies(conn: Connection, keep: Kept = _NOTHING) -> list[str]:
+def _deputies(conn: Connection, keep: Kept) -> list[str]:
     with translated("could not list the functions", phase="ownership"), conn.cursor() as cursor:
         cursor.execute(_DEPUTIES.format(first=_FIRST_USER_OID), {"keep": list(keep.get("pg_proc", ()))})
         return [printable(identity) for (identity,) in cursor.fetchall()]

@@ -140,4 +140,4 @@ class ScriptGuard:
         """Return what :data:`_FOREIGN_ROWS` finds; of the members of *extension* only, if it is given."""
         with self._conn.cursor() as cursor:
             cursor.execute(_FOREIGN_ROWS, {"loader": self._loader, "extension": extension})
-            return {(catalog, row, xmin) for catalog, row, xmin in cursor.fetchall()}
+            return set(cursor.fetchall())

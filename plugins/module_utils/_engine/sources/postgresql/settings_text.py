@@ -136,7 +136,8 @@ def _is_valid(settings: DatabaseSettings) -> bool:
     return (
         all(isinstance(text, str) and "\0" not in text for text in texts)
         and all(isinstance(flag, bool) for flag in flags)
-        and type(settings.connection_limit) is int
+        and isinstance(settings.connection_limit, int)
+        and not isinstance(settings.connection_limit, bool)
         and all(one.privilege in _PRIVILEGES for one in settings.privileges)
         # Raises where a list of names is not one.
         and all(setting_values(one) for one in settings.parameters)
