@@ -387,6 +387,11 @@ class Execution:
         self._known_roles = None
         return self._admin.create_role(role)
 
+    @property
+    def public_creates(self) -> bool:
+        """Whether PUBLIC may create objects in the schema public of a new database."""
+        return self._connection.info.server_version < 150000
+
     def role_exists(self, name: str) -> bool:
         """Whether the cluster has the role *name*."""
         return name in self._roles

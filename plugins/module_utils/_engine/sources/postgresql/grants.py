@@ -84,6 +84,10 @@ class Session(t.Protocol):
     def encoding(self) -> str:
         """Python codec of the dump's text."""
 
+    @property
+    def public_creates(self) -> bool:
+        """Whether PUBLIC may create objects in the schema public of a new database."""
+
     def change_privileges(self, statement: Statement) -> str | None:
         """Execute a GRANT or REVOKE as the throwaway role.
 
@@ -232,10 +236,12 @@ class Grants:
         granted = {right.privilege for right in change.rights}
         if not granted & {default, privileges.ALL}:
             return False
-        back = dataclasses.replace(change, rights=(privileges.Right(default),), grantees=(None,), grant_option=False)
+        everything = change.kind != "SCHEMA" or self._session.public_creates
+        rights = change.rights if everything else (privileges.Right(default),)
+        back = dataclasses.replace(change, rights=rights, grantees=(None,), grant_option=False)
         if self._session.change_privileges(self._rendered(back)) is not None:
             return False
-        return granted == {default} or (granted == {privileges.ALL} and change.kind != "SCHEMA")
+        return everything or granted == {default}
 
     # Default privileges
 
