@@ -139,6 +139,9 @@ class Slow(Silent):
 def app(cluster: Cluster) -> Database:
     database = scene.entry("app")
     scene.make(cluster, database, CONTENTS if cluster.has_xml else CONTENTS.replace("doc xml", "doc text"))
+    if cluster.major < 15:
+        # As after every restore.  Newer servers have a role that stands for the owner of the database.
+        cluster.psql("ALTER SCHEMA public OWNER TO app", "app")
     return database
 
 
