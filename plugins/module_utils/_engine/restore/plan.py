@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import threading
 import typing as t
 
 from ..domain import layout, lineage, manifest
@@ -15,9 +16,9 @@ from ..domain.databases import Database
 from ..domain.restoring import REPLACE, RestoreOptions
 from ..errors import ChecksumMismatch, RestoreRefused
 from ..printing import printable
-from ..sources.base import Fit, Replaced, Session
+from ..sources.base import Fit, Replaced, Session, out_of_time
 from ..stores import catalogue
-from .choose import Choice, look_into
+from .choose import Choice, Look, look_into
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +90,7 @@ def plan_restore(request: Request, *, session: Session) -> RestorePlan:
     said = choice.manifest
     if said is not None:
         _require_kind(choice, said, session.kind)
-    look = look_into(choice, request.identities)
+    look = _look_in_time(request)
     if said is not None and said.size not in (None, look.size):
         raise ChecksumMismatch(
             f"{choice.url} has {look.size} bytes, its manifest says {said.size}",
@@ -115,6 +116,29 @@ def plan_restore(request: Request, *, session: Session) -> RestorePlan:
         replaces=replaces,
         warnings=tuple(warnings),
     )
+
+
+def _look_in_time(request: Request) -> Look:
+    """Look into the chosen object; a store that stands still costs no more time than the restore has."""
+    seconds = request.options.timeout.total_seconds()
+    looks: list[Look] = []
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            looks.append(look_into(request.choice, request.identities))
+        except BaseException as error:  # noqa: BLE001 - passed on, whatever it is
+            failures.append(error)
+
+    # A read of the store may never return, and nobody waits for its thread then.
+    thread = threading.Thread(target=work, name="look", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failures:
+        raise failures[0]
+    if not looks:
+        raise out_of_time(request.database.name, seconds)
+    return looks[0]
 
 
 def _require_kind(choice: Choice, said: manifest.Manifest, kind: str) -> None:

@@ -16,6 +16,8 @@ import typing as t
 
 from ..domain.cluster_plan import CreateRole, GlobalsPlan
 from ..domain.records import BackupRecord, DatabaseRecord, RestoredFrom
+from ..errors import LoadError
+from ..settings import name_for_errors
 
 if t.TYPE_CHECKING:
     import contextlib
@@ -248,6 +250,15 @@ class Limits(t.Protocol):
 
     def disarm(self) -> None:
         """End nothing any more from here on; raises if a limit was reached before."""
+
+
+def out_of_time(database: str, seconds: float) -> LoadError:
+    """Return the error of a restore that took longer than it may."""
+    return LoadError(
+        f"the restore of {database!r} exceeded its time limit",
+        cause=f"it was not complete after {seconds:g} seconds",
+        hint=f"find out what it was waiting for; if it needs this time, raise {name_for_errors('restore', 'timeout')}",
+    )
 
 
 #: Opens the backup for one reading: the plain bytes, until the stack is left.

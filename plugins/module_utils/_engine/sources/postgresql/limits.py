@@ -19,6 +19,7 @@ import typing as t
 from ...errors import EngineError, LoadError
 from ...settings import name_for_errors
 from ...streams.flow import Readable
+from ..base import out_of_time
 from . import staging
 from .connection import ConnectionSettings, connect
 
@@ -74,14 +75,7 @@ class Limits:
 
     def _work(self) -> None:
         if not self._over.wait(self._seconds):
-            self.end(
-                LoadError(
-                    f"the restore of {self._database!r} exceeded its time limit",
-                    cause=f"it was not complete after {self._seconds:g} seconds",
-                    hint="find out what it was waiting for; if it needs this time, raise"
-                    f" {name_for_errors('restore', 'timeout')}",
-                )
-            )
+            self.end(out_of_time(self._database, self._seconds))
         if self._error is not None and not self._left.wait(GRACE):
             with self._changing:
                 _shut_down(self._last)
