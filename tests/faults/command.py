@@ -153,6 +153,9 @@ def _become(request: t.Mapping[str, t.Any], descriptors: t.Sequence[int]) -> t.N
     os.dup2(descriptors[0], 1)
     os.dup2(descriptors[1], 2)
     os.closerange(3, 64)
+    # Opened for what they are now: the ones from before may have been files, which can be asked for a position.
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(request["environment"])
     status = 1
