@@ -644,6 +644,7 @@ def test_what_replicates_is_told(cluster, admin, helper):
     make(cluster, "shop", "old")
     make(cluster, "shop__restore_t1", "new")
     cluster.psql("CREATE SUBSCRIPTION feed CONNECTION 'dbname=none' PUBLICATION p WITH (connect = false)", "shop")
+    cluster.psql("ALTER SUBSCRIPTION feed ENABLE", "shop")
     warnings = swapped(admin, helper, public_connect=True).warnings
     assert warnings == (
         "subscription 'feed' stays with the replaced database 'shop__replaced_t1' and goes on filling it",

@@ -21,6 +21,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
 from tests.integration.conftest import empty
 from tests.support import nasty
 from tests.support.dumps import dump
+from tests.support.requirements import require_contrib
 
 KEY = bytes(32)
 
@@ -29,6 +30,7 @@ KEY = bytes(32)
 def nasty_database(shared_cluster):
     """A database full of traps; its name is one, too."""
     name = 'na\'st;y "{{ db }}"'
+    require_contrib(shared_cluster)
     nasty.create(shared_cluster, name)
     yield name
     empty(shared_cluster)

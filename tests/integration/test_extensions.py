@@ -24,6 +24,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
 )
 
 from tests.support.queries import rows, run
+from tests.support.requirements import require_contrib
 
 LOADER = "infrazero_restore_t1"
 STAGE = "shop__restore_t1"
@@ -32,6 +33,7 @@ STAGE = "shop__restore_t1"
 @pytest.fixture
 def stage(cluster, admin):
     """An empty stage: a superuser's session in it, and the throwaway role's."""
+    require_contrib(cluster)
     with admin.cursor() as cursor:
         cursor.execute("CREATE ROLE shop LOGIN")
     loader_role.create_loader_role(admin, LOADER)
@@ -223,7 +225,8 @@ def test_rows_of_configuration_tables_can_be_loaded_and_the_right_to_it_ends(sta
     ]
 
 
-def test_a_backup_s_extensions_are_looked_at_before_a_restore(admin):
+def test_a_backup_s_extensions_are_looked_at_before_a_restore(cluster, admin):
+    require_contrib(cluster)
     there_is = extensions.available(admin)["hstore"].version
     checked = extensions.check(
         admin,

@@ -30,6 +30,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.
 
 from tests.support import scene
 from tests.support.cluster import Cluster
+from tests.support.requirements import require_contrib
 
 DIFFERS = "in the dump is not the one that the source had"
 DENIED = "SQLSTATE 42(501|P13)"
@@ -286,6 +287,7 @@ def restoring(cluster: Cluster, store: Store) -> t.Iterator[t.Callable[..., dict
     scene.make(cluster, shop)
 
     def restore_it(source: str, text: str, **options: t.Any) -> dict[str, t.Any]:
+        require_contrib(cluster, source)
         cluster.psql("CREATE DATABASE source")
         cluster.psql(source, "source")
         with contextlib.closing(connect(cluster.settings, database="source")) as conn, conn.cursor() as cursor:

@@ -42,6 +42,7 @@ from tests.support import scene
 from tests.support.cluster import Cluster, ClusterError, wait_until
 from tests.support.dumps import dump
 from tests.support.processes import titles
+from tests.support.requirements import require_contrib
 
 FILE, HOST, PORT = "@FILE@", "@HOST@", "@PORT@"
 
@@ -570,6 +571,7 @@ def is_mended(attack: Attack, psql: tuple[int, int]) -> bool:
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_works_against_psql_and_not_against_us(world: World, attack: Attack) -> None:
     text = world.text(attack)
+    require_contrib(world.cluster, text)
     other = connect(world.cluster.settings, database="other")
     included = pathlib.Path(f"{world.file}.sql")
     included.write_text("CREATE ROLE mallory SUPERUSER;")
@@ -673,6 +675,7 @@ def test_the_dump_can_not_let_others_in_as_its_role(world: World) -> None:
 
 def test_no_script_of_a_superuser_runs_beside_an_accomplice(world: World) -> None:
     """Before PostgreSQL 15 a dump can GRANT its role to another one, which then has its right to connect."""
+    require_contrib(world.cluster)
     hostile = (
         "DO $$BEGIN PERFORM pg_sleep(3600); EXCEPTION WHEN query_canceled THEN NULL; END$$;"
         "CREATE EXTENSION pgstattuple;"
@@ -704,6 +707,7 @@ def test_no_script_of_a_superuser_runs_beside_an_accomplice(world: World) -> Non
 @pytest.mark.parametrize("function", ["autoprewarm_start_worker", "autoprewarm_dump_now"])
 def test_no_worker_outlives_the_restore_that_a_dump_started_it_in(world: World, function: str) -> None:
     """It would outlive the database, too, and write into the data directory as long as the server runs."""
+    require_contrib(world.cluster)
     workers = [title for title in titles() if "autoprewarm" in title]
     hostile = f"CREATE EXTENSION pg_prewarm WITH SCHEMA public; SELECT public.{function}();"
     with pytest.raises(LoadError, match=f"permission denied for function {function}"):
@@ -715,6 +719,7 @@ def test_no_worker_outlives_the_restore_that_a_dump_started_it_in(world: World, 
 
 def test_what_is_revoked_of_an_extension_survives_the_next_backup(world: World) -> None:
     """pg_dump then writes the REVOKE, which a throwaway role can't execute."""
+    require_contrib(world.cluster)
     kept = RestoreOptions(skip_acl=False)
     world.restore(b"CREATE EXTENSION pg_prewarm WITH SCHEMA public; CREATE TABLE public.t AS SELECT 1;")
     for _round in range(2):

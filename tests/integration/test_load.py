@@ -39,6 +39,7 @@ from psycopg2 import sql
 from tests.integration.conftest import empty
 from tests.support import nasty
 from tests.support.dumps import dump
+from tests.support.requirements import require_contrib
 
 LOADER = "throwaway"
 STAGE = "shop__restore_x"
@@ -173,6 +174,7 @@ def stage(cluster):
 
 @pytest.fixture(scope="module")
 def nasty_cluster(shared_cluster):
+    require_contrib(shared_cluster)
     nasty.create(shared_cluster, NASTY)
     yield shared_cluster
     empty(shared_cluster)
@@ -353,6 +355,7 @@ def test_rows_with_oids_are_refused_with_the_remedy(stage):
 def test_extensions_and_wide_publications_are_the_superusers_business(cluster, stage):
     if cluster.major < 15:
         pytest.skip("PostgreSQL publishes whole schemas since 15")
+    require_contrib(cluster)
     result = stage.load(
         """
         CREATE SCHEMA ext; CREATE SCHEMA other;
@@ -518,6 +521,7 @@ def test_what_is_revoked_from_public_is_always_revoked(cluster, stage, skip_acl)
 
 def test_what_the_dump_does_not_own_is_revoked_by_the_administrator(cluster, stage):
     """The server only warns where the throwaway role has the privilege itself, as everybody."""
+    require_contrib(cluster)
     cluster.psql("CREATE ROLE reader")
     result = stage.load(
         """

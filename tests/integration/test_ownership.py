@@ -22,6 +22,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
 
 from tests.support.cluster import Cluster
 from tests.support.queries import rows, run
+from tests.support.requirements import require_contrib
 
 LOADER = "infrazero_restore_t1"
 STAGE = "shop__restore_t1"
@@ -70,6 +71,7 @@ GRANT SELECT ON main.customer TO reader;
 @pytest.fixture
 def stage(cluster, admin):
     """A stage that a throwaway role has filled with one of everything; a superuser's session in it."""
+    require_contrib(cluster)
     run(admin, "CREATE ROLE shop LOGIN; CREATE ROLE reader; CREATE ROLE stranger")
     loader_role.create_loader_role(admin, LOADER)
     staging.create_staging(admin, STAGE, loader=LOADER, like=database_settings.Creation())
@@ -582,6 +584,7 @@ def test_extensions_grant_what_they_want(stage):
     ],
 )
 def test_the_search_path_of_the_contract(cluster, admin, statement, expected):
+    require_contrib(cluster, statement)
     run(admin, "CREATE DATABASE shop TEMPLATE template0")
     with contextlib.closing(connect(cluster.settings, database="shop")) as conn:
         run(conn, statement)

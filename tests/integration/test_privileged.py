@@ -25,6 +25,7 @@ from tests.support import scene
 from tests.support.cluster import Cluster, ClusterError
 from tests.support.dumps import dump
 from tests.support.outcomes import details_of, error
+from tests.support.requirements import require_contrib
 from tests.support.signing import SigningHost, trust
 
 
@@ -237,6 +238,7 @@ KINDS = {
 
 def kind_of(cluster: Cluster, kind: str) -> str:
     """The statements of a kind, for the server's version."""
+    require_contrib(cluster, KINDS[kind])
     return KINDS[kind] if cluster.major >= 14 else KINDS[kind].replace(", binary = true", "")
 
 
@@ -297,6 +299,7 @@ OWNERS = """
 def test_what_acts_beyond_the_database_stays_with_the_administrator(
     cluster: Cluster, store: Store, app: Database, host: SigningHost, options: dict[str, t.Any]
 ) -> None:
+    require_contrib(cluster)
     cluster.psql(OWNERS, "app")
     details, before, after = round_trip(cluster, store, app, host, extensions=frozenset({"postgres_fdw"}), **options)
     assert after == before
@@ -328,6 +331,7 @@ def test_what_acts_beyond_the_database_stays_with_the_administrator(
 def test_what_was_a_superusers_is_not_the_users_in_place_of_the_owner_of_the_database(
     cluster: Cluster, store: Store, app: Database, host: SigningHost
 ) -> None:
+    require_contrib(cluster)
     cluster.psql(OWNERS, "app")
     cluster.psql("ALTER DATABASE app OWNER TO postgres; ALTER SERVER mine OWNER TO postgres", "app")
     cluster.psql("REVOKE ALL ON FUNCTION own(text) FROM app; DROP INDEX t_a", "app")
@@ -339,6 +343,7 @@ def test_what_was_a_superusers_is_not_the_users_in_place_of_the_owner_of_the_dat
 
 
 def test_the_tenant_can_not_change_what_stays(cluster: Cluster, store: Store, app: Database, host: SigningHost) -> None:
+    require_contrib(cluster)
     cluster.psql(KINDS["languages"] + OWNERS.replace("CREATE EXTENSION", "CREATE EXTENSION IF NOT EXISTS"), "app")
     round_trip(cluster, store, app, host, extensions=frozenset({"postgres_fdw"}))
     for statement in (
@@ -382,6 +387,7 @@ def test_the_user_gets_no_privilege_that_only_a_superuser_had_as_the_owner_of_th
 def test_roles_that_do_not_exist_are_left_out_and_named(
     cluster: Cluster, store: Store, app: Database, host: SigningHost
 ) -> None:
+    require_contrib(cluster)
     cluster.psql(OWNERS, "app")
     back_up(cluster, store, app, host)
     cluster.psql("DROP DATABASE app; DROP ROLE reader")
