@@ -652,7 +652,10 @@ def test_what_replicates_is_told(cluster, admin, helper):
     with pytest.raises(PostgresError, match="can't be dropped") as caught:
         staging.drop_database(admin, "shop__replaced_t1")
     assert "pg_subscription" in caught.value.hint
-    cluster.psql("ALTER SUBSCRIPTION feed SET (slot_name = NONE); DROP SUBSCRIPTION feed", "shop__replaced_t1")
+    cluster.psql(
+        "ALTER SUBSCRIPTION feed DISABLE; ALTER SUBSCRIPTION feed SET (slot_name = NONE); DROP SUBSCRIPTION feed",
+        "shop__replaced_t1",
+    )
 
 
 def test_swapping_under_a_hail_of_connections(cluster, admin, helper):
