@@ -288,6 +288,8 @@ def restoring(cluster: Cluster, store: Store) -> t.Iterator[t.Callable[..., dict
 
     def restore_it(source: str, text: str, **options: t.Any) -> dict[str, t.Any]:
         require_contrib(cluster, source)
+        if " RETURN '(1)'" in text and cluster.major < 14:
+            pytest.skip("functions have parsed bodies since PostgreSQL 14")
         cluster.psql("CREATE DATABASE source")
         cluster.psql(source, "source")
         with contextlib.closing(connect(cluster.settings, database="source")) as conn, conn.cursor() as cursor:
