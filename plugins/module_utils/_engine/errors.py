@@ -76,6 +76,12 @@ class LibraryMissing(ConfigurationError):
     """A required Python library or program is not installed."""
 
 
+class NotConfirmed(EngineError):
+    """Somebody was asked for confirmation and did not give it; nothing has been changed."""
+
+    phase = "confirmation"
+
+
 # Streams ------------------------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ import typing as t
 from .. import outcome, profile, settings
 from ..domain import human
 from ..domain.subjects import CLUSTER_GLOBALS
-from ..errors import ConfigurationError, EngineError, IdentityMissing, LockHeld
+from ..errors import ConfigurationError, EngineError, IdentityMissing, LockHeld, NotConfirmed
 from ..printing import printable, printable_json, printable_name
 from ..profile import Profile
 from ..reporting import Reporter
@@ -31,7 +31,7 @@ EPILOG = """\
 exit status:
   0  success
   1  at least one database failed; the others are done
-  2  invalid usage or configuration; nothing was changed
+  2  invalid usage or configuration, or not confirmed; nothing was changed
   3  another backup or restore of the database is running
   4  restored, but some statements failed (with --on-error continue)
 """
@@ -164,7 +164,7 @@ def status_of(error: EngineError) -> int:
     """The exit status after *error*."""
     if isinstance(error, LockHeld):
         return LOCKED
-    return USAGE if isinstance(error, (ConfigurationError, IdentityMissing)) else FAILED
+    return USAGE if isinstance(error, (ConfigurationError, IdentityMissing, NotConfirmed)) else FAILED
 
 
 def write_json(document: t.Mapping[str, t.Any]) -> None:
