@@ -644,6 +644,11 @@ def test_without_a_key_or_with_a_wrong_one_nothing_is_touched(host: Host, backed
     host.secrets.append(key_of(other))
     wrong = host.run("restore", "app", "db/app/", "--json", DB_RESTORE_AGE_PRIVATE_KEY=key_of(other))
     assert wrong.status == 1 and wrong.document["databases"][0]["error"]["type"] == "WrongIdentity"
+    cause = wrong.document["databases"][0]["error"]["cause"]
+    assert (
+        f"encrypted to {backed_up.recipients[0]} (database app); the given key belongs to {other.recipients[0]}"
+        in cause
+    )
     garbage = host.run("restore", "app", "db/app/", DB_RESTORE_AGE_PRIVATE_KEY=CANARY)
     assert garbage.status == 2, garbage
     assert host.cluster.psql(oid) == before

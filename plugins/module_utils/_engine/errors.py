@@ -102,9 +102,14 @@ class IdentityMissing(StreamError):
 
 
 class WrongIdentity(StreamError):
-    """None of the given identities can decrypt the object."""
+    """None of the given identities can decrypt the object.
+
+    :ivar given: recipients of the given identities, as far as they can be derived; ``None``: no key opens the object,
+        because it is encrypted with a passphrase.
+    """
 
     phase = "decrypt"
+    given: tuple[str, ...] | None = None
 
 
 class DamagedObject(StreamError):

@@ -17,7 +17,7 @@ import typing as t
 
 from . import settings
 from .backup.plan import BackupOptions
-from .domain import envfile, layout, suggestions, trust
+from .domain import envfile, layout, recipients, suggestions, trust
 from .domain.databases import Databases, parse
 from .domain.restoring import RestoreOptions
 from .domain.subjects import ClusterGlobals
@@ -176,7 +176,12 @@ class Profile:
         :param listed: the list, whose users' roles are never dropped.
         """
         users = frozenset(database.user for database in listed.entries)
-        return RestoreOptions(**self._restore_values(), protected_roles=users, trust=self.trust())
+        return RestoreOptions(
+            **self._restore_values(),
+            protected_roles=users,
+            trust=self.trust(),
+            owners=recipients.owners([*listed.entries, self.cluster_globals()]),
+        )
 
     def _restore_values(self) -> dict[str, t.Any]:
         names = {field.name for field in dataclasses.fields(RestoreOptions)} - {"trust"}

@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import typing as t
 
+from . import recipients
 from .trust import Trust
 
 SWAP = "swap"
@@ -36,6 +37,7 @@ class RestoreOptions:
     :param extensions: those that the superuser may create besides the ones that are known to be harmless.
     :param protected_roles: roles that are never dropped: those of the list.
     :param trust: whose backups are restored.
+    :param owners: names of the databases of each recipient in the list, for the answer to a wrong key.
     :param max_size: bytes; 0: any number; ``None``: see :func:`size_limit`.
     :param on_error: :data:`STOP` or :data:`CONTINUE`.
     """
@@ -55,6 +57,7 @@ class RestoreOptions:
     privileged: bool = False
     protected_roles: frozenset[str] = frozenset()
     trust: Trust = dataclasses.field(default_factory=Trust)
+    owners: recipients.Owners = dataclasses.field(default_factory=dict)
     statement_timeout: datetime.timedelta = datetime.timedelta(hours=24)
     timeout: datetime.timedelta = datetime.timedelta(hours=72)
     max_size: int | None = None

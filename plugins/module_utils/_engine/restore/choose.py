@@ -11,10 +11,10 @@ import dataclasses
 import datetime
 import typing as t
 
-from ..domain import layout, manifest
+from ..domain import layout, manifest, recipients
 from ..domain.subjects import Subject
 from ..domain.trust import Signed, Trust
-from ..errors import AccessDenied, ChecksumMismatch, NotFound
+from ..errors import AccessDenied, ChecksumMismatch, NotFound, WrongIdentity
 from ..signing import verification
 from ..sources.base import HEAD_SIZE
 from ..stores import catalogue
@@ -167,6 +167,14 @@ def look_into(choice: Choice, identities: t.Sequence[t.Any]) -> Look:
         with plain(choice, identities, proof=choice.proof) as decoded:
             head = decoded.peek(HEAD_SIZE)
     return Look(size, encrypted, head)
+
+
+def explained(error: BaseException, choice: Choice, *, owners: recipients.Owners) -> BaseException:
+    """*error*, or the answer to a wrong key in its place: whom the object is encrypted to, and whose key was given."""
+    if not isinstance(error, WrongIdentity):
+        return error
+    recorded = None if choice.manifest is None else choice.manifest.recipients
+    return recipients.explain(error, url=choice.url, recorded=recorded, owners=owners)
 
 
 def is_encrypted(choice: Choice) -> bool:

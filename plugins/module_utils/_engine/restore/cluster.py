@@ -9,17 +9,17 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ..domain import cluster
+from ..domain import cluster, recipients
 from ..domain import trust as trusting
 from ..domain.records import RestoredFrom
 from ..domain.subjects import ClusterGlobals
 from ..domain.trust import Trust
-from ..errors import Deleted, NotFound, Replayed, RestoreRefused, Unsigned
+from ..errors import Deleted, NotFound, Replayed, RestoreRefused, Unsigned, WrongIdentity
 from ..printing import printable
 from ..sources.base import RecordedGlobals
 from ..stores.base import Store
 from ..streams import age
-from .choose import Choice, choose, plain
+from .choose import Choice, choose, explained, plain
 from .restore import no_backup
 
 if t.TYPE_CHECKING:
@@ -47,7 +47,10 @@ def read(
     choice = _choose(store, subject, source or subject.prefix, trust=trust, latest=source is None)
     if choice is None:
         return None
-    text = _text(choice, age.parse_identities([identity(choice.url)]))
+    try:
+        text = _text(choice, age.parse_identities([identity(choice.url)]))
+    except WrongIdentity as exc:
+        raise explained(exc, choice, owners=recipients.owners([subject])) from None
     found, created_at = choice.manifest, choice.created_at
     return RecordedGlobals(
         cluster.parse(text),

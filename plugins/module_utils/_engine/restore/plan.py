@@ -18,7 +18,7 @@ from ..errors import ChecksumMismatch, RestoreRefused
 from ..printing import printable
 from ..sources.base import Fit, Replaced, Session, out_of_time
 from ..stores import catalogue
-from .choose import Choice, Look, look_into
+from .choose import Choice, Look, explained, look_into
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _look_in_time(request: Request) -> Look:
     thread.start()
     thread.join(seconds)
     if failures:
-        raise failures[0]
+        raise explained(failures[0], request.choice, owners=request.options.owners)
     if not looks:
         raise out_of_time(request.database.name, seconds)
     return looks[0]

@@ -43,6 +43,9 @@ MAGIC_SIZE = max(len(BINARY_MAGIC), len(ARMOR_MAGIC))
 _HEADER_BYTES = 64 * 1024
 _HEADER_STANZAS = 128
 
+#: How the kinds of the random stanzas end that implementations of age add (https://c2sp.org/age).
+_GREASE = b"-grease"
+
 _Recipient = t.Any  # pyrage's classes have no common base
 _Identity = t.Any
 
@@ -190,7 +193,8 @@ def pair_fault(recipients: t.Sequence[str], secret: Secret) -> str | None:
     try:
         pyrage.decrypt(pyrage.encrypt(b"", public), private)
     except pyrage.DecryptError:
-        return "doesn't belong to any of the recipients"
+        own = ", ".join(recipients_of(private))
+        return "doesn't belong to any of the recipients" + (f": it belongs to {own}" if own else "")
     return None
 
 
@@ -203,6 +207,12 @@ def public_of(secret: Secret) -> str | None:
         if isinstance(identity, pyrage.x25519.Identity):
             return str(identity.to_public())
     return None
+
+
+def recipients_of(identities: t.Sequence[_Identity]) -> tuple[str, ...]:
+    """The recipients of parsed *identities*, each once; those of SSH keys, which can't be derived, are left out."""
+    own = (str(one.to_public()) for one in identities if isinstance(one, pyrage.x25519.Identity))
+    return tuple(dict.fromkeys(own))
 
 
 def parse_recipients(texts: t.Sequence[str]) -> list[_Recipient]:
@@ -367,11 +377,13 @@ def decrypting_reader(source: Readable, identities: t.Sequence[_Identity]) -> Ch
 
         def explain(exc: BaseException) -> EngineError:
             if isinstance(exc, pyrage.DecryptError) and "No matching keys" in str(exc):
-                return WrongIdentity(
+                error = WrongIdentity(
                     "none of the given age identities can decrypt the object",
                     cause="it is encrypted to keys of these kinds: " + ", ".join(kinds),
                     hint="give an identity that belongs to one of the recipients of the backup",
                 )
+                error.given = recipients_of(identities)
+                return error
             return DamagedObject(
                 "the age file is damaged", phase="decrypt", cause=f"{type(exc).__name__}: {exc}", hint=_HINT_DAMAGED
             )
@@ -407,7 +419,8 @@ def _stanza_kinds(head: bytes) -> list[str]:
     kinds = re.findall(rb"^-> ([!-~]+)", header, re.MULTILINE)
     if len(kinds) > _HEADER_STANZAS:
         raise _damaged_header(f"its header has more than {_HEADER_STANZAS} recipients")
-    return sorted({kind.decode("ascii") for kind in kinds})
+    # No key opens a random stanza: they exist so that no implementation relies on knowing all kinds.
+    return sorted({kind.decode("ascii") for kind in kinds if not kind.endswith(_GREASE)})
 
 
 def _damaged_header(cause: str) -> DamagedObject:

@@ -166,10 +166,28 @@ def test_hardware_recipients_can_be_encrypted_to() -> None:
 
 
 def test_a_wrong_identity_says_so_and_shows_none() -> None:
-    with pytest.raises(WrongIdentity, match="X25519") as caught:
+    with pytest.raises(WrongIdentity) as caught:
         decrypt(ENCRYPTED, PRIVATE[1:])
     assert caught.value.phase == "decrypt"
+    assert caught.value.given == tuple(PUBLIC[1:])
+    assert caught.value.cause == "it is encrypted to keys of these kinds: X25519"
     assert "AGE-SECRET" not in str(caught.value)
+
+
+def test_random_stanzas_are_nobodys_recipients() -> None:
+    """pyrage adds one to most files; nothing that is said of a file may be of it."""
+    files = [encrypt(b"data") for _unused in range(30)]
+    assert any(b"-grease " in file for file in files)
+    for file in files:
+        with pytest.raises(WrongIdentity) as caught:
+            decrypt(file, PRIVATE[1:])
+        assert "grease" not in str(caught.value)
+
+
+def test_whose_keys_identities_are(ssh_keys: dict[str, tuple[str, Secret]]) -> None:
+    several = Secret(f"# two keys\n{KEYS[0]}\n\n{KEYS[1]}\n")
+    identities = age.parse_identities([several, ssh_keys["ed25519"][1], PRIVATE[0]])
+    assert age.recipients_of(identities) == (PUBLIC[0], PUBLIC[1])
 
 
 def test_no_identity() -> None:
