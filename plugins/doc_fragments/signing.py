@@ -22,7 +22,7 @@ options:
     description:
       - 'Private key of this host, which signs the manifests of backups: an OpenSSH key (Ed25519) without a
         passphrase.'
-      - Without such a file they are not signed, and a warning says so.
+      - Without the default file they are not signed, and a warning says so. A file that is named must exist.
       - What this key has signed is accepted without a line in O(allowed_signers). For that, the public key
         in the file beside it, which ends with C(.pub), is read.
       - Default - C(signing/id_ed25519) in the configuration directory.

@@ -485,6 +485,25 @@ def test_a_dry_run_of_a_backup(host: Host) -> None:
     assert host.keys() == []
 
 
+def test_a_relative_configuration_directory(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = scene.entry("app")
+    make(host.cluster, app)
+    # A path in db.env is relative to that file, whatever the working directory is.
+    host.configure(app, DB_BACKUP_DIRECTORY="../store")
+    absolute = host.config
+    for directory in (absolute.parent, absolute):
+        monkeypatch.chdir(directory)
+        host.config = pathlib.Path(os.path.relpath(absolute, directory))
+        ended = host.run("backup", "--json")
+        assert ended.status == 0, ended
+        (made,) = ended.document["databases"]
+        assert made["signed"] and not made["warnings"], made
+    # Neither is a backup unsigned because the key that signs it is misspelt.
+    host.configure(app, DB_SIGNING_KEY="signing/id_ed2551")
+    ended = host.run("backup")
+    assert ended.status == 2 and f"{absolute}/signing/id_ed2551 does not exist" in ended.err, ended
+
+
 def test_faults_of_the_configuration_are_exit_status_2(host: Host) -> None:
     app = scene.entry("app")
     missing = host.run("backup")

@@ -9,6 +9,7 @@ tests/unit/test_front_ends.py compares every setting; here a few are seen at wor
 from __future__ import annotations
 
 import pathlib
+import shutil
 import typing as t
 
 import pytest
@@ -44,7 +45,7 @@ def host() -> t.Iterator[Host]:
 
 def dumps(host: Host) -> list[str]:
     """Keys of all dumps in the bucket."""
-    listed = host.server.client().list_objects_v2(Bucket=BUCKET, Prefix="db/app/")["Contents"]
+    listed = host.server.client().list_objects_v2(Bucket=BUCKET, Prefix="db/app/").get("Contents", [])
     return [each["Key"] for each in listed if each["Key"].endswith(".age")]
 
 
@@ -71,6 +72,24 @@ def test_compression_and_jobs(host: Host) -> None:
     found = dumps(host)
     assert len(found) == 3
     assert {"".join(pathlib.PurePath(key).suffixes) for key in found} == {".sql.zst.age"}
+
+
+def test_a_relative_configuration_directory(host: Host) -> None:
+    """With other settings than the host's own, so that it is really this directory that is read."""
+    other = host.root / "other"
+    shutil.copytree(host.root / "etc", other)
+    for path in (other, *other.rglob("*")):
+        shutil.chown(path, "postgres", "postgres")
+    with (other / "db.env").open("a") as settings:
+        settings.write("DB_BACKUP_COMPRESSION=none\n")
+    before = dumps(host)
+    done = host.script("backup.sh", "--config", "other", cwd=host.root)
+    assert done.returncode == 0 and "number" in done.stdout and "not signed" not in done.stdout, done
+    (made,) = {*dumps(host)} - {*before}
+    assert made.endswith(".sql.age")
+    key = host.entries[0]["backup_age_private_key"]
+    done = host.script("restore.sh", "app", made, "--config", "../other", cwd=host.root / "etc", AGE_PRIVATE_KEY=key)
+    assert done.returncode == 0, done.stderr
 
 
 def test_extensions_and_age(host: Host) -> None:

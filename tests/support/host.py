@@ -122,7 +122,7 @@ class Host:
         return {NAME: b64(entries)}
 
     def script(
-        self, name: str, *arguments: str, path: str = os.defpath, **switches: str
+        self, name: str, *arguments: str, path: str = os.defpath, cwd: pathlib.Path | None = None, **switches: str
     ) -> subprocess.CompletedProcess[str]:
         """Run backup.sh or restore.sh; *switches* are those of the environment, without ``DB_RESTORE_``."""
         return subprocess.run(
@@ -131,6 +131,7 @@ class Host:
             capture_output=True,
             text=True,
             env={"PATH": path, **{f"DB_RESTORE_{key}": value for key, value in switches.items()}},
+            cwd=cwd,
             check=False,
         )
 

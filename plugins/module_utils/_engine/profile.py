@@ -6,6 +6,10 @@
 
 The command on the host and the modules read the same profile in the same way, each with its own settings on top: those
 of the command line, or the options of the task.  So they do the same with the same configuration.
+
+A relative path in ``db.env`` is relative to the directory of that file; one that the run itself gives, such as
+``--config``, is relative to the working directory.  All are absolute from here on: programs that are started, such as
+ssh-keygen, have another working directory.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import typing as t
 from . import settings
 from .backup.plan import BackupOptions
 from .domain import envfile, layout, recipients, suggestions, trust
+from .domain import values as of
 from .domain.databases import Databases, parse
 from .domain.restoring import RestoreOptions
 from .domain.subjects import ClusterGlobals
@@ -37,7 +42,7 @@ Layer = t.Mapping[tuple[str, str], t.Any]
 class Profile:
     """What a configuration directory says, with the settings of one run on top.
 
-    :param directory: the directory.
+    :param directory: the directory; absolute.
     :param values: the settings.
     :param list_text: the databases list in ``db.env``, JSON text; ``""``: there is none.
     :param warnings: about names in ``db.env`` that are not settings.
@@ -54,7 +59,8 @@ class Profile:
 
         :raises ConfigurationError: where it can't be read, or a setting in it is not valid.
         """
-        path = pathlib.Path(directory) / "db.env"
+        directory = _absolute(directory)
+        path = directory / "db.env"
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
@@ -66,9 +72,10 @@ class Profile:
             ) from None
         given = envfile.parse(text, name=str(path))
         settings.refuse_stored(given, name=str(path))
+        values = settings.read(given, settings.STORED, named=f"{{}} in {path}")
         return cls(
-            pathlib.Path(directory),
-            Values(settings.read(given, settings.STORED, named=f"{{}} in {path}")),
+            directory,
+            Values(_anchored(values, directory)),
             given.get("DATABASES_JSON", ""),
             tuple(_unknown(given, name=str(path))),
         )
@@ -76,14 +83,14 @@ class Profile:
     @classmethod
     def empty(cls, directory: str | pathlib.Path) -> Profile:
         """A profile that sets nothing; keys are those of *directory*."""
-        return cls(pathlib.Path(directory), Values())
+        return cls(_absolute(directory), Values())
 
     def over(self, layer: Layer) -> Profile:
         """The same, with *layer* on top.
 
         A bucket in it replaces a directory below it, and the other way round: they exclude each other.
         """
-        values = self.values.over(layer)
+        values = self.values.over(_anchored(layer, ""))
         bucket, directory = ("store", "bucket"), ("store", "directory")
         if layer.get(bucket) is not None and layer.get(directory) is None:
             values = values.without(directory)
@@ -130,8 +137,19 @@ class Profile:
         return t.cast(str, self.values.get("signing", "signing_name") or platform.node())
 
     def signer(self) -> keys.Signer | None:
-        """The host's own key; ``None``: it has none."""
-        return keys.Signer.at(self._file("signing_key", settings.SIGNING_KEY), host=self.signing_name())
+        """The host's own key; ``None``: it has none.
+
+        :raises ConfigurationError: if it cannot be used, or if a setting names a file that does not exist.
+        """
+        path = self._file("signing_key", settings.SIGNING_KEY)
+        found = keys.Signer.at(path, host=self.signing_name())
+        if found is None and self.values.get("signing", "signing_key"):
+            raise ConfigurationError(
+                f"the signing key {path} does not exist",
+                hint=f"correct {settings.name_for_errors('signing', 'signing_key')}, or leave it out: backups are then"
+                f" signed with {settings.SIGNING_KEY} in the configuration directory, if that exists",
+            )
+        return found
 
     def trust(self) -> trust.Trust:
         """Whose backups are accepted."""
@@ -206,6 +224,31 @@ def environment_layer(environment: t.Mapping[str, str]) -> Layer:
             message = suggestions.unknown(name, settings.SWITCHES, "a setting of a restore")
             raise ConfigurationError(message, hint="correct or unset the environment variable")
     return settings.read(environment, settings.SWITCHES)
+
+
+def _absolute(path: str | pathlib.Path) -> pathlib.Path:
+    """*path*, relative to the working directory."""
+    try:
+        return pathlib.Path(path).absolute()
+    except OSError as exc:
+        raise ConfigurationError(
+            f"{path} is relative to a working directory that does not exist",
+            cause=exc.strerror or "",
+            hint="give an absolute path, or change to another directory",
+        ) from None
+
+
+def _anchored(layer: Layer, directory: str | pathlib.Path) -> Layer:
+    """*layer* with absolute paths.
+
+    :param directory: what relative ones are relative to; ``""``: the working directory.
+    """
+    return {
+        key: str(_absolute(pathlib.Path(directory, value)))
+        if value is not None and settings.BY_KEY[key].type is of.PATH and not pathlib.Path(value).is_absolute()
+        else value
+        for key, value in layer.items()
+    }
 
 
 def _unknown(names: t.Iterable[str], *, name: str) -> t.Iterator[str]:

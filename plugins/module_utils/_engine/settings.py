@@ -285,7 +285,7 @@ TABLE: tuple[Setting, ...] = (
         "signing_key",
         of.PATH,
         "private key of this host, which signs the manifests of backups: an OpenSSH key (Ed25519) without a passphrase",
-        "Without such a file they are not signed, and a warning says so.",
+        "Without the default file they are not signed, and a warning says so. A file that is named must exist.",
         "What this key has signed is accepted without a line in O(allowed_signers). For that, the public key in the"
         " file beside it, which ends with C(.pub), is read.",
         default_text=f"C({SIGNING_KEY}) in the configuration directory",

@@ -71,6 +71,44 @@ def test_keys_are_those_of_the_directory(tmp_path: pathlib.Path) -> None:
     assert (trust.own_key, trust.name) == ("ssh-ed25519 CCCC", platform.node())
 
 
+def test_relative_paths_in_db_env_are_relative_to_it(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "etc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "etc" / "allowed_signers").write_text("db2 ssh-ed25519 AAAA\n")
+    (tmp_path / "etc" / "key.pub").write_text("ssh-ed25519 CCCC x\n")
+    host = written(pathlib.Path("etc"), DB_BACKUP_DIRECTORY="../backups", DB_SIGNING_KEY="key", S3_CA_BUNDLE="/ca.pem")
+    monkeypatch.chdir("/")
+    assert host.directory == tmp_path / "etc"
+    assert host.store() == DirectorySettings(path=f"{tmp_path}/etc/../backups")
+    assert (host.trust().own_key, host.trust().allowed_signers) == ("ssh-ed25519 CCCC", "db2 ssh-ed25519 AAAA\n")
+    assert host.values.get("store", "ca_bundle") == "/ca.pem"
+
+
+def test_relative_paths_of_a_run_are_relative_to_the_working_directory(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").mkdir()
+    host = written(tmp_path / "etc")
+    monkeypatch.chdir(tmp_path)
+    assert host.over({("store", "directory"): "backups"}).store() == DirectorySettings(path=f"{tmp_path}/backups")
+    assert Profile.empty("etc").directory == tmp_path / "etc"
+
+
+def test_a_working_directory_that_is_gone(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigurationError, match="etc is relative to a working directory that does not exist"):
+        Profile.read("etc")
+    assert written(tmp_path).directory == tmp_path
+
+
+def test_a_signing_key_that_is_named_must_exist(tmp_path: pathlib.Path) -> None:
+    assert written(tmp_path).signer() is None
+    with pytest.raises(ConfigurationError, match=rf"the signing key {tmp_path}/none does not exist.*DB_SIGNING_KEY"):
+        written(tmp_path, DB_SIGNING_KEY="none").signer()
+
+
 def test_a_bucket_and_a_directory_replace_each_other(tmp_path: pathlib.Path) -> None:
     bucket, directory = ("store", "bucket"), ("store", "directory")
     at_a_bucket = written(tmp_path, DB_BACKUP_BUCKET="b", S3_REGION="eu")
