@@ -156,6 +156,21 @@ options:
       - Default - V(48).
     type: float
     version_added: 0.2.0
+  as:
+    description:
+      - Restore into a database of this name, beside the database itself, which stays as it is.
+      - The name need not be in the list, and must not be that of a database of the list or of any other database.
+        A copy that an earlier restore has made under this name is replaced.
+      - The copy belongs to the user of the database, and stays until it is dropped. It is not backed up.
+      - Default - the database itself is restored.
+    type: str
+    version_added: 0.2.0
+  drop_after:
+    description:
+      - With O(as), the number of hours after which the copy is dropped, by the next backup of the host.
+      - Default - the copy stays.
+    type: float
+    version_added: 0.2.0
   expected_sha256:
     description:
       - SHA-256 that the encrypted object must have.

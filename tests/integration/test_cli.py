@@ -628,6 +628,31 @@ def test_a_dry_run_of_a_restore(host: Host, backed_up: Database) -> None:
     assert host.cluster.psql("SELECT count(*) FROM pg_database WHERE datname LIKE 'app%'") == "1"
 
 
+def test_a_copy_beside_the_database(host: Host, backed_up: Database) -> None:
+    key = {"DB_RESTORE_AGE_PRIVATE_KEY": key_of(backed_up)}
+    host.cluster.psql("CREATE TABLE later (id int)", "app")
+    dry = host.run("restore", "app", "db/app/", "--as", "app_check", "--dry-run")
+    assert dry.status == 0 and "would be restored beside it as app_check from" in dry.out
+    assert "no database is replaced" in dry.out
+    made = host.run("restore", "app", "db/app/", "--as", "app_check", "--drop-after", "24", **key)
+    assert made.status == 0 and "app: restored as app_check from" in made.out, made
+    assert "later" not in host.cluster.psql("SELECT relname FROM pg_class WHERE relkind = 'r'", "app_check")
+    assert host.cluster.psql("SELECT count(*) FROM later", "app") == "0"
+    kept = "SELECT drop_after - created_at = interval '1 day' FROM infrazero.copy"
+    assert host.cluster.psql(kept) == "t"
+    again = host.run("restore", "app", "db/app/", "--dry-run", "--json", DB_RESTORE_AS="app_check")
+    assert again.document["databases"][0]["as"] == "app_check"
+    assert "replaces an earlier copy of app" in host.run("restore", "app", "db/app/", "--as=app_check", "--dry-run").out
+    for arguments in (["--as", "app"], ["--as", "postgres"], ["--as", "a/b"], ["--drop-after", "1"]):
+        refused = host.run("restore", "app", "db/app/", *arguments, **key)
+        assert refused.status == 2 and "hint:" in refused.err, refused
+    host.cluster.psql("CREATE DATABASE other")
+    other = host.run("restore", "app", "db/app/", "--as", "other", **key)
+    assert other.status == 1 and "choose another name" in other.err
+    databases = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE NOT datistemplate"
+    assert host.cluster.psql(databases) == "app app_check other postgres"
+
+
 def test_a_restore_that_goes_on_after_errors_has_an_exit_status_of_its_own(host: Host) -> None:
     """The backup is signed, so it is read once, and once more for rows that wait for others."""
     app = scene.entry("app")

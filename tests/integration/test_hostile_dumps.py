@@ -600,6 +600,31 @@ def test_works_against_psql_and_not_against_us(world: World, attack: Attack) -> 
     world.assert_clean()
 
 
+@pytest.mark.parametrize("attack", ATTACKS[::7], ids=lambda attack: attack.name)
+def test_a_copy_beside_the_database_gives_a_dump_no_more(world: World, attack: Attack) -> None:
+    """Nor does it reach the database that it is a copy of, which has its rows and its sessions."""
+    text, name = world.text(attack), "shop_check"
+    require_contrib(world.cluster, text)
+    world.reset(attack.cleanup)
+    pathlib.Path(f"{world.file}.sql").write_text("CREATE ROLE mallory SUPERUSER;")
+    oid = "SELECT oid, datacl, datdba FROM pg_database WHERE datname = 'shop'"
+    before = world.cluster.psql(oid)
+    with contextlib.closing(connect(world.cluster.settings, database="shop")):
+        if attack.refused is None:
+            world.restore(text.encode(), options=RestoreOptions(as_name=name))
+            world.cluster.psql("VACUUM (FULL, ANALYZE); REINDEX DATABASE shop_check", name)
+        else:
+            with pytest.raises(EngineError) as refused:
+                world.restore(text.encode(), options=RestoreOptions(as_name=name))
+            assert re.search(attack.refused, str(refused.value)), refused.value
+    assert world.cluster.psql("SELECT count(*) FROM s.precious", "shop") == "1"
+    assert world.cluster.psql(oid) == before
+    inside = dataclasses.replace(attack.effect, database=name) if attack.effect.database == "shop" else attack.effect
+    assert attack.refused is not None or not world.worked(inside)
+    assert not world.worked(attack.effect)
+    world.assert_clean()
+
+
 # Crafted archives ---------------------------------------------------------------------------------------------------
 
 

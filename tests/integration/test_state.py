@@ -197,13 +197,13 @@ def test_the_state_of_an_older_release_is_brought_up_to_date(cluster, admin):
         conn.rollback()
     assert version() == (1, False)
     state.record_backup(admin, MADE)
-    assert version() == (2, True)
+    assert version() == (3, True)
     assert state.last_backup(admin, "app", location=MADE.location) == MADE
     record = state.database_record(admin, "app")
     assert (record.restored_from.manifest_sha256, record.restored_from.sequence) == ("11", None)
     assert state.passwords_proof(admin) == "kept"
     state.ensure(admin)
-    assert version() == (2, True)
+    assert version() == (3, True)
 
 
 def test_two_may_bring_the_state_up_to_date_at_once(cluster, admin):

@@ -24,7 +24,7 @@ from .backup.plan import BackupOptions
 from .domain import envfile, layout, recipients, suggestions, trust
 from .domain import values as of
 from .domain.databases import Databases, parse
-from .domain.restoring import RestoreOptions
+from .domain.restoring import RestoreOptions, require_copy_name
 from .domain.subjects import ClusterGlobals
 from .errors import ConfigurationError
 from .settings import Values
@@ -192,18 +192,28 @@ class Profile:
         """How backups are restored.
 
         :param listed: the list, whose users' roles are never dropped.
+        :raises ConfigurationError: if a copy is asked for that cannot have its name.
         """
         users = frozenset(database.user for database in listed.entries)
-        return RestoreOptions(
+        options = RestoreOptions(
             **self._restore_values(),
             protected_roles=users,
             trust=self.trust(),
             owners=recipients.owners([*listed.entries, self.cluster_globals()]),
         )
+        require_copy_name(
+            options,
+            listed={database.name for database in listed.entries},
+            maintenance_database=self.connection().maintenance_database,
+        )
+        return options
 
     def _restore_values(self) -> dict[str, t.Any]:
         names = {field.name for field in dataclasses.fields(RestoreOptions)} - {"trust"}
-        return {name: value for name, value in self.values.of_section("restore").items() if name in names}
+        values = self.values.of_section("restore")
+        # A keyword of Python cannot be a field.
+        values["as_name"] = values.pop("as")
+        return {name: value for name, value in values.items() if name in names}
 
     def _file(self, name: str, below: str) -> str:
         return t.cast(str, self.values.get("signing", name) or str(self.directory / below))

@@ -538,6 +538,25 @@ TABLE: tuple[Setting, ...] = (
         option=None,
     ),
     _restore(
+        "as",
+        of.DATABASE,
+        "restore into a database of this name, beside the database itself, which stays as it is",
+        "The name need not be in the list, and must not be that of a database of the list or of any other database. A"
+        " copy that an earlier restore has made under this name is replaced.",
+        "The copy belongs to the user of the database, and stays until it is dropped. It is not backed up.",
+        default_text="the database itself is restored",
+        stored=False,
+        added="0.2.0",
+    ),
+    _restore(
+        "drop_after",
+        of.HOURS,
+        "with O(as), the number of hours after which the copy is dropped, by the next backup of the host",
+        default_text="the copy stays",
+        stored=False,
+        added="0.2.0",
+    ),
+    _restore(
         "expected_sha256",
         of.SHA256,
         "SHA-256 that the encrypted object must have",

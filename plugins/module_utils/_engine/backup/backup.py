@@ -182,12 +182,12 @@ def back_up_all(
 
     :param cluster: the globals of the cluster, which are backed up as well if they have recipients.
 
-    Replaced databases that restores kept, and whose time is over, are dropped first.
+    Replaced databases that restores kept, and copies that they made, are dropped first if their time is over.
     """
     moment = datetime.datetime.now(datetime.timezone.utc)
     by_name = {entry.name: entry for entry in entries}
     source = registry.open_source(settings)
-    warnings = [*source.remove_leftovers(), *source.expire_replaced()]
+    warnings = [*source.remove_leftovers(), *source.expire_replaced(by_name.keys())]
 
     def work(name: str) -> outcome.Outcome:
         more: t.Any = {"settings": settings, "store": store, "options": options, "moment": moment, "reporter": reporter}

@@ -85,6 +85,8 @@ def _restored(one: outcome.Outcome) -> str:
     contents = f"{human.counted(facts['tables'], 'table')}, {human.counted(facts['rows'], 'row')}"
     kept = facts["kept_as"]
     result = "restored with errors" if facts["failed_statements"] else "restored"
+    if facts["as"] is not None:
+        result += f" as {printable_name(facts['as'])}"
     return (
         f"{result} from {printable(facts['source'])}{_made(facts)}: {contents} in"
         f" {human.duration(facts['duration_seconds'])}, {'verified' if facts['verified'] else 'not verified'}"
@@ -97,14 +99,16 @@ def _planned(one: outcome.Outcome) -> str:
     rows = "" if facts["rows"] is None else f", {human.counted(facts['rows'], 'row')}"
     times = "once" if facts["reads"] == 1 else "twice"
     replaced = facts["replaces"]
+    copy = "" if facts["as"] is None else f" beside it as {printable_name(facts['as'])}"
     text = (
-        f"would be restored from {printable(facts['source'])}{_made(facts)}: {human.size(facts['size'])}{rows}, read"
-        f" {times}"
+        f"would be restored{copy} from {printable(facts['source'])}{_made(facts)}: {human.size(facts['size'])}{rows},"
+        f" read {times}"
     )
     if replaced is None:
         return f"{text}; no database is replaced"
+    what = "a database" if facts["as"] is None else "an earlier copy"
     return (
-        f"{text}; replaces a database of {printable_name(replaced['owner'])} with {human.size(replaced['size'])} and"
+        f"{text}; replaces {what} of {printable_name(replaced['owner'])} with {human.size(replaced['size'])} and"
         f" {human.counted(replaced['sessions'], 'session')}"
     )
 

@@ -21,6 +21,7 @@ _RESTORE_ID = re.compile(r"[0-9a-z]{1,32}")
 #: A name in an allowed_signers file, where commas, wildcards and quotes have a special meaning.
 _SIGNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,254}\Z")
 _REPLACED = re.compile(r".+__replaced_[0-9a-z]{1,32}", re.DOTALL)
+_STAGING = re.compile(r".+__restore_[0-9a-z]{1,32}", re.DOTALL)
 
 
 def staging_name(database: str, restore_id: str) -> str:
@@ -36,6 +37,11 @@ def replaced_name(database: str, restore_id: str) -> str:
 def is_replaced_name(name: str) -> bool:
     """Whether *name* has the form of :func:`replaced_name`."""
     return _REPLACED.fullmatch(name) is not None
+
+
+def is_reserved_name(name: str) -> bool:
+    """Whether *name* has the form of :func:`staging_name` or :func:`replaced_name`."""
+    return is_replaced_name(name) or _STAGING.fullmatch(name) is not None
 
 
 def loader_role(restore_id: str) -> str:

@@ -10,7 +10,9 @@ import dataclasses
 import datetime
 import typing as t
 
-from . import recipients
+from ..errors import ConfigurationError
+from . import names, recipients
+from .databases import SYSTEM_DATABASES
 from .trust import Trust
 
 SWAP = "swap"
@@ -40,6 +42,8 @@ class RestoreOptions:
     :param owners: names of the databases of each recipient in the list, for the answer to a wrong key.
     :param max_size: bytes; 0: any number; ``None``: see :func:`size_limit`.
     :param on_error: :data:`STOP` or :data:`CONTINUE`.
+    :param as_name: name of a copy beside the database; ``None``: the database itself is restored.
+    :param drop_after: how long the copy stays; ``None``: until somebody drops it.
     """
 
     role_map: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -62,6 +66,8 @@ class RestoreOptions:
     timeout: datetime.timedelta = datetime.timedelta(hours=72)
     max_size: int | None = None
     on_error: str = STOP
+    as_name: str | None = None
+    drop_after: datetime.timedelta | None = None
 
     @property
     def continues(self) -> bool:
@@ -87,6 +93,34 @@ class RestoreOptions:
         if self.force_target_owner is None:
             return self.skips_acl or bool(self.role_map)
         return self.force_target_owner
+
+
+def require_copy_name(options: RestoreOptions, *, listed: t.Collection[str], maintenance_database: str) -> None:
+    """Raise unless the name of the copy that *options* ask for, if any, may be that of a copy.
+
+    :param listed: the databases of the list.
+    :raises ConfigurationError: with the remedy.
+    """
+    name = options.as_name
+    if name is None:
+        if options.drop_after is not None:
+            raise ConfigurationError("drop_after is for a copy", hint="name the copy (--as), or leave drop_after out")
+        return
+    if options.drop_after is not None and not options.drop_after:
+        raise ConfigurationError("drop_after is 0", hint="give the hours that the copy is to stay, or leave it out")
+    reason = ""
+    if name in listed:
+        reason = "it is a database of the list"
+    elif name in SYSTEM_DATABASES | {maintenance_database}:
+        reason = "it is a database of the server"
+    elif names.is_reserved_name(name):
+        reason = "names of this form belong to restores in progress and to replaced databases"
+    if reason:
+        raise ConfigurationError(
+            f"a copy cannot be called {name!r}",
+            cause=reason,
+            hint=f"choose another name, such as {name[:40] + '_copy'!r}",
+        )
 
 
 def size_limit(given: int | None, *, plaintext_size: int | None, rows: int | None, text_bytes: int) -> int | None:

@@ -18,9 +18,9 @@ import re
 import typing as t
 
 from ..errors import ConfigurationError
-from . import layout, trust
+from . import layout, names, trust
 from .secret import Secret
-from .text import NotJson, strict_json
+from .text import NotJson, strict_json, utf8_size
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -142,6 +142,20 @@ def _sha256(value: t.Any, name: str) -> str:
     return text.lower()
 
 
+def _database(value: t.Any, name: str) -> str:
+    text = _text(value, name)
+    size = utf8_size(text)
+    if size is None or not text.isprintable() or re.search(r"[\s/]", text):
+        raise ConfigurationError(
+            f"{name} is not the name of a database", hint="give a name without blanks, slashes and control characters"
+        )
+    if not 0 < size <= names.NAME_LIMIT:
+        raise ConfigurationError(
+            f"{name} is not the name of a database", hint=f"give a name of 1 to {names.NAME_LIMIT} bytes in UTF-8"
+        )
+    return text
+
+
 def _names(value: t.Any, name: str) -> tuple[str, ...]:
     if isinstance(value, str):
         value = value.split(",")
@@ -244,6 +258,8 @@ SECONDS = Type("seconds", "int", _seconds, write=lambda value: str(int(value.tot
 HOURS = Type("hours", "float", _hours, write=_write_hours, metavar="HOURS")
 SIZE = Type("size", "str", _size, metavar="SIZE")
 SHA256 = Type("SHA-256", "str", _sha256, metavar="SHA256")
+#: Name of a database.
+DATABASE = Type("name", "str", _database, metavar="NAME")
 NAMES = Type("list of names", "list", _names, write=",".join, elements="str", metavar="NAME,...")
 EXTENSIONS = Type(
     "list of names",

@@ -34,6 +34,12 @@ class Request:
     options: RestoreOptions
     identities: tuple[t.Any, ...] = ()
 
+    @property
+    def target(self) -> Database:
+        """The database that is created or replaced: *database*, or a copy beside it."""
+        name = self.options.as_name
+        return self.database if name is None else dataclasses.replace(self.database, name=name)
+
 
 @dataclasses.dataclass(frozen=True)
 class RestorePlan:
@@ -55,11 +61,19 @@ class RestorePlan:
     replaces: Replaced | None
     warnings: tuple[str, ...]
 
+    @property
+    def drops_first(self) -> bool:
+        """Whether the database is dropped before its successor is filled.  An earlier copy never is."""
+        options = self.request.options
+        return options.strategy == REPLACE and options.as_name is None and self.replaces is not None
+
     def as_dict(self) -> dict[str, t.Any]:
         """As plain data."""
-        choice = self.request.choice
+        choice, options = self.request.choice, self.request.options
         created, said = choice.created_at, choice.manifest
         return {
+            "as": options.as_name,
+            "drop_after": None if options.drop_after is None else options.drop_after.total_seconds() / 3600,
             "source": choice.url,
             "sha256": choice.sha256,
             "signed_by": None if choice.signed_by is None else dataclasses.asdict(choice.signed_by),
@@ -73,7 +87,7 @@ class RestorePlan:
             "encrypted": self.encrypted,
             **self.fit.details,
             "replaces": None if self.replaces is None else dataclasses.asdict(self.replaces),
-            "strategy": self.request.options.strategy,
+            "strategy": options.strategy,
             "owner": self.request.database.user,
             "warnings": list(self.warnings),
         }
@@ -88,6 +102,8 @@ def plan_restore(request: Request, *, session: Session) -> RestorePlan:
     """
     choice, options, name = request.choice, request.options, request.database.name
     said = choice.manifest
+    if options.as_name is not None:
+        session.require_copy(options.as_name)
     if said is not None:
         _require_kind(choice, said, session.kind)
     look = _look_in_time(request)
@@ -104,18 +120,17 @@ def plan_restore(request: Request, *, session: Session) -> RestorePlan:
         warnings += _rolled_back(choice, name, session=session)
         if said.database not in (None, name):
             warnings.append(f"the backup is of the database {said.database!r}")
-    replaces = session.replaced(name)
-    drops_first = options.strategy == REPLACE and replaces is not None
-    return RestorePlan(
+    planned = RestorePlan(
         request=request,
         moment=datetime.datetime.now(datetime.timezone.utc),
         encrypted=look.encrypted,
         size=look.size,
-        reads=2 if drops_first or choice.proof is None else 1,
+        reads=1,
         fit=fit,
-        replaces=replaces,
+        replaces=session.replaced(request.target.name),
         warnings=tuple(warnings),
     )
+    return dataclasses.replace(planned, reads=2) if planned.drops_first or choice.proof is None else planned
 
 
 def _look_in_time(request: Request) -> Look:

@@ -13,7 +13,7 @@ import typing as t
 from .. import outcome
 from ..domain import layout, records
 from ..domain.databases import Database
-from ..domain.restoring import REPLACE, RestoreOptions
+from ..domain.restoring import RestoreOptions
 from ..domain.secret import Secret
 from ..domain.subjects import Subject
 from ..errors import ConfigurationError, Deleted, EngineError, IdentityMissing, NotFound, RestoreRefused
@@ -47,13 +47,13 @@ def plan(request: Request, *, settings: registry.Settings, reporter: Reporter | 
 
 
 def restore(request: Request, *, settings: registry.Settings, reporter: Reporter | None = None) -> outcome.Outcome:
-    """Restore one database.  Until the swap, which comes last, nothing of the old one is touched.
+    """Restore one database, or a copy beside it.  Until the swap, which comes last, nothing of the old one is touched.
 
     With the strategy ``replace`` the old one is dropped before the new one is filled, but only after the backup was
     read and checked as a whole.
     """
     reporter = reporter or Silent()
-    with registry.open_source(settings).locked(request.database.name, doing="restore") as session:
+    with registry.open_source(settings).locked(request.target.name, doing="restore") as session:
         planned = plan_restore(request, session=session)
         if planned.encrypted and not request.identities:
             raise IdentityMissing(
@@ -72,7 +72,7 @@ def _restore(planned: RestorePlan, *, session: LockedSession, reporter: Reporter
     with session.staging(stage.task_of(planned, reporter)) as staging:
         backup = stage.Backup(planned, reporter)
         with staging.limits.enforced():
-            if planned.request.options.strategy == REPLACE and planned.replaces is not None:
+            if planned.drops_first:
                 stage.make_room(choice, backup, staging)
             if backup.proof is None:
                 backup.prove(staging)
@@ -87,7 +87,8 @@ def _restore(planned: RestorePlan, *, session: LockedSession, reporter: Reporter
     details["duration_seconds"] = round(time.monotonic() - started, 3)
     failed = [f"not restored: {one}" for one in loaded.failed]
     details["warnings"] = [*planned.warnings, *failed, *warnings, *swapped.warnings, *settled.warnings]
-    reporter.stage(name, "done", f"restored from {choice.url}" + (" with errors" if failed else ""))
+    copy = "" if details["as"] is None else f" as {details['as']}"
+    reporter.stage(name, "done", f"restored{copy} from {choice.url}" + (" with errors" if failed else ""))
     return outcome.Outcome(name, RESTORED_WITH_ERRORS if failed else RESTORED, details)
 
 
@@ -149,6 +150,8 @@ def restore_all(
         raise ConfigurationError("jobs must be at least 1")
     if len(entries) != 1 and (source, expected_sha256) != (None, None):
         raise ConfigurationError("source and expected_sha256 go with one database", hint="name it with only")
+    if options.as_name is not None and (len(entries) != 1 or outstanding_only):
+        raise ConfigurationError("a copy is of one database", hint="name it with only, without outstanding_only")
     if outstanding_only:
         options = options.on_fresh_cluster()
     by_name = {entry.name: entry for entry in entries}
@@ -220,9 +223,10 @@ def difference(result: outcome.Outcome) -> dict[str, t.Any]:
     replaced = details.get("replaces")
     before = "absent" if replaced is None else f"{replaced['size']} bytes, owner {printable_name(replaced['owner'])}"
     source, owner = printable_name(str(details.get("source"))), printable_name(str(details.get("owner")))
+    name = str(details.get("as") or result.database)
     return {
-        "before_header": result.database,
-        "after_header": result.database,
+        "before_header": name,
+        "after_header": name,
         "before": f"{before}\n",
         "after": f"{source} of {details.get('created_at')}, owner {owner}\n",
     }

@@ -87,15 +87,17 @@ def task_of(plan: RestorePlan, reporter: Reporter) -> Task:
         )
 
     return Task(
-        database=request.database,
+        database=request.target,
         options=request.options,
         part=None if said is None else said.part,
         proven=request.choice.proven and said is not None and said.database == request.database.name,
         url=request.choice.url,
         size=plan.size,
-        replaces=plan.replaces,
+        # A copy is like its backup, also where it replaces an earlier one.
+        replaces=plan.replaces if request.options.as_name is None else None,
         most=most,
         reporter=reporter,
+        copy_of=None if request.options.as_name is None else request.database.name,
     )
 
 

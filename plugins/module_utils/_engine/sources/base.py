@@ -185,7 +185,9 @@ class Task:
     :param url: of the backup, for reports.
     :param size: bytes of the backup's object.
     :param replaces: the database that is there now.
-    :param proven: whether an accepted host signed that the backup is of this database.
+    :param proven: whether an accepted host signed that the backup is of this database, or of the one that it is a copy
+        of.
+    :param copy_of: the database beside which *database* is a copy; ``None``: *database* itself is restored.
     :param most: bytes that the staged copy may take once so many bytes of the dump have been read; ``None``: any.
     """
 
@@ -198,6 +200,12 @@ class Task:
     replaces: Replaced | None
     most: t.Callable[[int], int | None]
     reporter: Reporter
+    copy_of: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """The database that reports name: the one whose backup is restored."""
+        return self.copy_of or self.database.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -333,6 +341,12 @@ class Session(t.Protocol):
     def replaced(self, name: str, /) -> Replaced | None:
         """The database that a restore of *name* would replace; ``None``: there is none."""
 
+    def require_copy(self, name: str, /) -> None:
+        """Raise unless a copy may be called *name*: there is no such database, or it is an earlier copy.
+
+        :raises RestoreRefused: with the remedy.
+        """
+
     def record(self, name: str, /) -> DatabaseRecord | None:
         """What is recorded of a database."""
 
@@ -398,8 +412,11 @@ class Source(t.Protocol):
     def remove_leftovers(self) -> list[str]:
         """Remove what killed restores have left; returns why something could not be removed."""
 
-    def expire_replaced(self) -> list[str]:
-        """Drop the replaced databases whose time is over; returns why one could not be dropped."""
+    def expire_replaced(self, listed: t.Collection[str], /) -> list[str]:
+        """Drop the replaced databases and the copies whose time is over; returns why one could not be dropped.
+
+        :param listed: databases of the list; none of them is a copy any more.
+        """
 
     def outstanding(self) -> frozenset[str]:
         """The databases that wait for their restore."""

@@ -28,7 +28,7 @@ from ...domain.plan import (
     plan_bootstrap,
 )
 from ...domain.records import OUTSTANDING, RESTORED, SKIPPED
-from . import cluster_globals, facts, leftovers, roles, state
+from . import cluster_globals, copies, facts, leftovers, roles, state
 from .connection import APPLICATION, ConnectionSettings, connect
 
 if t.TYPE_CHECKING:
@@ -151,6 +151,7 @@ def bootstrap(
         if begins:
             state.begin_bootstrap(conn, wanted, host=platform.node())
         _record_new(conn, {name: restore_added and wanted[name] for name in absent})
+        copies.adopt(conn, wanted)
         done = roles.converge(conn, declaration)
         restored = (
             None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import re
 import secrets
 import typing as t
@@ -21,6 +22,7 @@ from ...streams.pipeline import Decoded, Readable
 from ..base import Loaded, Open, Swapped, Task
 from . import (
     archive,
+    copies,
     cron,
     database_settings,
     definer,
@@ -85,6 +87,7 @@ class Restoration:
         self._name = task.database.name
         self._owner = task.database.user
         self._options = task.options
+        self._is_copy = task.copy_of is not None
         self._id = secrets.token_hex(4)
         self._database = names.staging_name(self._name, self._id)
         self._kept_name = names.replaced_name(self._name, self._id)
@@ -108,7 +111,7 @@ class Restoration:
         try:
             self._around.enter_context(self.limits.holding(self._admin, to_tidy_up=True))
             leftovers.remove_of(self._admin, self._name, settings=self._settings)
-            record = state.database_record(self._admin, self._name)
+            record = None if self._is_copy else state.database_record(self._admin, self._name)
             if record is not None and record.dropped is not None:
                 self._before = database_settings.DatabaseSettings.from_dict(record.dropped)
             self._creation = self._like()
@@ -162,7 +165,7 @@ class Restoration:
         # From here on there is no database to be backed up until the restore has succeeded, and its settings have no
         # other place.
         state.record_outcome(self._admin, self._name, OUTSTANDING, dropped=before.as_dict())
-        self._task.reporter.stage(self._name, "drop", "dropping the old database, to make room for the new one")
+        self._task.reporter.stage(self._task.subject, "drop", "dropping the old database, to make room for the new one")
         try:
             staging.drop_with_subscriptions(self._admin, self._name, settings=self._settings)
         except PostgresError:
@@ -188,7 +191,7 @@ class Restoration:
         @contextlib.contextmanager
         def again() -> t.Iterator[t.Iterable[Statement]]:
             text = f"reading {self._task.url} again, for rows that depend on others"
-            self._task.reporter.stage(self._name, "load", text, total=self._task.size)
+            self._task.reporter.stage(self._task.subject, "load", text, total=self._task.size)
             with self.limits.sources() as stack:
                 _preamble, dump = preamble.read(self._text(source(stack), stack, again=True))
                 yield events.read(dump)
@@ -240,7 +243,7 @@ class Restoration:
         """Create the staging database and load the dump into it, as a role that can do nothing else."""
         # On record before it is reported: whoever sees the report finds the record.
         state.begin_restore(self._admin, self._id, database=self._name, stage=self._database, role=self._role)
-        self._task.reporter.stage(self._name, "load", f"loading {self._task.url}", total=self._task.size)
+        self._task.reporter.stage(self._task.subject, "load", f"loading {self._task.url}", total=self._task.size)
         loader_role.create_loader_role(
             self._admin, self._role, temp_file_limit=self._task.most(restoring.text_bytes_of(self._task.size))
         )
@@ -342,13 +345,13 @@ class Restoration:
     def finish(self) -> tuple[str, ...]:
         """Gather statistics, shut the loader out and hand everything over to the owner."""
         loaded, defining = t.cast(load.LoadResult, self._loaded), t.cast(definer.Definer, self._definer)
-        self._task.reporter.stage(self._name, "analyze", "gathering statistics")
+        self._task.reporter.stage(self._task.subject, "analyze", "gathering statistics")
         not_analyzed = load.analyze(self._loader, t.cast(load.LoadOptions, self._load_options).written_path)
         self._loading.close()
         loader_role.shut_out(self._inside, self._role)
         staging.close_staging(self._inside, self._database)
         staging.roll_back_prepared(self._inside)
-        self._task.reporter.stage(self._name, "own", f"handing everything over to {self._owner}")
+        self._task.reporter.stage(self._task.subject, "own", f"handing everything over to {self._owner}")
         taken = ownership.take_over(
             self._inside,
             owner=self._owner,
@@ -372,18 +375,22 @@ class Restoration:
     def swap(self, origin: RestoredFrom, /) -> Swapped:
         """Swap the staging database in, in one transaction with all that is recorded."""
         self._held.check()
-        self._task.reporter.stage(self._name, "swap", "swapping the restored database in")
+        self._task.reporter.stage(self._task.subject, "swap", "swapping the restored database in")
 
         warnings: list[str] = []
 
         def record(kept: str | None) -> None:
-            state.record_outcome(self._admin, self._name, RESTORED, restored_from=origin)
+            if kept is not None and self._is_copy:
+                # Somebody may have created a database of this name since the plan.
+                copies.require_own(self._admin, self._name, called=kept)
+            self._record_origin(origin)
             # Not before: what the replaced database had is carried over in this transaction.
             warnings[:] = self._give_settings()
             if self._search_path is not None and not self._has_search_path():
                 ownership.set_search_path(self._admin, database=self._name, role=self._owner, path=self._search_path)
             if kept is not None:
-                state.record_replaced(self._admin, kept, database=self._name, keep=self._options.keep_replaced)
+                keep = datetime.timedelta(0) if self._is_copy else self._options.keep_replaced
+                state.record_replaced(self._admin, kept, database=self._name, keep=keep)
             # Right before the commit: another run may be at work by now.
             self._held.check()
 
@@ -398,10 +405,20 @@ class Restoration:
                 record=record,
                 on_connections=self._options.on_connections,
                 settings=self._before,
+                carries=not self._is_copy,
                 public_connect=self._options.public_connect,
             )
         self._swapped = True
         return Swapped(swapped.kept, (*swapped.warnings, *warnings))
+
+    def _record_origin(self, origin: RestoredFrom) -> None:
+        copy_of = self._task.copy_of
+        if copy_of is None:
+            state.record_outcome(self._admin, self._name, RESTORED, restored_from=origin)
+            state.forget_copies(self._admin, [self._name])
+            return
+        keep = self._options.drop_after
+        state.record_copy(self._admin, self._name, database=copy_of, restored_from=origin, keep=keep)
 
     def _give_settings(self) -> list[str]:
         """Give the new database the settings in the backup, unless it has those of the database that it replaces."""
@@ -411,7 +428,7 @@ class Restoration:
         warnings = []
         if not self._options.public_connect:
             narrowed = database_settings.without_public_connect(settings)
-            if narrowed != settings:
+            if narrowed != settings and not self._is_copy:
                 warnings.append(swap.public_connect_left_out(self._name))
             settings = narrowed
         warnings += database_settings.apply_foreign(
@@ -443,7 +460,7 @@ class Restoration:
                 warnings.append(str(exc))
 
         kept = swapped.kept
-        if self._administrator.defers_cron:
+        if self._administrator.defers_cron and not self._is_copy:
             with warned(), contextlib.closing(connect(self._settings, database=self._name)) as inside:
                 warnings += cron.finish(inside, owner=self._owner)
         with warned():
@@ -458,8 +475,8 @@ class Restoration:
         return Swapped(kept, tuple(warnings))
 
     def _is_disposable(self, kept: str) -> bool:
-        """Whether nobody wants the replaced database any more: it isn't to be kept, or it is empty."""
-        if not self._options.keep_replaced:
+        """Whether nobody wants the replaced database any more: it isn't to be kept, is an earlier copy, or is empty."""
+        if self._is_copy or not self._options.keep_replaced:
             return True
         replaced = self._task.replaces
         if replaced is None or not replaced.empty:
@@ -470,7 +487,8 @@ class Restoration:
 
     def _drop_mapped_roles(self) -> t.Sequence[str]:
         mapping = self._options.role_map
-        if not mapping or not self._options.drop_mapped_roles:
+        # Beside a copy, the database itself may still use them.
+        if not mapping or not self._options.drop_mapped_roles or self._is_copy:
             return ()
         protected = {*self._options.protected_roles, *mapping.values(), self._owner}
         return ownership.drop_mapped_roles(self._admin, mapping, protected=protected).warnings

@@ -27,6 +27,7 @@ from . import (
     cluster_globals,
     cluster_roles,
     cluster_text,
+    copies,
     database_settings,
     dump,
     extensions,
@@ -236,6 +237,10 @@ class PostgresqlSession:
                 empty = facts.is_empty(conn)
         return Replaced(owner=found.owner, size=found.size, sessions=found.sessions, empty=empty)
 
+    def require_copy(self, name: str, /) -> None:
+        """Raise unless a copy may be called *name*."""
+        copies.require_name(self._admin, name)
+
     def record(self, name: str, /) -> DatabaseRecord | None:
         """What is recorded of a database."""
         return state.database_record(self._admin, name)
@@ -388,8 +393,8 @@ class PostgresqlSource:
         """Remove the staging databases and throwaway roles of restores that were killed."""
         return leftovers.remove_all(self._settings)
 
-    def expire_replaced(self) -> list[str]:
-        """Drop the replaced databases whose time is over."""
+    def expire_replaced(self, listed: t.Collection[str], /) -> list[str]:
+        """Drop the replaced databases and the copies whose time is over."""
         warnings = []
         with contextlib.closing(connect(self._settings)) as admin:
             for kept in state.replaced(admin, expired=True):
@@ -398,7 +403,7 @@ class PostgresqlSource:
                     state.forget_replaced(admin, kept.name)
                 except PostgresError as exc:
                     warnings.append(str(exc))
-        return warnings
+        return [*warnings, *copies.drop_expired(self._settings, listed)]
 
     def outstanding(self) -> frozenset[str]:
         """The databases that wait for their restore."""

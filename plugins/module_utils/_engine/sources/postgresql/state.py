@@ -28,7 +28,7 @@ if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
 #: Version of the tables below.  A release that changes them increments it, and migrates older ones in :func:`ensure`.
-VERSION = 2
+VERSION = 3
 
 #: Creates the schema.  Statements that create tables in it follow in the same query or transaction.  If two sessions
 #: run CREATE ... IF NOT EXISTS at the same time, one of them fails, so they take turns.  Only a superuser can lock a
@@ -73,6 +73,14 @@ CREATE TABLE IF NOT EXISTS infrazero.replaced (
     database text NOT NULL,
     replaced_at timestamptz NOT NULL DEFAULT now(),
     drop_after timestamptz NOT NULL
+);
+CREATE TABLE IF NOT EXISTS infrazero.copy (
+    name text PRIMARY KEY,
+    oid oid NOT NULL,
+    database text NOT NULL,
+    restored_from jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    drop_after timestamptz
 );
 CREATE TABLE IF NOT EXISTS infrazero.passwords (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -132,6 +140,23 @@ class ReplacedRecord:
     database: str
     replaced_at: datetime.datetime
     drop_after: datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True)
+class CopyRecord:
+    """A copy that a restore has made beside a database.
+
+    :param oid: of the copy: another database may have its name by now.
+    :param database: the database whose backup it was restored from.
+    :param drop_after: when it is dropped; ``None``: it stays.
+    """
+
+    name: str
+    oid: int
+    database: str
+    restored_from: RestoredFrom
+    created_at: datetime.datetime
+    drop_after: datetime.datetime | None
 
 
 def ensure(conn: Connection) -> None:
@@ -313,8 +338,7 @@ def record_backup(conn: Connection, record: BackupRecord) -> None:
 
 def last_backup(conn: Connection, database: str, *, location: str) -> BackupRecord | None:
     """Return the last backup of *database* that this cluster has stored in *location*; ``None`` if none is recorded."""
-    # A cluster of an older release does not have this table until something is recorded.
-    if not _read(conn, "SELECT WHERE pg_catalog.to_regclass('infrazero.backup') IS NOT NULL"):
+    if not _has_table(conn, "backup"):
         return None
     rows = _read(
         conn,
@@ -399,6 +423,64 @@ def forget_replaced(conn: Connection, name: str) -> None:
         cursor.execute("DELETE FROM infrazero.replaced WHERE name = %s", (name,))
 
 
+# Copies -------------------------------------------------------------------------------------------------------------
+
+
+def record_copy(
+    conn: Connection, name: str, *, database: str, restored_from: RestoredFrom, keep: datetime.timedelta | None
+) -> None:
+    """Record that the database *name* is a copy, in place of an earlier one of this name.
+
+    :param database: the database whose backup it was restored from.
+    :param keep: how long it stays, by the server's clock; ``None``: until somebody drops it.
+    """
+    ensure(conn)
+    with translated(f"could not record the copy {name!r}", phase="state"), conn.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO infrazero.copy (name, oid, database, restored_from, drop_after)"
+            " SELECT datname, oid, %s, %s, now() + %s FROM pg_catalog.pg_database WHERE datname = %s"
+            " ON CONFLICT (name) DO UPDATE SET oid = excluded.oid, database = excluded.database,"
+            " restored_from = excluded.restored_from, created_at = now(), drop_after = excluded.drop_after",
+            (database, json.dumps(dataclasses.asdict(restored_from)), keep, name),
+        )
+
+
+def copies(conn: Connection, *, expired: bool = False) -> tuple[CopyRecord, ...]:
+    """Return the copies, oldest first.  A database of another restore or of anyone else is never among them.
+
+    :param expired: only those whose time is over by the server's clock.
+    """
+    if not _has_table(conn, "copy"):
+        return ()
+    rows = _read(
+        conn,
+        "SELECT c.name, c.oid, c.database, c.restored_from, c.created_at, c.drop_after FROM infrazero.copy c"
+        " JOIN pg_catalog.pg_database d ON d.datname = c.name AND d.oid = c.oid"
+        " WHERE c.drop_after <= now() OR NOT %s ORDER BY c.created_at, c.name",
+        (expired,),
+    )
+    return tuple(
+        CopyRecord(name, oid, database, RestoredFrom(**source), created_at, drop_after)
+        for name, oid, database, source, created_at, drop_after in rows
+    )
+
+
+def copy_oid(conn: Connection, name: str) -> int | None:
+    """Return the OID of the copy that is recorded as *name*, whatever it is called now; ``None``: none is recorded."""
+    if not _has_table(conn, "copy"):
+        return None
+    rows = _read(conn, "SELECT oid FROM infrazero.copy WHERE name = %s", (name,))
+    return int(rows[0][0]) if rows else None
+
+
+def forget_copies(conn: Connection, names: t.Iterable[str]) -> None:
+    """Delete the records of copies that were dropped, or that are databases of the list now."""
+    if not _has_table(conn, "copy"):
+        return
+    with translated("could not delete records of copies", phase="state"), conn.cursor() as cursor:
+        cursor.execute("DELETE FROM infrazero.copy WHERE name = ANY(%s)", (list(names),))
+
+
 # Passwords ----------------------------------------------------------------------------------------------------------
 
 
@@ -420,6 +502,11 @@ def record_passwords_proof(conn: Connection, proof: str) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------------------
+
+
+def _has_table(conn: Connection, name: str) -> bool:
+    """Whether there is this table: a cluster of an older release gets it only when something is recorded."""
+    return bool(_read(conn, "SELECT WHERE pg_catalog.to_regclass(%s) IS NOT NULL", (f"infrazero.{name}",)))
 
 
 def _read(

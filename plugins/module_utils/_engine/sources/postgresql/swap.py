@@ -77,6 +77,7 @@ def swap(
     record: t.Callable[[str | None], None],
     on_connections: t.Literal["terminate", "refuse"] = "terminate",
     settings: DatabaseSettings | None = None,
+    carries: bool = True,
     public_connect: bool = False,
 ) -> SwapResult:
     """Swap *stage* in for *database*, which is kept as *keep_as*; all or nothing.
@@ -101,6 +102,7 @@ def swap(
         there was none.
     :param on_connections: ``refuse``: sessions in the old database are an error that names them.
     :param settings: for the new database, instead of those of the old one.
+    :param carries: whether the new database gets what belonged to the old one.
     :param public_connect: whether every role may connect to the new database, where every role could to the old one.
         Otherwise a warning says that they no longer can.
     :raises RestoreRefused: sessions with ``refuse``, or prepared transactions; nothing has been changed.
@@ -125,7 +127,7 @@ def swap(
             with _ending_sessions(helper, targets):
                 if old is not None:
                     _rename(cursor, database, keep_as)
-                    carried = settings or capture(conn, keep_as)
+                    carried = settings or (capture(conn, keep_as) if carries else None)
                 _rename(cursor, stage, database)
             # What comes next has the new owner's name in it.
             cursor.execute(

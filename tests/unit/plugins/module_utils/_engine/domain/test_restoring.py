@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import restoring
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
+from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConfigurationError
 
 
 def test_without_a_role_map_privileges_are_left_out_and_the_user_owns_everything() -> None:
@@ -58,3 +61,38 @@ def test_how_large_a_restored_database_may_be(
 
 def test_how_many_at_a_time() -> None:
     assert [restoring.default_jobs(count) for count in (None, 1, 2, 3, 64)] == [2, 2, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("shop", "of the list"),
+        ("postgres", "of the server"),
+        ("template0", "of the server"),
+        ("admin_db", "of the server"),
+        ("shop__replaced_0a1b2c3d", "of this form"),
+        ("shop__restore_0a1b2c3d", "of this form"),
+    ],
+)
+def test_names_that_a_copy_must_not_have(name: str, cause: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        restoring.require_copy_name(
+            RestoreOptions(as_name=name), listed={"shop", "blog"}, maintenance_database="admin_db"
+        )
+    assert cause in caught.value.cause and "choose another name" in caught.value.hint
+
+
+def test_a_copy_may_have_any_other_name_and_stays_as_long_as_is_said() -> None:
+    for options in (
+        RestoreOptions(),
+        RestoreOptions(as_name="shop_check"),
+        RestoreOptions(as_name="shop_check", drop_after=datetime.timedelta(hours=1)),
+    ):
+        restoring.require_copy_name(options, listed={"shop"}, maintenance_database="postgres")
+
+
+@pytest.mark.parametrize(("name", "hours"), [(None, 1), ("shop_check", 0)])
+def test_a_time_without_a_copy_or_of_nothing(name: str | None, hours: int) -> None:
+    options = RestoreOptions(as_name=name, drop_after=datetime.timedelta(hours=hours))
+    with pytest.raises(ConfigurationError, match="drop_after is"):
+        restoring.require_copy_name(options, listed=(), maintenance_database="postgres")

@@ -117,6 +117,18 @@ def test_names() -> None:
             of.NAMES.read(value, "x")
 
 
+@pytest.mark.parametrize("name", ["shop_check", "Großhandel", "a-b.c", 'say"hi"', "é" * 31])
+def test_the_name_of_a_database(name: str) -> None:
+    assert of.DATABASE.read(name, "as") == name
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "a/b", "a\nb", "a\x1b[2J", "x" * 64, "é" * 32, "\udc80", 7])
+def test_what_is_not_the_name_of_a_database(name: t.Any) -> None:
+    """A longer one would be cut by the server, and be the name of another database."""
+    with pytest.raises(ConfigurationError, match="as is not"):
+        of.DATABASE.read(name, "as")
+
+
 def test_names_of_hosts() -> None:
     assert of.SIGNER_NAMES.read(" db2, db3 ,", "x") == ("db2", "db3")
     with pytest.raises(ConfigurationError, match="x is not a list of host names"):
