@@ -24,7 +24,7 @@ options:
     type: int
   login_user:
     description:
-      - Superuser to log in as.
+      - 'Role to log in as: a superuser, or one with fewer rights on a server that gives you no superuser.'
       - Through the socket, the server usually asks for no password but for the operating system user of the
         same name, so run the task with C(become_user=postgres).
       - Default - V(postgres).
@@ -32,11 +32,14 @@ options:
   login_password:
     description:
       - Password of O(login_user), where the server asks for one.
+      - C(~/.pgpass) and the environment variables of libpq are never used.
     type: str
   ssl_mode:
     description:
       - How TLS is required and verified.
-      - Default - what libpq does.
+      - Over a network, only V(verify-full) proves that the server is the right one; with anything else, backups
+        and restores warn.
+      - 'Default - what libpq does: V(prefer), which verifies nothing.'
     type: str
     choices:
       - disable
@@ -45,6 +48,12 @@ options:
       - require
       - verify-ca
       - verify-full
+  ssl_rootcert:
+    description:
+      - File with the certificates of the authorities that the server's certificate is verified against.
+      - Default - C(~/.postgresql/root.crt) of the operating system user.
+    type: path
+    version_added: 0.2.0
   maintenance_db:
     description:
       - Database in which the collection keeps its state (schema C(infrazero)) and its locks.

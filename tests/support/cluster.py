@@ -61,6 +61,7 @@ class Cluster:
     :param port: a free one when not given.  The cluster keeps it, also when it's destroyed and made anew.
     :param durable: keep fsync and its friends on.
     :param configuration: more settings for ``postgresql.conf``.
+    :param network: lines of ``pg_hba.conf`` for TCP, in place of those that take a password from this machine.
     """
 
     def __init__(
@@ -71,7 +72,12 @@ class Cluster:
         port: int | None = None,
         durable: bool = False,
         configuration: t.Mapping[str, str] | None = None,
+        network: t.Sequence[str] = (
+            "host all all 127.0.0.1/32 scram-sha-256",
+            "host replication all 127.0.0.1/32 scram-sha-256",
+        ),
     ) -> None:
+        self._network = network
         installed = majors()
         if not installed:
             raise ClusterError(f"no PostgreSQL server in {INSTALLATIONS}: install the package postgresql")
@@ -267,9 +273,8 @@ class Cluster:
             "pg_hba.conf",
             [
                 "local all all peer map=local",
-                "host all all 127.0.0.1/32 scram-sha-256",
                 "local replication all peer map=local",
-                "host replication all 127.0.0.1/32 scram-sha-256",
+                *self._network,
             ],
         )
         superusers = sorted({"root", SERVER_USER, pwd.getpwuid(os.geteuid()).pw_name})

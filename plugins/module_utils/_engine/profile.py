@@ -108,7 +108,13 @@ class Profile:
                 f"{self.directory / 'db.env'} has no DATABASES_JSON",
                 hint="run role runtime or the playbook bootstrap again, or give a list",
             )
-        return parse(self.list_text, rules=age, private=False, name="DATABASES_JSON")
+        return parse(
+            self.list_text,
+            rules=age,
+            private=False,
+            maintenance_database=self.values.get("connection", "maintenance_database"),
+            name="DATABASES_JSON",
+        )
 
     # Option objects
 

@@ -189,22 +189,44 @@ TABLE: tuple[Setting, ...] = (
     _connection(
         "user",
         of.TEXT,
-        "superuser to log in as",
+        "role to log in as: a superuser, or one with fewer rights on a server that gives you no superuser",
         "Through the socket, the server usually asks for no password but for the operating system user of the same"
         " name, so run the task with C(become_user=postgres).",
         default="postgres",
+        environment="DB_USER",
         option="login_user",
+        variable="db_user",
     ),
     _connection(
-        "password", of.SECRET, "password of O(login_user), where the server asks for one", option="login_password"
+        "password",
+        of.SECRET,
+        "password of O(login_user), where the server asks for one",
+        "C(~/.pgpass) and the environment variables of libpq are never used.",
+        environment="DB_PASSWORD",
+        option="login_password",
+        variable="db_password",
     ),
     _chosen(
         _connection,
         "sslmode",
         ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
         "how TLS is required and verified",
-        default_text="what libpq does",
+        "Over a network, only V(verify-full) proves that the server is the right one; with anything else, backups and"
+        " restores warn.",
+        default_text="what libpq does: V(prefer), which verifies nothing",
+        environment="DB_SSLMODE",
         option="ssl_mode",
+        variable="db_sslmode",
+    ),
+    _connection(
+        "sslrootcert",
+        of.PATH,
+        "file with the certificates of the authorities that the server's certificate is verified against",
+        default_text="C(~/.postgresql/root.crt) of the operating system user",
+        environment="DB_SSLROOTCERT",
+        option="ssl_rootcert",
+        variable="db_sslrootcert",
+        added="0.2.0",
     ),
     _connection(
         "maintenance_database",
@@ -212,7 +234,9 @@ TABLE: tuple[Setting, ...] = (
         "database in which the collection keeps its state (schema C(infrazero)) and its locks",
         "It is never backed up, restored or replaced.",
         default="postgres",
+        environment="DB_MAINTENANCE_DATABASE",
         option="maintenance_db",
+        variable="db_maintenance_database",
     ),
     _store(
         "bucket",

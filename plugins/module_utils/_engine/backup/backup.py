@@ -187,7 +187,7 @@ def back_up_all(
     moment = datetime.datetime.now(datetime.timezone.utc)
     by_name = {entry.name: entry for entry in entries}
     source = registry.open_source(settings)
-    warnings = [*source.remove_leftovers(), *source.expire_replaced(by_name.keys())]
+    warnings = [*source.warnings, *source.remove_leftovers(), *source.expire_replaced(by_name.keys())]
 
     def work(name: str) -> outcome.Outcome:
         more: t.Any = {"settings": settings, "store": store, "options": options, "moment": moment, "reporter": reporter}
@@ -245,4 +245,4 @@ def plan_all(
             plan = plan_backup(subject, look=look, session=session, store=store, options=options, moment=moment)
         return outcome.Outcome(name, PLANNED, {"kind": subject.kind, **plan.as_dict()})
 
-    return outcome.run_each([*by_name, *wanted], work, jobs=options.jobs)
+    return outcome.run_each([*by_name, *wanted], work, jobs=options.jobs, warnings=source.warnings)

@@ -187,7 +187,7 @@ def restore_all(
         return (plan if plan_only else restore)(request, settings=settings, reporter=reporter)
 
     # Not by each restore: it would hold the lock of a database that another one is about to restore.
-    warnings = [] if plan_only else opened.remove_leftovers()
+    warnings = [*opened.warnings, *([] if plan_only else opened.remove_leftovers())]
     summary = outcome.run_each(list(by_name), work, jobs=jobs, warnings=warnings, reporter=reporter)
     if recording:
         opened.finish_bootstrap()

@@ -399,6 +399,10 @@ class Source(t.Protocol):
     def kind(self) -> str:
         """As a manifest's ``source`` names it."""
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What could happen to the sessions on their way to the source."""
+
     def session(self) -> contextlib.AbstractContextManager[Session]:
         """A session that changes nothing."""
 

@@ -28,8 +28,9 @@ from ...domain.plan import (
     plan_bootstrap,
 )
 from ...domain.records import OUTSTANDING, RESTORED, SKIPPED
+from ...errors import PostgresError
 from . import cluster_globals, copies, facts, leftovers, roles, state
-from .connection import APPLICATION, ConnectionSettings, connect
+from .connection import APPLICATION, ConnectionSettings, connect, is_superuser
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -120,7 +121,9 @@ def bootstrap(
         where the bootstrap begins or is resumed, before anything is changed.  ``None``: they are not restored.
     :param privileges: see :func:`...domain.cluster_plan.plan_globals`.
     :param plan_only: say what would be done, change nothing.
+    :raises PostgresError: on a standby, and without a superuser.
     """
+    _require_able(settings)
     warnings = () if plan_only else tuple(leftovers.remove_all(settings))
     declaration = Declaration.of(listed)
     wanted = {entry.name: restore and bool(entry.restore_latest or entry.restore_dump_path) for entry in listed.entries}
@@ -161,6 +164,27 @@ def bootstrap(
         if begins:
             state.finish_bootstrap(conn)
         return Report(cluster.fresh, cluster.unfinished, done, state.outstanding(conn), warnings, restored)
+
+
+def _require_able(settings: ConnectionSettings) -> None:
+    """Raise unless roles and databases can be created here, and the bootstrap be recorded."""
+    with contextlib.closing(connect(settings)) as conn:
+        in_recovery, privileged = facts.in_recovery(conn), is_superuser(conn)
+    if in_recovery:
+        raise PostgresError(
+            "these databases cannot be created on this server",
+            phase="plan",
+            cause="it is a standby, which only copies its primary",
+            hint="run the bootstrap on the primary: its roles and databases appear here by themselves",
+        )
+    if not privileged:
+        raise PostgresError(
+            "these databases cannot be created in this cluster",
+            phase="plan",
+            cause=f"{settings.user!r} is no superuser",
+            hint="connect as a superuser; on a server that gives you none, create roles and databases with its own"
+            " means: backups and restores work without a bootstrap",
+        )
 
 
 def _record_new(conn: Connection, names: t.Mapping[str, bool]) -> None:

@@ -20,7 +20,9 @@ from ...domain.cluster_plan import (
     Step,
 )
 from ...domain.secret import Secret
-from .connection import translated
+from ...errors import PostgresError
+from ...settings import name_for_errors
+from .connection import is_superuser, translated
 from .database_settings import Parameter, setting_values
 from .roles import quietly
 
@@ -96,13 +98,23 @@ _OPTIONS_SINCE = 160000
 
 
 def read(conn: Connection, *, passwords: bool) -> Globals:
-    """The globals of the cluster behind a superuser's session.
+    """The globals of the cluster.
 
-    :param passwords: whether the verifiers of passwords are read.
+    :param passwords: whether the verifiers of passwords are read, which takes a superuser or ``pg_read_all_data``.
     """
-    with translated("could not read the roles of the cluster"), conn.cursor() as cursor:
-        cursor.execute(_READ, {"passwords": passwords})
-        rows = cursor.fetchall()
+    # Everybody may read the view, which shows no verifiers.
+    query = _READ if passwords else _READ.replace("pg_catalog.pg_authid", "pg_catalog.pg_roles")
+    try:
+        with translated("could not read the roles of the cluster"), conn.cursor() as cursor:
+            cursor.execute(query, {"passwords": passwords})
+            rows = cursor.fetchall()
+    except PostgresError as exc:
+        if passwords and not is_superuser(conn):
+            exc.hint = (
+                f"to read the verifiers of passwords, GRANT pg_read_all_data TO {conn.info.user} or connect as a"
+                f" superuser; or leave them out with {name_for_errors('cluster_backup', 'passwords')}"
+            )
+        raise
     version, roles, memberships, tablespaces = rows[0]
     return Globals(
         server_version_num=version,

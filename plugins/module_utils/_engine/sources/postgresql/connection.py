@@ -9,16 +9,19 @@ from __future__ import annotations
 import codecs
 import contextlib
 import dataclasses
+import ipaddress
 import json
 import os
 import pathlib
 import shutil
+import threading
 import typing as t
 
 from ...domain import names
 from ...domain.secret import Secret
 from ...errors import ConfigurationError, ConnectionFailed, LibraryMissing, PostgresError
 from ...printing import printable
+from ...settings import name_for_errors
 from . import authentication
 
 try:
@@ -54,6 +57,10 @@ if psycopg2 is not None:
 
 #: The ``application_name`` of all our sessions begins with this, followed by what the session does.
 APPLICATION = "infrazero.database"
+
+#: In place of ``~/.pgpass``, which would give sessions a password that is not that of the configuration.  No such file
+#: can exist; of one that is not a regular file, libpq would complain on the standard error.
+NO_PASSWORD_FILE = "/dev/null/pgpass"
 
 #: Where Debian and its derivatives install the programs of each major version.
 INSTALLATIONS = "/usr/lib/postgresql"
@@ -103,7 +110,7 @@ _SESSION_NEWER = {
     "restrict_nonsystem_relation_kind": "",  # 17, and minor releases of the others since August 2024
     "transaction_timeout": "0",  # 17
 }
-_SET_NEWER = """
+_SET = """
 SELECT pg_catalog.set_config(name, pg_catalog.jsonb_extract_path_text(%s, name), false)
 FROM pg_catalog.pg_settings WHERE pg_catalog.jsonb_exists(%s, name)
 """
@@ -134,10 +141,12 @@ class ConnectionSettings:
     """How the administrator connects to the server.
 
     :param host: directory of the server's socket, or a host name or address.
-    :param user: a superuser, who usually uses the socket with peer authentication.
+    :param user: a superuser, who usually uses the socket with peer authentication; or a role with fewer rights, which
+        can do less.
     :param password: not needed with peer authentication.
     :param maintenance_database: database in which the engine keeps its state and its locks.
     :param sslmode: as libpq takes it; by default libpq's own default.
+    :param sslrootcert: file with the certificates of authorities; by default libpq's own file.
     :param connect_timeout: in seconds.
     :param login_host: where roles with a password log in if *host* is a socket directory, because Debian's
         ``pg_hba.conf`` accepts their passwords only over TCP.
@@ -149,6 +158,7 @@ class ConnectionSettings:
     password: Secret | None = None
     maintenance_database: str = "postgres"
     sslmode: str | None = None
+    sslrootcert: str | None = None
     connect_timeout: int = 10
     login_host: str = "127.0.0.1"
 
@@ -156,6 +166,41 @@ class ConnectionSettings:
     def over_socket(self) -> bool:
         """Whether *host* is a socket directory (an absolute path, or ``@`` for an abstract socket)."""
         return self.host.startswith(("/", "@"))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an attacker on the network could do to the administrator's sessions."""
+        if self.over_socket or self.sslmode == "verify-full" or _is_loopback(self.host):
+            return ()
+        text = (
+            f"the server {self.host} is not authenticated (sslmode {self.sslmode or 'prefer'}): anyone on the network"
+            f" between can take its place, and read what is sent; set {name_for_errors('connection', 'sslmode')} to"
+            f" verify-full, and {name_for_errors('connection', 'sslrootcert')} to its authority"
+        )
+        return (text,)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_own_environment = threading.Lock()
+
+
+def forget_environment() -> None:
+    """Remove libpq's variables from the environment: they would change where we connect, and as whom, in silence.
+
+    Not by arguments, because an empty one does not override ``PGSERVICE``, and the server's name in ``PGHOSTADDR`` wins
+    over a host that is given.
+    """
+    with _own_environment:
+        for name in [name for name in os.environ if name.startswith("PG")]:
+            del os.environ[name]
 
 
 def connect(
@@ -188,11 +233,12 @@ def connect(
     if psycopg2 is None:
         raise LibraryMissing("the Python library psycopg2 is not installed", hint="pip install psycopg2-binary")
     maintenance = database in (None, settings.maintenance_database)
+    forget_environment()
     # The settings of the maintenance database are the superuser's own; those of any other one may be a tenant's.
     values = _SESSION if maintenance else _pinned(settings)
     if runs_scripts:
         values = {**values, "search_path": _DEFAULT_SEARCH_PATH}
-    options = _as_options(values if user is not None else {**values, **ADMINISTRATION})
+    options = _as_options(values)
     host, sslmode = settings.host, settings.sslmode
     optional: dict[str, t.Any] = {}
     if settings.over_socket and user is not None and not through_socket:
@@ -204,7 +250,7 @@ def connect(
     over_tcp = "requirepeer" not in optional
     if over_tcp and secret is not None and psycopg2.extensions.libpq_version() >= _REQUIRE_AUTH_SINCE:
         optional["require_auth"] = _SCRAM if user is not None else _required_authentication(settings)
-    optional.update(password=secret.reveal() if secret else None, sslmode=sslmode)
+    optional.update(password=secret.reveal() if secret else None, sslmode=sslmode, sslrootcert=settings.sslrootcert)
     try:
         connection: Connection = psycopg2.connect(
             host=host,
@@ -220,6 +266,7 @@ def connect(
             keepalives_idle=30,
             keepalives_interval=10,
             keepalives_count=3,
+            passfile=NO_PASSWORD_FILE,
             **{name: value for name, value in optional.items() if value is not None},
         )
         connection.autocommit = True
@@ -227,7 +274,10 @@ def connect(
             # It has bytes of no known encoding, which the server refuses to send to a client that declares one.
             connection.set_client_encoding("SQL_ASCII")
         if maintenance:
-            _set_newer(connection)
+            _set(connection, _SESSION_NEWER)
+        if user is None and is_superuser(connection):
+            # Not at the start: the server would reject everybody else.  Nothing of a tenant's has run before this.
+            _set(connection, ADMINISTRATION)
         if runs_scripts:
             clear_search_path(connection)
     except psycopg2.Error as error:
@@ -237,10 +287,16 @@ def connect(
     return connection
 
 
-def _set_newer(connection: Connection) -> None:
-    values = json.dumps(_SESSION_NEWER)
+def _set(connection: Connection, settings: t.Mapping[str, str]) -> None:
+    """Set those of *settings* that the server has."""
+    values = json.dumps(settings)
     with connection.cursor() as cursor:
-        cursor.execute(_SET_NEWER, (values, values))
+        cursor.execute(_SET, (values, values))
+
+
+def is_superuser(connection: Connection) -> bool:
+    """Whether the session's role is a superuser."""
+    return connection.info.parameter_status("is_superuser") == "on"
 
 
 def clear_search_path(connection: Connection) -> None:
@@ -251,15 +307,17 @@ def clear_search_path(connection: Connection) -> None:
 
 def pinned_options(settings: ConnectionSettings) -> str:
     """Return an administrator's startup options that override whatever the owner of a database has set for it."""
-    return _as_options({**_pinned(settings), **ADMINISTRATION})
+    return _as_options(_pinned(settings, administration=True))
 
 
-def _pinned(settings: ConnectionSettings) -> dict[str, str]:
+def _pinned(settings: ConnectionSettings, *, administration: bool = False) -> dict[str, str]:
     """Return settings that override whatever the owner of a database has set with ``ALTER DATABASE``.
 
     They are all settings that this server lets a user change, with the values in an administrator's session in the
     maintenance database.  So nobody can use a database's settings to keep backup and restore out of it, or to change
     the contents of its dump.  This includes settings of ``ALTER ROLE ... IN DATABASE``.
+
+    :param administration: with those that only a superuser can change, if the administrator is one.
     """
     with (
         contextlib.closing(connect(settings)) as session,
@@ -268,8 +326,9 @@ def _pinned(settings: ConnectionSettings) -> dict[str, str]:
     ):
         cursor.execute(_USER_SETTINGS, (list(_NOT_PINNED),))
         pinned = dict(cursor.fetchall())
+        more = ADMINISTRATION if administration and is_superuser(session) else {}
     # pg_settings does not list "role".
-    return {**_SESSION, **pinned}
+    return {**_SESSION, **pinned, **more}
 
 
 def _as_options(values: t.Mapping[str, str]) -> str:
@@ -459,8 +518,9 @@ def client_arguments(settings: ConnectionSettings, database: str) -> list[str]:
         "dbname": database,
         "connect_timeout": settings.connect_timeout,
     }
-    if settings.sslmode is not None:
-        parts["sslmode"] = settings.sslmode
+    for name, value in (("sslmode", settings.sslmode), ("sslrootcert", settings.sslrootcert)):
+        if value is not None:
+            parts[name] = value
     if settings.over_socket:
         parts["requirepeer"] = server_account(settings)
     return ["--dbname=" + psycopg2.extensions.make_dsn(**parts)]
@@ -474,7 +534,7 @@ def client_credentials(settings: ConnectionSettings) -> t.Iterator[tuple[dict[st
     process, where others could read it, nor on a disk.  The file ends with the context.
     """
     if settings.password is None:
-        yield {}, ()
+        yield {"PGPASSFILE": NO_PASSWORD_FILE}, ()
         return
     secret = settings.password.reveal()
     if "\n" in secret or "\r" in secret:

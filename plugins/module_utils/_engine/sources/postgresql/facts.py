@@ -146,6 +146,13 @@ def cluster_facts(conn: Connection) -> ClusterFacts:
     )
 
 
+def in_recovery(conn: Connection) -> bool:
+    """Whether the server is a standby, or still recovers."""
+    with translated("could not look up whether the server is a standby"), conn.cursor() as cursor:
+        cursor.execute("SELECT pg_catalog.pg_is_in_recovery()")
+        return bool(cursor.fetchall()[0][0])
+
+
 def database_facts(conn: Connection, name: str) -> DatabaseFacts:
     """The database *name*, read through a session in it."""
     with translated(f"could not read the facts of database {name!r}"), conn.cursor() as cursor:

@@ -11,7 +11,7 @@ import typing as t
 
 from ...errors import LockHeld, PostgresError
 from . import loader_role, lock, staging, state
-from .connection import ConnectionSettings, connect
+from .connection import ConnectionSettings, connect, is_superuser
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -39,6 +39,8 @@ def remove_all(settings: ConnectionSettings) -> list[str]:
     """
     warnings = []
     with contextlib.closing(connect(settings)) as admin:
+        if not is_superuser(admin):
+            return []
         names = dict.fromkeys(record.database for record in state.restores(admin))
     for name in names:
         try:

@@ -9,6 +9,10 @@ Tenants have no privileges on that schema, so they can neither take the lock nor
 connect can take an advisory lock.)  A separate session holds it in an open transaction, because the work itself needs
 autocommit.  The lock ends with that session, so a killed run leaves nothing behind, and no lock is ever stale.
 
+A role that is no superuser cannot create such a table.  It takes an advisory lock of the maintenance database, which is
+weaker: everybody who can connect there can take it, too, and so stop the run with an error that names them; and
+superusers, who lock the table, are not kept out.
+
 The open transaction holds nothing else back.  LOCK TABLE assigns no transaction ID and keeps no snapshot, so vacuum
 still removes dead rows (``test_the_open_transaction_holds_back_nothing``).
 """
@@ -26,7 +30,7 @@ import typing as t
 from ...errors import LockHeld
 from ...printing import printable
 from . import authentication, state
-from .connection import APPLICATION, ConnectionSettings, connect, translated
+from .connection import APPLICATION, ConnectionSettings, connect, is_superuser, translated
 
 try:
     import psycopg2
@@ -44,12 +48,15 @@ RELEASE_SECONDS = 10.0
 # The weakest mode that conflicts with itself.  It does not block pg_dump of the maintenance database.
 _MODE = "ShareUpdateExclusiveLock"
 
-# The modes that conflict with ours.  Readers do not conflict, and must not be reported as the holder.
-_HOLDER = """
+_HOLDERS = """
 SELECT a.pid, coalesce(a.usename, a.backend_type), coalesce(a.application_name, ''),
        coalesce(pg_catalog.host(a.client_addr), 'a local socket'), coalesce(a.xact_start, a.backend_start)
 FROM pg_catalog.pg_locks l
 JOIN pg_catalog.pg_stat_activity a USING (pid)
+"""
+
+# The modes that conflict with ours.  Readers do not conflict, and must not be reported as the holder.
+_HOLDER = f"""{_HOLDERS}
 WHERE l.locktype = 'relation' AND l.granted AND l.relation = pg_catalog.to_regclass(%s)
   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
   AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
@@ -64,6 +71,17 @@ SELECT EXISTS (
       AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
 """
 
+# The two halves of an advisory lock's number, which has 64 bits.
+_ADVISORY = """
+l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+AND l.classid = (%(number)s::bigint >> 32 & 4294967295)::oid AND l.objid = (%(number)s::bigint & 4294967295)::oid
+AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+"""
+_ADVISORY_HOLDER = f"{_HOLDERS} WHERE {_ADVISORY} LIMIT 1"
+_ADVISORY_HELD = f"""
+SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = pg_catalog.pg_backend_pid() AND {_ADVISORY})
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
@@ -72,32 +90,37 @@ class Holder:
     :param role: its role, or the kind of process if it has none.
     :param application_name: what it is doing, such as ``infrazero.database backup app``.
     :param client: address of the client.
-    :param since: start of its transaction; our sessions first of all take their lock.
+    :param since: start of its transaction; our sessions first of all take their lock.  ``None``: unknown, because only
+        some roles see that of others.
     """
 
     pid: int
     role: str
     application_name: str
     client: str
-    since: datetime.datetime
+    since: datetime.datetime | None
 
     def __str__(self) -> str:
         what = self.application_name or "no application name"
-        since = self.since.astimezone(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return printable(f"server process {self.pid} (role {self.role}, {what}) from {self.client}, since {since}")
+        text = f"server process {self.pid} (role {self.role}, {what}) from {self.client}"
+        if self.since is not None:
+            text += f", since {self.since.astimezone(datetime.timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+        return printable(text)
 
 
 class Lock:
     """A lock that is held, from :func:`database_lock`.
 
     :param conn: the session that holds it.
-    :param relation: OID of the locked table; ``None`` on a standby, where nothing can be locked.
+    :param relation: OID of the locked table; ``None`` on a standby, where nothing can be locked, and with *advisory*.
+    :param advisory: whether it is an advisory lock.
     """
 
-    def __init__(self, conn: Connection, name: str, relation: int | None) -> None:
+    def __init__(self, conn: Connection, name: str, relation: int | None, *, advisory: bool = False) -> None:
         self._conn = conn
         self._name = name
         self._relation = relation
+        self._advisory = advisory
 
     def check(self) -> None:
         """Raise :class:`LockHeld` unless we still hold the lock.
@@ -107,7 +130,9 @@ class Lock:
         """
         message = f"the lock of database {self._name!r} was lost"
         with translated(message, kind=LockHeld), self._conn.cursor() as cursor:
-            if self._relation is None:
+            if self._advisory:
+                cursor.execute(_ADVISORY_HELD, {"number": _number(self._name)})
+            elif self._relation is None:
                 cursor.execute("SELECT pg_catalog.pg_is_in_recovery()")
             else:
                 cursor.execute(_HELD, (_MODE, self._relation))
@@ -118,7 +143,7 @@ class Lock:
         raise LockHeld(
             message,
             cause="the server was a standby and has been promoted"
-            if self._relation is None
+            if self._relation is None and not self._advisory
             else f"it is held by {holder}"
             if holder
             else "no session holds it now",
@@ -131,10 +156,18 @@ def lock_table(name: str) -> str:
     return "lock_" + hashlib.sha256(b"infrazero.database\0" + name.encode("utf-8")).hexdigest()[:32]
 
 
+def _number(name: str) -> int:
+    """Return the number of the advisory lock of database *name*, the same on every host."""
+    return int.from_bytes(bytes.fromhex(lock_table(name)[len("lock_") :])[:8], "big", signed=True)
+
+
 def holder_of(conn: Connection, name: str) -> Holder | None:
     """Return who holds the lock of database *name*.  *conn* is a session in the maintenance database."""
     with translated(f"could not find out who holds the lock of database {name!r}"), conn.cursor() as cursor:
-        cursor.execute(_HOLDER, (f"infrazero.{lock_table(name)}",))
+        if is_superuser(conn):
+            cursor.execute(_HOLDER, (f"infrazero.{lock_table(name)}",))
+        else:
+            cursor.execute(_ADVISORY_HOLDER, {"number": _number(name)})
         row = cursor.fetchone()
     return Holder(*row) if row is not None else None
 
@@ -143,20 +176,21 @@ def holder_of(conn: Connection, name: str) -> Holder | None:
 def database_lock(conn: Connection, name: str) -> t.Iterator[Lock]:
     """Hold the lock of database *name* until the context or the session *conn* ends.
 
-    On a standby nothing is locked, and nothing has to be: no database is restored there, and of two backups at the same
-    time the later one detects that ``latest`` has changed.
+    On a standby a superuser locks nothing, and nothing has to be locked: no database is restored there, and of two
+    backups at the same time the later one detects that ``latest`` has changed.
 
     :param conn: a session in the maintenance database, in autocommit mode.  Do not use it for anything else: its
         transaction stays open.
     :raises LockHeld: immediately, with the holder, if another session has the lock.
     """
+    advisory = not is_superuser(conn)
     relation = _acquire(conn, name)
     try:
-        yield Lock(conn, name, relation)
+        yield Lock(conn, name, relation, advisory=advisory)
     finally:
         # A lock that cannot be released has ended with its session.  What happened inside the context matters more.
         with contextlib.suppress(psycopg2.Error), _hurried(conn), conn.cursor() as cursor:
-            cursor.execute("ROLLBACK")
+            cursor.execute("SELECT pg_catalog.pg_advisory_unlock_all()" if advisory else "ROLLBACK")
 
 
 @contextlib.contextmanager
@@ -194,17 +228,27 @@ def locked_session(settings: ConnectionSettings, name: str, *, doing: str) -> t.
 
 
 def _acquire(conn: Connection, name: str) -> int | None:
-    """Lock the table of database *name*, and create it if needed.  Return its OID; ``None`` on a standby."""
+    """Lock the table of database *name*, and create it if needed.
+
+    Return its OID; ``None`` on a standby, and where the lock is an advisory one.
+    """
     message = f"could not lock database {name!r}"
+    privileged = is_superuser(conn)
     with translated(message), conn.cursor() as cursor:
         cursor.execute("SELECT pg_catalog.pg_is_in_recovery()")
-        if cursor.fetchall()[0][0]:
+        if cursor.fetchall()[0][0] and privileged:
             return None
     holder: Holder | None = None
     # A holder that is gone when we ask for its name has released the lock: try again.
     for _attempt in range(3):
         with translated(message), conn.cursor() as cursor:
-            relation = _try(cursor, name)
+            if privileged:
+                relation = _try(cursor, name)
+            else:
+                cursor.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (_number(name),))
+                if cursor.fetchall()[0][0]:
+                    return None
+                relation = None
         if relation is not None:
             return relation
         holder = holder_of(conn, name)

@@ -113,13 +113,23 @@ def objects(conn: Connection) -> tuple[PrivilegedObject, ...]:
     An object that an administrator keeps at a restore has its exact privileges in the list.  For all others they are
     ``None``: they belong to the owner of the database.
 
-    :param conn: a superuser's, in a transaction, whose settings are changed until its end.
+    :param conn: in a transaction, whose settings are changed until its end.  Catalogs that its role may not read, those
+        of subscriptions and user mappings, are left out (see :mod:`.reading`).
     """
     with translated("could not list the objects that only a superuser may create"), conn.cursor() as cursor:
         cursor.execute(SETTINGS)
         digests = Digests(cursor, conn.info.server_version)
+        cursor.execute(
+            "SELECT relname FROM pg_catalog.pg_class WHERE relname = ANY (%s)"
+            " AND relnamespace = 'pg_catalog'::pg_catalog.regnamespace"
+            " AND NOT pg_catalog.has_table_privilege(oid, 'SELECT')",
+            ([one.catalog for one in digests.kinds.values()],),
+        )
+        hidden = {catalog for (catalog,) in cursor.fetchall()}
         found: dict[tuple[str, int], Described] = {}
         for kind, one in digests.kinds.items():
+            if one.catalog in hidden:
+                continue
             conditions = [_NOT_OF_THE_SYSTEM, _CONDITIONS.get(kind, "true")]
             of_extension = _NOT_OF_AN_EXTENSION
             if one.catalog in ("pg_amop", "pg_amproc"):

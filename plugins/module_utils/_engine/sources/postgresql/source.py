@@ -36,11 +36,20 @@ from . import (
     lock,
     ownership,
     privileged,
+    reading,
     settings_text,
     staging,
     state,
 )
-from .connection import ConnectionSettings, client_credentials, client_program, codec_of, connect, translated
+from .connection import (
+    ConnectionSettings,
+    client_credentials,
+    client_program,
+    codec_of,
+    connect,
+    is_superuser,
+    translated,
+)
 from .dumptext import preamble
 from .dumptext.judgement import Judge
 from .dumptext.tally import KEY_SIZE, Tally
@@ -80,6 +89,8 @@ class DumpText:
         self._source: Readable = source
         self._judge = judge
         self._required = required
+        self._known = part.restore_findings or ()
+        self._found: tuple[str, ...] = ()
         self._tally = Tally(key, observe=judge.take)
         self._advance = advance
         self.part = part
@@ -92,7 +103,8 @@ class DumpText:
         chunk = first + self._source.read(n - len(first)) if len(first) < n else first
         if not chunk:
             tables = tuple(manifest.Table(one.name, one.rows, one.digest) for one in self._tally.finish())
-            findings = self._judge.findings()
+            self._found = self._judge.findings()
+            findings = (*self._known, *self._found)
             if findings and self._required:
                 raise BackupRefused(
                     f"a restore would not bring all of {self.part.database!r} back",
@@ -108,8 +120,11 @@ class DumpText:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a restore would refuse or leave out; after the proven end only."""
-        return self.part.restore_findings or ()
+        """What a restore would refuse or leave out; after the proven end only.
+
+        Without what was known before, of which the facts warn.
+        """
+        return self._found
 
     def close(self) -> None:
         """End the dump: a read that waits for it returns."""
@@ -131,17 +146,18 @@ class PostgresqlSession:
         with contextlib.closing(connect(self._settings, database=database.name)) as conn:
             found = facts.database_facts(conn, database.name)
             unfit = ownership.deputies_obstacle(conn, database.user)
-        warnings: tuple[str, ...] = ()
+            unread = reading.require_readable(conn, database.name)
+        warnings = (*unread, *self._unrecorded())
         if unfit is not None:
             text = (
                 f"a restore will not make {database.user!r} the owner of this database: {unfit}; take the right from "
                 "it (ALTER ROLE ... NOCREATEROLE), or give the database to another user"
             )
-            warnings = (text,)
+            warnings += (text,)
         return Facts(
             system_identifier=cluster.system_identifier,
             size=found.size,
-            keeps_records=not cluster.in_recovery,
+            keeps_records=self._keeps_records(in_recovery=cluster.in_recovery),
             warnings=warnings,
             part=manifest.Postgresql(
                 database=database.name,
@@ -157,8 +173,23 @@ class PostgresqlSession:
                 icu_rules=found.icu_rules,
                 extensions=tuple(manifest.Extension(one.name, one.version) for one in found.extensions),
                 roles=tuple(found.roles),
+                restore_findings=unread or None,
             ),
         )
+
+    def _keeps_records(self, *, in_recovery: bool) -> bool:
+        """Whether anything can be recorded: a standby can't, nor can a role that is no superuser."""
+        return not in_recovery and is_superuser(self._admin)
+
+    def _unrecorded(self) -> tuple[str, ...]:
+        """What is unknown because the role may not read what was recorded in the cluster."""
+        if not state.is_hidden(self._admin):
+            return ()
+        text = (
+            f"the role {self._settings.user!r} may not read the schema infrazero, so whether a restore of this database"
+            f" is outstanding is unknown: GRANT pg_read_all_data TO {self._settings.user}"
+        )
+        return (text,)
 
     def require_dump(self, head: bytes, /) -> None:
         """Raise unless *head* may begin a dump of pg_dump in a form that can be restored."""
@@ -170,7 +201,8 @@ class PostgresqlSession:
         return Facts(
             system_identifier=cluster.system_identifier,
             size=len(cluster_text.render(cluster_roles.read(self._admin, passwords=passwords))),
-            keeps_records=not cluster.in_recovery,
+            keeps_records=self._keeps_records(in_recovery=cluster.in_recovery),
+            warnings=self._unrecorded(),
             part=manifest.Postgresql(
                 database=CLUSTER_GLOBALS,
                 system_identifier=cluster.system_identifier,
@@ -210,11 +242,19 @@ class PostgresqlSession:
                 warnings.append(
                     f"the backup is of PostgreSQL {theirs}, this server is {ours}: what only {theirs} knows fails"
                 )
-        refusal = RestoreRefused(
-            "extensions of the backup can't be created on this server",
-            cause="; ".join(missing_extensions),
-            hint="nothing was changed: provide them and run again",
-        )
+        refusal = None
+        if cluster.in_recovery:
+            refusal = RestoreRefused(
+                "nothing can be restored on this server",
+                cause="it is a standby, which only copies its primary",
+                hint="restore on the primary: what it has appears here by itself",
+            )
+        elif missing_extensions:
+            refusal = RestoreRefused(
+                "extensions of the backup can't be created on this server",
+                cause="; ".join(missing_extensions),
+                hint="nothing was changed: provide them and run again",
+            )
         return Fit(
             details={
                 "server_version": cluster.server_version,
@@ -222,7 +262,7 @@ class PostgresqlSession:
                 "missing_extensions": list(missing_extensions),
                 "missing_roles": list(missing_roles),
             },
-            refusal=refusal if missing_extensions else None,
+            refusal=refusal,
             warnings=tuple(warnings),
         )
 
@@ -377,6 +417,11 @@ class PostgresqlSource:
     def __init__(self, settings: ConnectionSettings) -> None:
         self._settings = settings
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What could happen to the sessions on their way to the server."""
+        return self._settings.warnings
+
     @contextlib.contextmanager
     def session(self) -> t.Iterator[PostgresqlSession]:
         """A session that changes nothing."""
@@ -397,6 +442,8 @@ class PostgresqlSource:
         """Drop the replaced databases and the copies whose time is over."""
         warnings = []
         with contextlib.closing(connect(self._settings)) as admin:
+            if not is_superuser(admin):
+                return []
             for kept in state.replaced(admin, expired=True):
                 try:
                     staging.expire_replaced(admin, [kept.name], settings=self._settings)
@@ -421,5 +468,5 @@ class PostgresqlSource:
     def finish_bootstrap(self) -> None:
         """Record that the bootstrap is finished, if nothing is outstanding any more."""
         with contextlib.closing(connect(self._settings)) as admin:
-            if state.exists(admin):
+            if is_superuser(admin) and state.exists(admin):
                 state.finish_bootstrap(admin)

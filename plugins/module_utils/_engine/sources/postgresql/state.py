@@ -185,12 +185,27 @@ def _version(conn: Connection) -> int | None:
 
 
 def exists(conn: Connection) -> bool:
-    """Return whether anything was ever recorded in this cluster."""
+    """Return whether anything was ever recorded in this cluster that the session's role may read."""
+    return _readable(conn) is True
+
+
+def is_hidden(conn: Connection) -> bool:
+    """Return whether something was recorded in this cluster that the session's role may not read."""
+    return _readable(conn) is False
+
+
+def _readable(conn: Connection) -> bool | None:
+    """Return whether the session's role may read what was recorded; ``None`` if nothing ever was."""
     with translated("could not look up the schema infrazero", phase="state"), conn.cursor() as cursor:
         # Not the schema itself, which the lock of a database also creates.  This table exists since version 1.
-        cursor.execute("SELECT pg_catalog.to_regclass('infrazero.passwords') IS NOT NULL")
+        cursor.execute(
+            "SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE')"
+            " AND pg_catalog.has_table_privilege(c.oid, 'SELECT')"
+            " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = 'infrazero' AND c.relname = 'passwords'"
+        )
         row = cursor.fetchone()
-    return row is not None and bool(row[0])
+    return None if row is None else bool(row[0])
 
 
 # Bootstrap ----------------------------------------------------------------------------------------------------------

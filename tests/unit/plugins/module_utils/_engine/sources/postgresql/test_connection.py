@@ -95,9 +95,35 @@ def test_client_arguments_hold_no_secret_and_quote_the_name():
     }
 
 
-def test_without_a_password_there_are_no_credentials():
-    with client_credentials(ConnectionSettings()) as credentials:
-        assert credentials == ({}, ())
+def test_without_a_password_there_are_no_credentials_of_anybody():
+    with client_credentials(ConnectionSettings()) as (environment, descriptors):
+        assert descriptors == ()
+        # Instead of ~/.pgpass: below a file, nobody can create this one.
+        assert environment == {"PGPASSFILE": "/dev/null/pgpass"}
+
+
+@pytest.mark.parametrize("host", ["db.example.com", "10.0.0.5", "::2"])
+@pytest.mark.parametrize("sslmode", [None, "disable", "prefer", "require", "verify-ca"])
+def test_a_server_on_the_network_that_is_not_authenticated_is_a_warning(host, sslmode):
+    (warning,) = ConnectionSettings(host=host, sslmode=sslmode, password=Secret("canary")).warnings
+    assert f"the server {host} is not authenticated (sslmode {sslmode or 'prefer'})" in warning
+    assert "DB_SSLMODE" in warning
+    assert "canary" not in warning
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"host": "@abstract"},
+        {"host": "127.0.0.1"},
+        {"host": "::1"},
+        {"host": "localhost"},
+        {"host": "db.example.com", "sslmode": "verify-full"},
+    ],
+)
+def test_no_warning_where_nobody_is_between(changes):
+    assert ConnectionSettings(**changes).warnings == ()
 
 
 def test_password_file_is_private_escaped_and_gone_afterwards():
