@@ -21,7 +21,7 @@ Json = dict[str, t.Any]
 #: Fields of PostgreSQL's part.
 _PART = frozenset(field.name for field in dataclasses.fields(manifest.Postgresql))
 #: What version 1 did not have.
-_LATER = ("source", "kind", "version", "recipients", "destination", "chunks", "postgresql")
+_LATER = ("source", "kind", "version", "recipients", "destination", "chunks", "postgresql", "rekeyed")
 
 
 def changed(fields: t.Mapping[str, t.Any], **changes: t.Any) -> Json:

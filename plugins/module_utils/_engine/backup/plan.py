@@ -238,7 +238,7 @@ def _newer(
     links = found.links
     if signer is None:
         # Nobody vouches for them: only those count that claim to be of this cluster, or whose history it continues.
-        continued = followed is not None and restored is not None and followed.sha256 == restored.sha256
+        continued = followed is not None and restored is not None and followed.is_backup(restored.sha256)
         links = tuple(
             one for one in links if one.sequence and (continued or one.system_identifier == system_identifier)
         )

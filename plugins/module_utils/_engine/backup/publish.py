@@ -152,7 +152,9 @@ def _rendered(made: manifest.Manifest) -> bytes:
 
 
 def _require_unmoved(plan: BackupPlan, database: Subject, *, store: Store, hint: str) -> None:
-    """Another host can't see our lock: latest must still be what it was when this backup began.
+    """Another host can't see our lock: latest must still be the backup that it was when this one began.
+
+    That backup may have been rekeyed meanwhile.
 
     :param hint: what is in the store now.
     :raises BackupRefused: if somebody has moved it.
@@ -163,7 +165,7 @@ def _require_unmoved(plan: BackupPlan, database: Subject, *, store: Store, hint:
         if plan.latest_sha256 == "":
             return
         raise
-    if now is None or now.sha256 == plan.latest_sha256:
+    if now is None or plan.latest_sha256 in (now.sha256, *now.manifest.stands_for):
         return
     raise BackupRefused(
         f"{store.url(now.key)} was moved by somebody else during this backup",

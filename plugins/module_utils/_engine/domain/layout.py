@@ -27,7 +27,9 @@ _TIMESTAMP = "%Y%m%dT%H%M%SZ"
 #: Letters of S3's bucket names, those of its oldest region included; nothing that leads out of a directory.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}\Z")
 _DUMP_NAME = re.compile(
-    r"(?P<prefix>.*/)(?P<stamp>[0-9]{8}T[0-9]{6}Z)\.(?:sql|dump)(?:\.[a-z0-9]{2,3})?(?:\.age)?\Z", re.DOTALL
+    r"(?P<prefix>.*/)(?P<stamp>[0-9]{8}T[0-9]{6}Z)(?P<rekeyed>\.rekeyed-[0-9]{8}T[0-9]{6}Z)?"
+    r"(?P<layers>\.(?:sql|dump)(?:\.[a-z0-9]{2,3})?(?:\.age)?)\Z",
+    re.DOTALL,
 )
 
 
@@ -73,11 +75,24 @@ def dump_key(under: str, moment: datetime.datetime, *, suffix: str = ".gz") -> s
 def manifest_key(dump: str) -> str:
     """Key of the immutable manifest of the dump with the key *dump*."""
     match = _DUMP_NAME.match(dump)
-    return (match["prefix"] + match["stamp"] if match else dump) + MANIFEST_SUFFIX
+    stem = match["prefix"] + match["stamp"] + (match["rekeyed"] or "") if match else dump
+    return stem + MANIFEST_SUFFIX
+
+
+def rekeyed_key(dump: str, *, created_at: datetime.datetime, moment: datetime.datetime) -> str:
+    """Key of the copy of *dump* that is encrypted to other recipients: beside it, and with the same time first.
+
+    :param created_at: when the backup was created.
+    :param moment: when it is rekeyed.
+    """
+    match = _DUMP_NAME.match(dump)
+    under = match["prefix"] if match else dump.rpartition("/")[0] + "/"
+    layers = match["layers"] if match else ".sql.gz.age" if dump.endswith(".gz.age") else ".sql.age"
+    return f"{under}{timestamp(created_at)}.rekeyed-{timestamp(moment)}{layers}"
 
 
 def moment_of(key: str) -> datetime.datetime | None:
-    """The time in the key of a dump or an immutable manifest; ``None`` for any other key."""
+    """When the backup was created, by the key of its dump or immutable manifest; ``None`` for any other key."""
     match = _DUMP_NAME.match(key[: -len(MANIFEST_SUFFIX)] + ".sql" if key.endswith(MANIFEST_SUFFIX) else key)
     if match is None:
         return None

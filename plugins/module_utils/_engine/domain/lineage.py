@@ -46,6 +46,7 @@ class Link:
     :param created_at: the run's timestamp; ``None`` if unknown.
     :param system_identifier: system identifier of its cluster; ``None`` if unknown.
     :param signed_by: who signed it; ``None`` if that is not proven.
+    :param stands_for: SHA-256 of its manifests before it was rekeyed.
     """
 
     sequence: int
@@ -54,6 +55,11 @@ class Link:
     created_at: datetime.datetime | None = None
     system_identifier: str | None = None
     signed_by: Signed | None = None
+    stands_for: tuple[str, ...] = ()
+
+    def is_backup(self, sha256: str) -> bool:
+        """Whether *sha256* is that of its manifest, or of one that it had before it was rekeyed."""
+        return sha256 in (self.sha256, *self.stands_for)
 
     def __str__(self) -> str:
         return f"{self.number} ({printable(self.key)})"
@@ -120,7 +126,13 @@ class Decision:
 def link(manifest: Manifest, sha256: str, signed_by: Signed | None) -> Link:
     """The backup that an accepted manifest describes."""
     return Link(
-        manifest.sequence or 0, sha256, manifest.key, manifest.created_at, manifest.system_identifier, signed_by
+        manifest.sequence or 0,
+        sha256,
+        manifest.key,
+        manifest.created_at,
+        manifest.system_identifier,
+        signed_by,
+        manifest.stands_for,
     )
 
 
@@ -136,7 +148,10 @@ def decide(latest: Latest | None, newer: t.Sequence[Link], known: Known, *, take
     if refusal is not None and not take_over:
         return Decision(refusal, None, ())
     followed = None if latest is None else latest.link
-    chosen = latest is not None and known.restored is not None and latest.sha256 == known.restored.sha256
+    chosen = False
+    if latest is not None and known.restored is not None:
+        restored = known.restored.sha256
+        chosen = latest.sha256 == restored if followed is None else followed.is_backup(restored)
     # If several have the same number, the first one is followed.
     links = [followed, *newer, known.recorded]
     if known.restored is not None and (chosen or known.restored.sequence):
@@ -236,7 +251,7 @@ def _refused(followed: Link, known: Known) -> str | None:
     """Why an accepted backup must not be followed; ``None`` if it may."""
     if followed.sequence >= _MOST:
         return f"the number {followed.sequence} of the latest backup is too high to be real"
-    if known.restored is not None and followed.sha256 == known.restored.sha256:
+    if known.restored is not None and followed.is_backup(known.restored.sha256):
         return None
     if followed.created_at is not None and _is_before_empty(followed.created_at, known):
         return _BEFORE_EMPTY

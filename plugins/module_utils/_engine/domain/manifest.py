@@ -155,6 +155,30 @@ class Destination:
     checksums: bool | None = dataclasses.field(default=None, metadata=_by(Fields.flag, since=2))
 
 
+@dataclasses.dataclass(frozen=True)
+class Rekeyed:
+    """What a backup was before it was encrypted to other recipients; everything else is as it was.
+
+    :param at: when it was rekeyed, whole seconds.
+    :param sha256: SHA-256 of the earlier manifest's bytes, lower-case hex.
+    :param manifest: the fields of the earlier manifest that were different; ``None``: it did not have the field.
+    """
+
+    at: datetime.datetime
+    sha256: str
+    manifest: t.Mapping[str, t.Any]
+
+
+def _rekeyed(fields: Fields, name: str) -> Rekeyed | None:
+    inner = fields.object(name)
+    if inner is None:
+        return None
+    earlier = inner.any("manifest")
+    if not isinstance(earlier, dict):
+        raise inner.invalid("manifest", "is not an object")
+    return Rekeyed(inner.required_moment("at"), inner.required_sha256("sha256"), earlier)
+
+
 def _destination(fields: Fields, name: str) -> Destination | None:
     inner = fields.object(name)
     return None if inner is None else Destination(**_read(Destination, inner, SCHEMA_VERSION))
@@ -229,6 +253,7 @@ class Manifest:
     :param recipients: the public keys that the object was encrypted to.
     :param sequence: counts the backups of this database, from 1.
     :param previous_sha256: SHA-256 of the bytes of the manifest before this one, ``None`` for the first.
+    :param rekeyed: what the backup was before it was rekeyed; ``None``: it was not.
     :param part: the facts of the source; in JSON an object under the name of the source.
     :param signature: armored SSHSIG over :func:`signed_text`.
     """
@@ -251,6 +276,7 @@ class Manifest:
     host: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
     sequence: int | None = dataclasses.field(default=None, metadata=_by(Fields.number))
     previous_sha256: str | None = dataclasses.field(default=None, metadata=_by(Fields.sha256))
+    rekeyed: Rekeyed | None = dataclasses.field(default=None, metadata=_by(_rekeyed, since=2))
     part: Part | None = None
     signature: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
 
@@ -268,6 +294,17 @@ class Manifest:
     def tables(self) -> tuple[Table, ...] | None:
         """Its tables, as far as they are counted."""
         return None if self.part is None else self.part.tables
+
+    @property
+    def stands_for(self) -> tuple[str, ...]:
+        """SHA-256 of the manifests of the same backup before it was rekeyed, the last one first."""
+        found = []
+        earlier: t.Any = self.rekeyed and {"sha256": self.rekeyed.sha256, "manifest": self.rekeyed.manifest}
+        while isinstance(earlier, dict) and isinstance(earlier.get("sha256"), str):
+            found.append(earlier["sha256"])
+            inner = earlier.get("manifest")
+            earlier = inner.get("rekeyed") if isinstance(inner, dict) else None
+        return tuple(found)
 
     @property
     def rows(self) -> int | None:
@@ -335,6 +372,56 @@ def _canonical(value: t.Any) -> bytes:
 def _encoded(value: t.Any) -> bytes:
     # The one printable difference to jq, which escapes this control character too.
     return _ENCODER.encode(value).replace("\x7f", "\\u007f").encode("utf-8")
+
+
+def rekeyed(
+    data: bytes, *, at: datetime.datetime, recipients: tuple[str, ...], changes: t.Mapping[str, t.Any]
+) -> Manifest:
+    """The manifest, without a signature, of the backup that the manifest *data* describes, once it is rekeyed.
+
+    :param changes: other fields of the new one; all that are not among them are as they were.
+    :raises ManifestError: where *data* can't be embedded in another manifest.
+    """
+    before = parse(data)
+    fields = {
+        "plaintext_sha256": None,
+        "source": before.source,
+        "kind": before.kind,
+        **changes,
+        "schema_version": SCHEMA_VERSION,
+        "recipients": recipients,
+        "signature": None,
+    }
+    bare = dataclasses.replace(before, **fields, rekeyed=None)
+    old, new = strict_json(data), strict_json(render(bare))
+    # The signature is that of the old one in any case: the new one gets its own later.
+    names = {name for name in {*old, *new} if old.get(name) != new.get(name)} | {"signature"}
+    known = {name: old.get(name) for name in sorted(names)}
+    after = dataclasses.replace(bare, rekeyed=Rekeyed(at.replace(microsecond=0), digest(data), known))
+    if before.signature is not None and signed_text(earlier(render(after))) != signed_text(data):
+        raise invalid("can't be embedded in that of a rekeyed backup")
+    return after
+
+
+def earlier(data: bytes) -> bytes:
+    """The manifest, in its canonical form, that the rekeyed backup of *data* had before.
+
+    As jq writes it: ``(del(.rekeyed) + .rekeyed.manifest) | with_entries(select(.value != null))``.
+
+    :raises ManifestError: where the bytes are not a manifest.
+    """
+    try:
+        fields = strict_json(data)
+        fields = {**fields, "rekeyed": None, **fields["rekeyed"]["manifest"]}
+        return _canonical({name: value for name, value in fields.items() if value is not None})
+    except (NotJson, AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        raise invalid("does not describe the backup that it was rekeyed from") from None
+
+
+def agree(one: Manifest, other: Manifest) -> bool:
+    """Whether two manifests, one of a rekeyed backup and one of what it was before, describe the same contents."""
+    names = ("created_at", "source", "kind", "compression", "plaintext_size", "sequence", "previous_sha256", "part")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 def digest(data: bytes) -> str:

@@ -318,6 +318,15 @@ def foreign(manifest: Manifest, *, key: str, url: str, database: Subject, accept
     )
 
 
+def disagreeing(url: str) -> TrustError:
+    """The error for a rekeyed backup whose manifest says something else than the one that it had before."""
+    return ForgedManifest(
+        f"{url} had other contents",
+        cause="the manifest of a rekeyed backup must describe the same contents as the one that it had before",
+        hint="find out who rekeyed it, and choose another backup",
+    )
+
+
 def misplaced(manifest: Manifest, *, key: str, url: str, database: Subject) -> TrustError | None:
     """The error for a manifest that is in the wrong place; ``None`` if it is in the right one.
 

@@ -39,9 +39,30 @@ _SKEW = datetime.timedelta(minutes=5)
 def prove(found: catalogue.Found, *, trust: Trust, database: Subject) -> Signed:
     """Prove that a host whose backups of *database* are accepted signed the manifest; return the signer.
 
+    The manifest of a rekeyed backup has to be proven, and so does the one that it had before: whoever rekeys a backup
+    vouches for the new object, but can't make a backup acceptable that was not, or that no longer is.
+
     :raises TrustError: if that can't be proven.
     """
-    parsed, url = found.manifest, found.store.url(found.key)
+    url = found.store.url(found.key)
+    signed = _prove(found.manifest, found.data, key=found.key, url=url, trust=trust, database=database)
+    after, data, url = found.manifest, found.data, f"the backup that {url} was rekeyed from"
+    while after.rekeyed is not None:
+        data = manifest.earlier(data)
+        before = manifest.parse(data)
+        _prove(before, data, key=found.key, url=url, trust=trust, database=database)
+        if not manifest.agree(before, after):
+            raise trusting.disagreeing(url)
+        after = before
+    return signed
+
+
+def _prove(parsed: manifest.Manifest, data: bytes, *, key: str, url: str, trust: Trust, database: Subject) -> Signed:
+    """Prove the signature of one manifest.
+
+    :param data: its bytes.
+    :param key: where it is, or where the one is that it is embedded in.
+    """
     incomplete = trusting.incomplete(parsed, url=url)
     if incomplete is not None:
         raise incomplete
@@ -51,7 +72,7 @@ def prove(found: catalogue.Found, *, trust: Trust, database: Subject) -> Signed:
     allowed = trusting.signers_line(host, trust.own_key) + "\n" if own else trust.allowed_signers
     if not trusting.holds_keys(allowed):
         raise trusting.no_signers(url)
-    message = manifest.signed_text(found.data)
+    message = manifest.signed_text(data)
 
     def verify(signer: str) -> trusting.Verdict:
         return sshsig.verify(
@@ -68,7 +89,7 @@ def prove(found: catalogue.Found, *, trust: Trust, database: Subject) -> Signed:
     refusal = trusting.refusal(verdict, parsed, url=url)
     if refusal is not None:
         raise refusal
-    accepted = trusting.accepted_names(trust, database=database, key=found.key)
+    accepted = trusting.accepted_names(trust, database=database, key=key)
     # The same key under an accepted name: a host that has been renamed since.
     if not (own or host in accepted or any(verify(name).reason == trusting.GOOD for name in accepted)):
         raise trusting.foreign(parsed, key=verdict.key, url=url, database=database, accepted=accepted)

@@ -26,7 +26,7 @@ from .hashing import ChunkHashingReader, HashingReader, Proof, ProvenReader
 #: microseconds; with Python's own 5 ms each of them waits for a turn longer than it works.
 SWITCH_INTERVAL = 5e-5
 
-__all__ = ["Decoded", "Encoded", "FirstReading", "Proof", "Readable", "decode", "encode"]
+__all__ = ["Decoded", "Encoded", "FirstReading", "Proof", "Readable", "decode", "encode", "reencrypt"]
 
 _Reader = t.TypeVar("_Reader")
 
@@ -59,10 +59,14 @@ class _Observed:
         self._source.close()
 
 
+class _Sized(t.Protocol):
+    size: int
+
+
 class Encoded(Peekable):
     """The bytes of an object as it goes to the store, and after their end what a manifest says of them."""
 
-    def __init__(self, source: ChunkHashingReader, plain: _Observed) -> None:
+    def __init__(self, source: ChunkHashingReader, plain: _Sized) -> None:
         super().__init__(source)
         self._cipher = source
         self._plain = plain
@@ -280,7 +284,85 @@ def decode(
         hashed = ChunkHashingReader(reader)
         checked: Readable = hashed if expected_sha256 is None else _Checked(hashed, expected_sha256)
         return Decoded(checked, proof=lambda: _proof_of(hashed), depth=DEPTH, identities=identities, limit=limit)
-    # As many pieces as a chunk has: the next one is fetched while this one is used.
-    depth = max(DEPTH, proof.chunks.size // CHUNK)
-    checked = _Checked(HashingReader(ProvenReader(reader, proof)), proof.sha256)
+    checked, depth = _proven(reader, proof)
     return Decoded(checked, proof=lambda: proof, depth=depth, identities=identities, limit=limit)
+
+
+def _proven(source: Readable, proof: Proof) -> tuple[Readable, int]:
+    """*source*, each chunk only once it was proven, and how many pieces of it to read ahead."""
+    # As many pieces as a chunk has: the next one is fetched while this one is used.
+    return _Checked(HashingReader(ProvenReader(source, proof)), proof.sha256), max(DEPTH, proof.chunks.size // CHUNK)
+
+
+class _Passed:
+    """Passes each chunk that is read to *put*, too."""
+
+    def __init__(self, source: Readable, put: t.Callable[[bytes], None]) -> None:
+        self._source = source
+        self._put = put
+
+    def read(self, n: int, /) -> bytes:
+        chunk = self._source.read(n)
+        self._put(chunk)
+        return chunk
+
+    def close(self) -> None:
+        self._source.close()
+
+
+class _Unpacked:
+    """The size of the plain bytes of :func:`reencrypt`, which are looked at and not passed on."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+
+def reencrypt(
+    source: Readable,
+    *,
+    identities: t.Sequence[t.Any],
+    recipients: t.Sequence[t.Any],
+    expected_sha256: str,
+    proof: Proof | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    observe: t.Callable[[bytes], None],
+    finish: t.Callable[[int], None],
+    advance: t.Callable[[int], None] | None = None,
+) -> Encoded:
+    """An encrypted object encrypted to other recipients; what is inside the encryption stays as it is, byte for byte.
+
+    The end of the new object is passed on only once the old one was read to its proven end, what is inside was
+    decompressed to its own, and *finish* has returned.  Closing it ends the threads, and closes *source* between two
+    reads.
+
+    :param identities: of :func:`.age.parse_identities`, one of which opens the old object.
+    :param recipients: of :func:`.age.parse_recipients`, who can open the new one.
+    :param expected_sha256: of the whole old object, in hex.
+    :param proof: what the old object must be: no byte of it is decrypted before its chunk was proven.
+    :param chunk_size: bytes of each of :attr:`Encoded.chunks`.
+    :param observe: receives every plain chunk, in order, in a thread of its own; if it raises, the stream fails.
+    :param finish: receives the number of plain bytes at their end; if it raises, the stream fails.
+    :param advance: receives the size of every piece of the old object, in a thread of its own.
+    :raises WrongIdentity, DamagedObject, ChecksumMismatch: all at a read.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    reader: Readable = _Observed(_Patient(source), None, advance)
+    if proof is None:
+        checked, depth = t.cast(Readable, _Checked(HashingReader(reader), expected_sha256)), DEPTH
+    else:
+        checked, depth = _proven(reader, proof)
+    inner = decrypting_reader(read_ahead(checked, name="fetch", depth=depth), identities)
+    unpacked = _Unpacked()
+
+    def work(put: t.Callable[[bytes], None]) -> None:
+        plain = decompressing_reader(_Passed(inner, put))
+        while True:
+            chunk = plain.read(CHUNK)
+            if not chunk:
+                break
+            unpacked.size += len(chunk)
+            observe(chunk)
+        finish(unpacked.size)
+
+    compared = ThreadReader(work, inner, name="compare")
+    return Encoded(ChunkHashingReader(encrypting_reader(compared, recipients), chunk_size=chunk_size), unpacked)

@@ -47,6 +47,20 @@ def test_the_moment_can_be_read_back_from_the_keys(name: str, moment: datetime.d
     assert dump.startswith(layout.prefix(name))
 
 
+def test_keys_of_rekeyed_backups() -> None:
+    now = datetime.datetime(2026, 12, 1, 4, tzinfo=datetime.timezone.utc)
+    for old, new in {
+        "db/app/20261121T032007Z.sql.gz.age": "db/app/20261121T032007Z.rekeyed-20261201T040000Z.sql.gz.age",
+        "db/app/20261121T032007Z.rekeyed-20261130T000000Z.sql.zst.age": "db/app/20261121T032007Z.rekeyed-"
+        "20261201T040000Z.sql.zst.age",
+        "old/prod.backup.gz.age": "old/20261121T032007Z.rekeyed-20261201T040000Z.sql.gz.age",
+        "old/prod.age": "old/20261121T032007Z.rekeyed-20261201T040000Z.sql.age",
+    }.items():
+        assert layout.rekeyed_key(old, created_at=MOMENT, moment=now) == new
+        assert layout.moment_of(new) == layout.moment_of(layout.manifest_key(new)) == MOMENT
+        assert layout.manifest_key(new) == new.partition(".sql")[0] + ".manifest.json"
+
+
 @given(NAMES)
 def test_keys_of_a_database_name_a_place_and_the_latest_key_none_in_time(name: str) -> None:
     assert layout.moment_of(layout.latest_key(layout.prefix(name))) is None

@@ -12,7 +12,11 @@ import typing as t
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import lineage
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.lineage import Known, Latest, Link
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.manifest import Manifest, Postgresql
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.manifest import (
+    Manifest,
+    Postgresql,
+    Rekeyed,
+)
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import Signed
 from hypothesis import given
 from hypothesis import strategies as st
@@ -324,3 +328,36 @@ def test_names_in_warnings_are_printable() -> None:
     evil = dataclasses.replace(link(9), key="db/app/\x1b[2J\n.sql")
     (warning,) = lineage.decide(latest(), [evil], known()).warnings
     assert warning.isprintable()
+
+
+# Rekeyed backups ------------------------------------------------------------------------------------------------------
+
+
+def rekeyed(found: Latest, *before: str) -> Latest:
+    """*found* as the manifest of a backup that was rekeyed once for each of *before*, the last one first."""
+    inner: t.Any = None
+    for sha256 in reversed(before):
+        inner = Rekeyed(MOMENT, sha256, {"rekeyed": None if inner is None else dataclasses.asdict(inner)})
+    assert found.manifest is not None
+    return dataclasses.replace(found, manifest=dataclasses.replace(found.manifest, rekeyed=inner))
+
+
+def test_a_cluster_goes_on_after_its_latest_backup_was_rekeyed() -> None:
+    found = rekeyed(latest(sha256="rekeyed"), "latest")
+    assert decided(found, [], known(recorded=link(5, "latest"))) == (6, "rekeyed")
+
+
+def test_a_cluster_goes_on_after_what_it_was_restored_from_was_rekeyed() -> None:
+    """The backup is another cluster's, so only that this one was restored from it makes it acceptable."""
+    restored = known(restored=link(5, "latest", system="2"))
+    for before in (["latest"], ["again", "latest"]):
+        found = rekeyed(latest(system="2", sha256="rekeyed"), *before)
+        assert decided(found, [], restored) == (6, "rekeyed")
+    assert "another cluster" in refusal(rekeyed(latest(system="2", sha256="rekeyed"), "something else"), [], restored)
+
+
+def test_what_an_unproven_manifest_says_that_it_was_counts_nothing() -> None:
+    found = rekeyed(latest(lineage.FORGED, system="2", sha256="rekeyed"), "latest")
+    assert "not that of a backup that this host accepts" in refusal(
+        found, [], known(restored=link(5, "latest", system="2"))
+    )

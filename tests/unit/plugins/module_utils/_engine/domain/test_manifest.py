@@ -76,6 +76,13 @@ MANIFESTS = st.builds(
         create_only=st.none() | st.booleans(),
         checksums=st.none() | st.booleans(),
     ),
+    rekeyed=st.none()
+    | st.builds(
+        manifest.Rekeyed,
+        at=st.just(datetime.datetime(2026, 11, 21, 3, 20, 7, tzinfo=datetime.timezone.utc)),
+        sha256=HASHES,
+        manifest=st.dictionaries(TEXTS, st.none() | TEXTS | st.integers(), max_size=3),
+    ),
     part=st.none() | PARTS,
     source=st.just(manifest.POSTGRESQL),
     **{name: st.none() | NUMBERS for name in ("plaintext_size", "sequence")},
@@ -178,7 +185,7 @@ def test_version_1_had_the_fields_of_the_part_in_its_head(part: manifest.Postgre
 
 
 @pytest.mark.parametrize(
-    "field", ["source", "kind", "version", "recipients", "destination", "chunks", "postgresql", "part"]
+    "field", ["source", "kind", "version", "recipients", "destination", "chunks", "postgresql", "part", "rekeyed"]
 )
 def test_version_1_has_none_of_the_fields_that_came_later(field: str) -> None:
     assert manifest.parse(of_version_1(**{field: "no such thing"})) == manifest.parse(of_version_1())
@@ -207,7 +214,7 @@ def test_the_bytes_are_canonical(written: manifest.Manifest) -> None:
     fields = json.loads(data)
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert data == text.replace("\x7f", "\\u007f").encode("utf-8")
-    assert None not in fields.values()
+    assert None not in [value for name, value in fields.items() if name != "rekeyed"]
     assert set(CONTRACT) <= set(fields)
 
 
@@ -681,3 +688,79 @@ def test_a_cut_manifest_is_an_error(written: manifest.Manifest, data: st.DataObj
     whole = manifest.render(written)
     with pytest.raises(errors.ManifestError):
         manifest.parse(whole[: data.draw(st.integers(0, len(whole) - 1))])
+
+
+# Rekeyed backups ------------------------------------------------------------------------------------------------------
+
+NOW = datetime.datetime(2026, 12, 1, 4, 0, 0, 5, tzinfo=datetime.timezone.utc)
+#: What differs once a backup is encrypted anew.
+CHANGES = {"key": "db/app/20261121T032007Z.rekeyed-20261201T040000Z.sql.gz.age", "sha256": "f" * 64, "host": "office"}
+
+
+def rekeyed(data: bytes, **changes: t.Any) -> manifest.Manifest:
+    return manifest.rekeyed(data, at=NOW, recipients=("age1new",), changes={**CHANGES, **changes})
+
+
+@given(MANIFESTS)
+def test_a_rekeyed_manifest_holds_the_one_before(written: manifest.Manifest) -> None:
+    data = manifest.render(written)
+    after = manifest.render(rekeyed(data))
+    read = manifest.parse(after)
+    assert manifest.earlier(after) == data
+    assert manifest.agree(read, written)
+    assert (read.key, read.sha256, read.recipients, read.signature) == (CHANGES["key"], "f" * 64, ("age1new",), None)
+    assert read.stands_for == (manifest.digest(data), *written.stands_for)
+    assert read.rekeyed is not None and read.rekeyed.at == NOW.replace(microsecond=0)
+
+
+def test_a_manifest_that_is_rekeyed_again_holds_both() -> None:
+    first = GOLDEN
+    second = manifest.render(dataclasses.replace(rekeyed(first), signature="of office"))
+    third = manifest.render(rekeyed(second, host="cellar"))
+    assert manifest.earlier(third) == second and manifest.earlier(second) == first
+    assert manifest.parse(third).stands_for == (manifest.digest(second), manifest.digest(first))
+    # What has not changed is there once.
+    assert third.count(b'"public.one"') == 2, "version 1 had the tables in another place"
+    assert manifest.render(rekeyed(third)).count(b'"public.one"') == 2
+
+
+def test_unknown_fields_and_other_forms_come_back() -> None:
+    before = encoded({**CONTRACT, "later": [1, {"b": 2.5}], "recipients": "of another tool"})
+    after = json.loads(manifest.earlier(manifest.render(rekeyed(before))))
+    assert after == json.loads(before)
+
+
+def test_a_signed_manifest_that_could_not_be_verified_any_more_is_refused() -> None:
+    before = of_ours(signature="of db1", later=None)
+    with pytest.raises(errors.ManifestError, match="embedded"):
+        rekeyed(before)
+
+
+def test_jq_shows_the_manifest_before() -> None:
+    data = manifest.render(rekeyed(GOLDEN))
+    program = "(del(.rekeyed) + .rekeyed.manifest) | with_entries(select(.value != null))"
+    jq = ["jq", "--compact-output", "--join-output", "--sort-keys", program]
+    assert subprocess.run(jq, input=data, stdout=subprocess.PIPE, check=True).stdout == GOLDEN
+
+
+@pytest.mark.parametrize(
+    "value", [[], "x", {}, {"at": "2026-12-01T04:00:00Z", "sha256": SHA256, "manifest": []}, {"manifest": {}}]
+)
+def test_a_rekeyed_field_of_another_form_is_refused(value: t.Any) -> None:
+    with pytest.raises(errors.ManifestError, match="rekeyed"):
+        manifest.parse(of_ours(rekeyed=value))
+
+
+def test_what_is_embedded_is_bounded_and_never_followed_for_ever() -> None:
+    inner: t.Any = {"sha256": SHA256, "at": "2026-12-01T04:00:00Z", "manifest": {"rekeyed": 7}}
+    for _level in range(100):
+        inner = {"sha256": SHA256, "at": "2026-12-01T04:00:00Z", "manifest": {"rekeyed": inner}}
+    assert len(manifest.parse(of_ours(rekeyed=inner)).stands_for) == 101
+    with pytest.raises(errors.ManifestError, match="more than"):
+        manifest.parse(of_ours(rekeyed={**inner, "manifest": dict.fromkeys(map(str, range(600_000)), 1)}))
+
+
+def test_manifests_that_disagree() -> None:
+    before = manifest.parse(GOLDEN)
+    for name, value in {"sequence": 8, "plaintext_size": 1, "kind": "globals", "previous_sha256": None}.items():
+        assert not manifest.agree(before, dataclasses.replace(before, **{name: value})), name

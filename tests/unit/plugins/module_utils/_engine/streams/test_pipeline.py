@@ -39,6 +39,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.streams
     Proof,
     decode,
     encode,
+    reencrypt,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams.process import (
     Process,
@@ -542,3 +543,93 @@ def test_memory_is_flat_where_each_chunk_is_proven() -> None:
         assert once < 8 * 1024 * 1024
         assert both < once + 3 * CHUNK_SIZE
     assert peaks[1][1] < peaks[0][1] + 4 * 1024 * 1024
+
+
+# Encrypting anew ------------------------------------------------------------------------------------------------------
+
+
+def again(source: t.Any, expected_sha256: str, **options: t.Any) -> Encoded:
+    settings: dict[str, t.Any] = {
+        "identities": KEYS[:1],
+        "recipients": RECIPIENTS[1:],
+        "observe": lambda _chunk: None,
+        "finish": lambda _size: None,
+        **options,
+    }
+    return reencrypt(source, expected_sha256=expected_sha256, **settings)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("proven", [True, False])
+def test_what_is_inside_the_encryption_stays_as_it_is(method: str, proven: bool) -> None:
+    with encoder(io.BytesIO(SAMPLE), method) as encoded:
+        packed = drain(encoded)
+        proof = Proof(encoded.size, encoded.sha256, encoded.chunks, origin="the one before")
+    seen: list[bytes] = []
+    sizes: list[int] = []
+    read: list[int] = []
+    source = Pieces(packed, sizes=(7, 65536))
+    new = again(
+        source,
+        sha256(packed),
+        proof=proof if proven else None,
+        observe=seen.append,
+        finish=sizes.append,
+        advance=read.append,
+    )
+    with new:
+        data = drain(new)
+        assert (new.size, new.sha256, new.plain_size) == (len(data), sha256(data), len(SAMPLE))
+        assert new.chunks == Chunks(CHUNK_SIZE, (sha256(data),))
+    assert b"".join(seen) == SAMPLE and sizes == [len(SAMPLE)] and sum(read) == len(packed)
+    for key in KEYS[1:]:
+        assert pyrage.decrypt(data, [key]) == pyrage.decrypt(packed, [KEYS[0]])
+    with pytest.raises(pyrage.DecryptError):
+        pyrage.decrypt(data, [KEYS[0]])
+    assert source.closed
+
+
+def test_no_object_ends_before_the_old_one_was_proven() -> None:
+    """Each fault is raised in place of the end, so an upload is given up."""
+    packed = pack(SAMPLE)
+    truncated = pyrage.encrypt(gzip.compress(SAMPLE)[:-4], RECIPIENTS[:1])
+
+    def broken(_argument: object) -> None:
+        raise ChecksumMismatch("rows differ")
+
+    for source, options, error in (
+        (packed, {"identities": KEYS[1:]}, WrongIdentity),
+        (packed[:-1], {}, StreamError),
+        (truncated, {}, DamagedObject),
+        (pyrage.encrypt(gzip.compress(SAMPLE) + b"more", RECIPIENTS[:1]), {}, DamagedObject),
+        (SAMPLE, {}, DamagedObject),
+        (packed, {"observe": broken}, ChecksumMismatch),
+        (packed, {"finish": broken}, ChecksumMismatch),
+    ):
+        with again(Pieces(source), sha256(source), **options) as new, pytest.raises(error):
+            drain(new)
+    with again(Pieces(packed), "0" * 64) as new, pytest.raises(ChecksumMismatch):
+        drain(new)
+    with again(Pieces(packed, fail_at=len(packed) // 2), sha256(packed)) as new, pytest.raises(SourceBroke):
+        drain(new)
+
+
+def test_nothing_of_an_altered_chunk_is_decrypted_for_others() -> None:
+    with encoder(io.BytesIO(SAMPLE)) as encoded:
+        drain(encoded)
+        proof = Proof(encoded.size, encoded.sha256, encoded.chunks, origin="the one before")
+    seen: list[bytes] = []
+    forged = Pieces(pack(b"-- something else\n" * 1000))
+    with again(forged, proof.sha256, proof=proof, observe=seen.append) as new, pytest.raises(ChecksumMismatch):
+        drain(new)
+    assert not seen
+
+
+def test_encrypting_anew_can_be_given_up() -> None:
+    packed = pack(LARGE, "none")
+    source = Pieces(packed)
+    new = again(source, sha256(packed))
+    assert new.read(10)
+    new.close()
+    new.close()
+    assert source.closed
