@@ -136,7 +136,8 @@ class Demo:
         }
         inventory = self.directory / "inventory.json"
         inventory.touch(0o600)
-        inventory.write_text(json.dumps({"all": {"hosts": {"localhost": host}}}, indent=2) + "\n", encoding="utf-8")
+        groups = {"databases": {"hosts": {"localhost": host}}}
+        inventory.write_text(json.dumps(groups, indent=2) + "\n", encoding="utf-8")
         private = base64.b64encode(json.dumps(self.databases).encode()).decode()
         log = (self.directory / "ansible.log").open("ab")
         with log:

@@ -76,9 +76,9 @@ class Server:
 def plan(desired: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any]) -> Server:
     """Plan the server of a host.
 
-    :param desired: ``version``, ``settings``, ``wg_cidr``, ``private_cidr``, ``listen_address``, ``databases`` and
-        ``client_cidrs``, ``volume_device``, ``volume_filesystem``, ``tls`` with its files and settings, and ``db_env``,
-        the text of the host's settings file, which applies where the rest is empty.
+    :param desired: ``version``, ``settings``, ``wg_cidr``, ``private_cidr``, ``listen_address``, ``databases``,
+        ``databases_required`` and ``client_cidrs``, ``volume_device``, ``volume_filesystem``, ``tls`` with its files
+        and settings, and ``db_env``, the text of the host's settings file, which applies where the rest is empty.
     :param facts: the probe's answer.
     :raises InvalidServer: with every error.
     """
@@ -217,6 +217,14 @@ class _Reader:
         except ConfigurationError as exc:
             self.fault("server_databases", exc.message, "correct the list")
             return []
+        if not source and self.desired["databases_required"]:
+            self.fault(
+                "server_databases",
+                "there is no list: no infrazero_databases or infrazero_databases_* in the inventory, no"
+                " DATABASES_JSON_PRIVATE_B64 in the environment of ansible-playbook, no DATABASES_JSON in the host's"
+                " db.env",
+                "set infrazero_databases for the host or for one of its groups",
+            )
         names = [(str(entry.get("name", "")), str(entry.get("user", ""))) for entry in entries]
         return hba.rules(wg_cidr=self.network.get("WG_CIDR", ""), entries=names, cidrs=cidrs)
 

@@ -129,7 +129,7 @@ class Fleet:
             "runtime_wheelhouse": str(ROOT / ".ansible" / "wheelhouse" / f"debian-{RELEASE}"),
             "runtime_wheelhouse_download": True,
         }
-        return {"all": {"hosts": dict.fromkeys(self.names), "vars": variables}}
+        return {"databases": {"hosts": dict.fromkeys(self.names), "vars": variables}}
 
     def play(self, playbook: str, hosts: t.Sequence[str]) -> tuple[float, str]:
         """Seconds that a run on *hosts* took, and what it printed."""

@@ -16,7 +16,8 @@ import typing as t
 import pytest
 
 from tests.support import scene
-from tests.support.controller import Controller, Run
+from tests.support.controller import Controller, Run, failed
+from tests.support.host import b64
 
 #: Connections to it are refused.
 NOWHERE = {"ansible_host": "127.0.0.1", "ansible_port": 1}
@@ -205,3 +206,52 @@ def test_options_of_a_playbook_come_from_the_inventory_too(controller: Controlle
     )
     assert run.status != 0
     assert "has no entry for nobody. It has: shop, wiki." in " ".join(run.output.split())
+
+
+PLAYBOOKS = ("backup", "bootstrap", "infisical", "policies", "restore", "server", "site")
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_a_run_without_hosts_is_not_a_success(controller: Controller, playbook: str) -> None:
+    """Ansible alone would skip the play and exit with 0."""
+    run = controller.play(playbook, hosts=())
+    group = "infisical" if playbook == "infisical" else "databases"
+    assert f"nothing to work on: the group {group} of the inventory" in failed(run)
+    assert run.changed == 0
+
+
+def test_only_hosts_with_databases_are_worked_on(controller: Controller, tmp_path: pathlib.Path) -> None:
+    others = tmp_path / "others.ini"
+    others.write_text("[web]\nweb1\n", encoding="utf-8")
+    run = controller.play("bootstrap", "--check", "--inventory", str(others), hosts=("good",))
+    assert run.status == 0, run.output
+    assert [*by_host(summary(controller))] == ["good"]
+    said = failed(controller.play("bootstrap", "--inventory", str(others), "--limit", "web1", hosts=("good",)))
+    assert "--limit web1 leaves none of the hosts databases" in said
+    extra = ("--extra-vars", "infrazero_hosts=good")
+    assert controller.play("bootstrap", "--check", *extra, "--inventory", str(others), hosts=HOSTS).status == 0
+
+
+@pytest.mark.parametrize("playbook", ["site", "server", "bootstrap", "backup"])
+def test_a_host_without_a_list_is_refused_before_anything_changes(controller: Controller, playbook: str) -> None:
+    nothing = {"infrazero_databases": [], "infrazero_databases_host": []}
+    run = controller.play(playbook, "--limit", "empty", hosts=HOSTS, **nothing)
+    said = failed(run)
+    assert "There is no list of databases for empty" in said or "server_databases: there is no list" in said
+    assert "infrazero_databases" in said and "DATABASES_JSON_PRIVATE_B64" in said
+    assert run.changed == 0
+
+
+def test_a_first_boot_needs_no_group(controller: Controller) -> None:
+    """It gets as far as the role server, which finds that this machine is not as it should be."""
+    environment = {"DATABASES_JSON_PRIVATE_B64": b64([entry("shop")])}
+    run = controller.play(
+        "first_boot",
+        *("--inventory", "localhost,", "--limit", "localhost", "--check", "--connection", "local"),
+        hosts=(),
+        environment=environment,
+        infrazero_private_cidr="none",
+    )
+    said = failed(run)
+    assert "nothing to work on" not in said and "PRIVATE_CIDR: 'none' is not a network" in said
+    assert summary(controller)["hosts_by_status"]["failed"] == ["localhost"]

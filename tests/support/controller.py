@@ -70,6 +70,7 @@ class Controller:
         """Run *playbook*, one of the collection by its name, or a file.
 
         :param arguments: more of them for ansible-playbook.
+        :param hosts: of the group ``databases``.
         :param environment: variables besides the few that there are.
         :param variables: besides, or instead of, those of every run.
         """
@@ -80,8 +81,9 @@ class Controller:
         remote.chmod(0o1777)
         inventory = self.directory / "inventory.json"
         common = {"ansible_connection": "local", "ansible_python_interpreter": interpreter()}
-        groups = {"all": {"hosts": dict.fromkeys(hosts), "vars": {**common, **self.variables, **variables}}}
-        inventory.write_text(json.dumps(groups), encoding="utf-8")
+        databases = {"hosts": dict.fromkeys(hosts)}
+        everything = {"children": {"databases": databases}, "vars": {**common, **self.variables, **variables}}
+        inventory.write_text(json.dumps({"all": everything}), encoding="utf-8")
         name = playbook if playbook.endswith(".yml") else f"infrazero.database.{playbook}"
         done = subprocess.run(
             [sys.executable, "-m", "ansible", "playbook", "--inventory", str(inventory), name, *arguments],

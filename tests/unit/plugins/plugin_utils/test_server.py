@@ -7,6 +7,7 @@ import dataclasses
 import typing as t
 
 import pytest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile
 from ansible_collections.infrazero.database.plugins.plugin_utils import server, volume
 
 DEVICE = "/dev/disk/by-id/scsi-0HC_Volume_db"
@@ -71,6 +72,7 @@ def wish(**changes: t.Any) -> dict[str, t.Any]:
         "private_cidr": "",
         "listen_address": "",
         "databases": [],
+        "databases_required": False,
         "client_cidrs": "",
         "db_env": "",
         "volume_device": "",
@@ -170,6 +172,16 @@ def test_what_is_not_wrong_but_should_be_known() -> None:
     assert "no address of this host is in PRIVATE_CIDR 192.168.0.0/16" in everywhere
     (no_loopback,) = server.plan(wish(listen_address="10.0.3.4"), facts()).warnings
     assert "does not include localhost" in no_loopback
+
+
+def test_a_list_can_be_required_and_may_be_the_hosts_own() -> None:
+    assert "server_databases: there is no list: no infrazero_databases" in refused(
+        wish(databases_required=True), facts()
+    )
+    own = envfile.render({"DATABASES_JSON": '[{"name": "a", "user": "b"}]'})
+    for given in ({"databases": [{"name": "a", "user": "b"}]}, {"db_env": own}):
+        assert server.plan(wish(databases_required=True, **given), facts()).major == "15"
+    assert server.plan(wish(), facts()).major == "15"
 
 
 def test_every_fault_is_told_at_once_and_no_secret() -> None:
