@@ -226,7 +226,8 @@ def texts(path: pathlib.Path) -> set[str]:
 def test_every_refusal_is_a_message_of_the_role() -> None:
     page = (ROOT / "docs" / "server.md").read_text(encoding="utf-8").partition("\n## What is refused")[2]
     table = [line for line in page.partition("\n## ")[0].splitlines() if line.startswith("| `")]
-    messages = texts(ROOT / "plugins" / "plugin_utils" / "volume.py")
+    plans = ROOT / "plugins" / "plugin_utils"
+    messages = [text for name in ("server.py", "volume.py") for text in texts(plans / name)]
     quoted = [code for line in table for code in _CODE.findall(line.split("|")[1])]
     assert len(quoted) > 8
     assert [code for code in quoted if not any(code in message for message in messages)] == []
