@@ -216,11 +216,12 @@ def test_an_absent_path_is_found(text: str, absent: list[str]) -> None:
 
 def texts(path: pathlib.Path) -> set[str]:
     """The texts in a file's code, with ``...`` where a value is put in."""
+    nodes = [*ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
     return {
         "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes
         if isinstance(node, ast.JoinedStr)
-    }
+    } | {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
 def test_every_refusal_is_a_message_of_the_role() -> None:
