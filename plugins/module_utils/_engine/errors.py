@@ -157,6 +157,10 @@ class Deleted(NotFound):
     """The object was deleted: the store has a delete marker for it.  This does not mean that it never existed."""
 
 
+class BucketMissing(StoreError):
+    """The store reported that it has no such bucket.  Nothing is known about objects."""
+
+
 class AccessDenied(StoreError):
     """The store rejected the credentials, or they lack a permission.  This does not mean that the object is absent."""
 

@@ -72,6 +72,15 @@ def dump_key(under: str, moment: datetime.datetime, *, suffix: str = ".gz") -> s
     return f"{under}{timestamp(moment)}.sql{suffix}.age"
 
 
+def signer_key(under: str, host: str, fingerprint: str) -> str:
+    """Key of the public signing key of *host* under the prefix *under*, where people find it.
+
+    :param fingerprint: ``SHA256:...``; its base64 is written in the alphabet that is safe in names of files.
+    """
+    name = fingerprint.rpartition(":")[2].replace("+", "-").replace("/", "_")
+    return f"{under}signers/{host}-{name}.pub"
+
+
 def manifest_key(dump: str) -> str:
     """Key of the immutable manifest of the dump with the key *dump*."""
     match = _DUMP_NAME.match(dump)

@@ -62,6 +62,8 @@ _ANYWAY = (
     "to restore it anyway, set trust: unsigned (--trust unsigned or DB_RESTORE_TRUST=unsigned with restore.sh, "
     "infrazero_restore_trust in the inventory)"
 )
+#: The remedy for a backup without a signature that exists.
+OLDER = f"a backup of an older tool has no signature: {_ANYWAY}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,15 +225,36 @@ def fingerprint(key: str) -> str:
 
 
 def unsigned(url: str, *, what: str) -> TrustError:
-    """The error for an unsigned backup.
+    """The error for an unsigned backup that exists.
 
     :param what: the reason for the missing signature.
     """
     return Unsigned(
         f"{url} is not signed, so anyone with write access to the store may have created it",
         cause=what,
-        hint="choose a backup that one of your hosts has signed; a backup of an older tool has no signature: "
-        + _ANYWAY,
+        hint=f"choose a backup that one of your hosts has signed; {OLDER}",
+    )
+
+
+def steps(manifest: Manifest, *, published: str = "", other: str = "") -> str:
+    """What to do, in order, about a signature with a key that is not known.
+
+    :param published: URL of the public key in the store, where anyone with write access may have put it.
+    :param other: description of another backup that an accepted host has signed.
+    """
+    host = manifest.host
+    where = (
+        f"the key is published as {published}, which proves nothing by itself" if published else "see docs/signing.md"
+    )
+    return (
+        f"1. compare the key's fingerprint with that of {host}: in the allowed_signers of your inventory or of another "
+        "host, in the output of an earlier bootstrap, or with ssh-keygen -lf /etc/infrazero/signing/id_ed25519.pub on "
+        f"that host; if it is the same, add the line of {host} to allowed_signers ({where}): the file beside the "
+        "inventory (infrazero_allowed_signers_file) or the one in the directory of db.env (/etc/infrazero); if this "
+        f"host has another name, also accept {host} for the database, with backup_signers or infrazero_signers; "
+        f"2. to accept {host} for this restore only, use --signer {host} (DB_RESTORE_SIGNER={host}), which needs the "
+        "line, too; 3. otherwise choose another backup"
+        + (f": {other}" if other else ", one that an accepted host has signed")
     )
 
 
@@ -251,14 +274,14 @@ def incomplete(manifest: Manifest, *, url: str) -> TrustError | None:
     return None
 
 
-def no_signers(url: str) -> TrustError:
+def no_signers(manifest: Manifest, *, url: str) -> TrustError:
     """The error if no trusted signers are configured."""
+    key = key_of(manifest.signature or "")
     return SignersMissing(
         f"{url} can't be verified: this host has no trusted signers",
-        cause="allowed_signers does not exist or has no lines",
-        hint="set infrazero_allowed_signers (the role backup collects the lines of all hosts in the controller's "
-        "infrazero_allowed_signers_file), or write them to allowed_signers in the directory of db.env "
-        "(/etc/infrazero); " + _ANYWAY,
+        cause="allowed_signers does not exist or has no lines; the manifest names the host "
+        f"{manifest.host} and the key {fingerprint(key) if key else 'of another format'}",
+        hint=steps(manifest),
     )
 
 
@@ -278,9 +301,7 @@ def refusal(verdict: Verdict, manifest: Manifest, *, url: str) -> TrustError | N
             f"{url} was signed with a key that is not trusted",
             cause=f"its manifest names the host {manifest.host}, but allowed_signers has no line with the key "
             f"{verdict.key}",
-            hint="if the backup is from one of your hosts, compare this key with the output of ssh-keygen -lf "
-            "/etc/infrazero/signing/id_ed25519.pub on that host, and add the host's line to infrazero_allowed_signers "
-            "(or to allowed_signers in the directory of db.env) under its inventory name",
+            hint=steps(manifest),
         )
     if verdict.reason == ELSEWHERE:
         return UnknownSigner(

@@ -14,12 +14,13 @@ import typing as t
 from ..domain import layout, manifest, recipients
 from ..domain.subjects import Subject
 from ..domain.trust import Signed, Trust
-from ..errors import AccessDenied, ChecksumMismatch, NotFound, WrongIdentity
+from ..errors import AccessDenied, BucketMissing, ChecksumMismatch, Deleted, NotFound, TrustError, WrongIdentity
 from ..signing import verification
 from ..sources.base import HEAD_SIZE
 from ..stores import catalogue
-from ..stores.base import Store
+from ..stores.base import ABSENT, Store
 from ..streams import age, pipeline
+from . import nearest, remedies
 
 #: Enough of an object to tell from its first bytes what it is.
 _MAGIC_BYTES = 64
@@ -71,37 +72,95 @@ class Choice:
         return layout.moment_of(self.key) if self.found is None else self.found.manifest.created_at
 
 
-def choose(store: Store, source: str, *, database: Subject, trust: Trust, expected_sha256: str | None = None) -> Choice:
+def choose(
+    store: Store,
+    source: str,
+    *,
+    database: Subject,
+    trust: Trust,
+    expected_sha256: str | None = None,
+    suggest: bool = True,
+) -> Choice:
     """Find the backup that *source* names: a manifest, a prefix with one, or a dump.
 
-    Nothing of the dump itself is read: whether it may be is decided here, by its manifest.
+    Nothing of the dump itself is read: whether it may be is decided here, by its manifest.  Whether it exists is
+    decided first.
 
     :param source: a key, a prefix that ends with ``/``, or ``s3://bucket/...``.
     :param database: the database to be restored.
     :param expected_sha256: what the object must hash to, as the operator says.
-    :raises NotFound: if the store says that the manifest isn't there.
+    :param suggest: whether the error for an absent object looks for similar ones.
+    :raises NotFound: if the store says that the object isn't there.
     :raises TrustError: if the backup must not be restored.
     """
     location = layout.locate(source)
     where = store if location.bucket is None else store.sibling(location.bucket)
-    if location.is_manifest:
-        found = catalogue.read_manifest(where, location.key)
-        return _chosen(found, *verification.check(found, trust=trust, database=database), expected_sha256)
-    warnings: tuple[str, ...] = ()
     try:
-        beside = catalogue.read_manifest(where, layout.manifest_key(location.key))
-    except NotFound:
-        beside = None
-    except AccessDenied:
-        # Some stores answer so for an absent key if listing isn't allowed; the dump itself was named by hand.
-        beside = None
-        warnings = ("the store doesn't let us see whether the dump has a manifest",)
-    if beside is not None and beside.location.key == location.key:
-        return _chosen(beside, *verification.check(beside, trust=trust, database=database), expected_sha256)
+        found, warnings = _manifest_of(where, location)
+    except BucketMissing as exc:
+        if location.bucket is not None:
+            exc.hint = nearest.in_bucket(store, location.key) or exc.hint
+        raise
+    except AccessDenied as exc:
+        if suggest and not location.is_manifest:
+            exc.hint = nearest.prefix(where, location.key, database=database, trust=trust) + exc.hint
+        raise
+    except NotFound as exc:
+        if not suggest or isinstance(exc, Deleted):
+            raise
+        raise nearest.absent(exc, where, location.key, database=database, trust=trust) from None
+    if found is not None:
+        return _verified(found, trust=trust, database=database, expected_sha256=expected_sha256)
     warnings += verification.check_bare(where.url(location.key), trust=trust)
     if expected_sha256 is None:
         warnings += ("nothing says what the object's SHA-256 must be: it has no manifest of its own",)
     return Choice(where, location.key, None, expected_sha256, warnings)
+
+
+def _manifest_of(where: Store, location: layout.Location) -> tuple[catalogue.Found | None, tuple[str, ...]]:
+    """The manifest of what *location* names, and warnings; ``None``: it is a dump that exists and has none.
+
+    :raises NotFound: if the store says that the object isn't there.
+    :raises AccessDenied: if the store doesn't let us see whether the object is there.
+    """
+    if location.is_manifest:
+        return catalogue.read_manifest(where, location.key), ()
+    warnings: tuple[str, ...] = ()
+    try:
+        beside = catalogue.read_manifest(where, layout.manifest_key(location.key))
+        if beside.location.key == location.key:
+            return beside, ()
+    except NotFound:
+        pass
+    except AccessDenied:
+        # Some stores answer so for an absent key if listing isn't allowed; the dump itself was named by hand.
+        warnings = ("the store doesn't let us see whether the dump has a manifest",)
+    _require(where, location.key)
+    return None, warnings
+
+
+def _require(store: Store, key: str) -> None:
+    """Raise NotFound if the object is absent.  A credential that may not read dumps may list them."""
+    try:
+        store.head(key)
+    except AccessDenied as exc:
+        try:
+            exists = any(info.key == key for info in store.list(key))
+        except AccessDenied:
+            raise exc from None
+        if not exists:
+            raise NotFound(
+                f"the object {key!a} does not exist", phase=exc.phase, cause="it is in no listing", hint=ABSENT
+            ) from None
+
+
+def _verified(found: catalogue.Found, *, trust: Trust, database: Subject, expected_sha256: str | None) -> Choice:
+    """The backup that the manifest describes, if it may be restored."""
+    try:
+        signed_by, warnings = verification.check(found, trust=trust, database=database)
+    except TrustError as exc:
+        raise remedies.explained(exc, found, trust=trust, database=database) from None
+    return _chosen(found, signed_by, warnings, expected_sha256)
 
 
 def _chosen(

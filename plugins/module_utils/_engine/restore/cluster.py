@@ -69,8 +69,9 @@ def read(
 
 
 def _choose(store: Store, subject: ClusterGlobals, source: str, *, trust: Trust, latest: bool) -> Choice | None:
+    signed = dataclasses.replace(trust, mode=trusting.SIGNED)
     try:
-        choice = choose(store, source, database=subject, trust=dataclasses.replace(trust, mode=trusting.SIGNED))
+        choice = choose(store, source, database=subject, trust=signed, suggest=not latest)
     except Unsigned as exc:
         exc.hint = (
             "roles are never created from an unsigned backup; age, gunzip and psql apply it by hand, see "
@@ -80,7 +81,7 @@ def _choose(store: Store, subject: ClusterGlobals, source: str, *, trust: Trust,
     except NotFound as exc:
         if not latest or isinstance(exc, Deleted):
             raise
-        no_backup(subject, store)
+        no_backup(subject, store, trust=signed)
         return None
     # A database may be restored from anywhere; the roles of a cluster come from the place of its own.
     found = choice.found

@@ -16,6 +16,7 @@ from ..domain.databases import Database
 from ..domain.restoring import RestoreOptions
 from ..domain.secret import Secret
 from ..domain.subjects import Subject
+from ..domain.trust import Trust
 from ..errors import ConfigurationError, Deleted, EngineError, IdentityMissing, NotFound, RestoreRefused
 from ..printing import printable_name
 from ..reporting import Reporter, Silent
@@ -23,7 +24,7 @@ from ..sources import registry
 from ..sources.base import Loaded, LockedSession, Source, Staging, Swapped
 from ..stores.base import Store
 from ..streams import age
-from . import stage, swap
+from . import remedies, stage, swap
 from .choose import choose
 from .plan import Request, RestorePlan, plan_restore
 
@@ -169,11 +170,19 @@ def restore_all(
                 _record(name, SKIPPED, source=opened)
             return outcome.Outcome(name, SKIPPED, {"reason": "the entry names no backup"})
         try:
-            choice = choose(store, text, database=entry, trust=options.trust, expected_sha256=expected_sha256)
+            choice = choose(
+                store,
+                text,
+                database=entry,
+                trust=options.trust,
+                expected_sha256=expected_sha256,
+                # A database that has no backup yet needs no suggestions.
+                suggest=source is not None or not entry.restore_latest,
+            )
         except NotFound as exc:
             if source is not None or not entry.restore_latest or isinstance(exc, Deleted):
                 raise
-            reason = no_backup(entry, store)
+            reason = no_backup(entry, store, trust=options.trust)
             if recording:
                 _record(name, EMPTY, source=opened)
             return outcome.Outcome(name, EMPTY, {"reason": reason})
@@ -204,15 +213,21 @@ def _record(name: str, status: str, *, source: Source) -> None:
         session.record_outcome(name, status)
 
 
-def no_backup(entry: Subject, store: Store) -> str:
-    """Why a database has no backup: the store has no latest one.  Believed only if it has no other one either."""
+def no_backup(entry: Subject, store: Store, *, trust: Trust) -> str:
+    """Why a database has no backup: the store has no latest one.  Believed only if it has no other one either.
+
+    :param trust: whose backups may be suggested instead.
+    """
     others = sum(layout.moment_of(info.key) is not None for info in store.list(entry.prefix))
     if others:
+        newest = remedies.newest_accepted(store, entry.prefix, trust=trust, database=entry)
         raise RestoreRefused(
             f"{store.url(layout.latest_key(entry.prefix))} is missing, but {others} objects of backups are there",
             cause="it was deleted, or never written; who wrote the other objects is unknown",
-            hint="find out who deletes from the store; a backup named in restore_dump_path, with restore_latest false, "
-            "is restored if a host that you trust signed it",
+            hint="find out who deletes from the store; "
+            + (f"the newest backup that an accepted host has signed is {newest}; " if newest else "")
+            + "a backup named in restore_dump_path, with restore_latest false, is restored if a host that you trust "
+            "signed it",
         )
     return f"{store.location} has no backup of it"
 

@@ -71,7 +71,7 @@ def _prove(parsed: manifest.Manifest, data: bytes, *, key: str, url: str, trust:
     # This host's own key needs no line, and is accepted whatever name the host had when it signed.
     allowed = trusting.signers_line(host, trust.own_key) + "\n" if own else trust.allowed_signers
     if not trusting.holds_keys(allowed):
-        raise trusting.no_signers(url)
+        raise trusting.no_signers(parsed, url=url)
     message = manifest.signed_text(data)
 
     def verify(signer: str) -> trusting.Verdict:
@@ -191,6 +191,16 @@ def survey(
         except (ManifestError, TrustError):
             strange.append(key)
     return Survey(tuple(believed), tuple(strange), len(ordered[_MOST_READ:]))
+
+
+def newest(store: Store, prefix: str, *, trust: Trust, database: Subject) -> tuple[catalogue.Found, Signed] | None:
+    """The newest backup under *prefix* that an accepted host has signed; ``None`` if there is none.
+
+    :param trust: the required signers.
+    """
+    believed = survey(store, prefix, than=None, trust=trust, database=database).believed
+    signed = [(found, signer) for found, signer in believed if signer is not None]
+    return max(signed, key=lambda one: one[0].manifest.created_at, default=None)
 
 
 def standing(store: Store, *, trust: Trust, database: Subject) -> lineage.Latest | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from ..errors import (
     AccessDenied,
     AlreadyExists,
+    BucketMissing,
     ConfigurationError,
     Deleted,
     EngineError,
@@ -138,6 +139,8 @@ def _answered(error: aws.ClientError, message: str, phase: str) -> EngineError:
         return NotFound(message, phase=phase, cause=cause, hint=ABSENT)
     if code in _CREDENTIALS:
         return AccessDenied(message, phase=phase, cause=cause, hint=_CREDENTIALS[code])
+    if code == "NoSuchBucket":
+        return BucketMissing(message, phase=phase, cause=cause, hint=_OTHERS[code])
     if code in _OTHERS:
         return StoreError(message, phase=phase, cause=cause, hint=_OTHERS[code])
     if status == 412:

@@ -85,9 +85,19 @@ def test_a_good_signature_is_not_refused() -> None:
 
 
 def test_without_signers_the_variable_and_the_file_are_named() -> None:
-    found = trusting.no_signers("u")
+    found = trusting.no_signers(SAID, url="u")
     assert isinstance(found, errors.SignersMissing)
-    assert "infrazero_allowed_signers" in found.hint and "allowed_signers" in found.hint
+    assert "infrazero_allowed_signers_file" in found.hint and "/etc/infrazero" in found.hint
+
+
+def test_an_unknown_signer_leads_to_three_steps_and_never_to_unsigned() -> None:
+    for found in (
+        trusting.no_signers(SAID, url="u"),
+        trusting.refusal(trusting.Verdict(trusting.UNKNOWN, "SHA256:x"), SAID, url="u"),
+    ):
+        assert found is not None
+        places = [found.hint.index(word) for word in ("1. compare", "2. to accept db1", "--signer db1", "3. otherwise")]
+        assert places == sorted(places) and "unsigned" not in found.hint
 
 
 @pytest.mark.parametrize(
