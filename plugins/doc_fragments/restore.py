@@ -135,6 +135,14 @@ options:
         a manifest, sixteen times the text that was read so far; in any case at least V(1G).
     type: str
     version_added: 0.2.0
+  ignore_free_space:
+    description:
+      - Restore even if the file system of the server seems to have too little free space for the database.
+      - 'What is needed is an estimate: the size that the database had when it was backed up, and what WAL may
+        take on the same file system. If the server''s directory cannot be examined, nothing is refused.'
+      - Default - V(false).
+    type: bool
+    version_added: 0.2.0
   trust:
     description:
       - 'V(signed): restore only a backup that this host, or one that is named for the database, has signed;

@@ -191,7 +191,7 @@ databases:
       type: int
       sample: 1200345
     tables:
-      description: Number of tables with rows, after a restore.
+      description: Number of tables with rows; in check mode, as the manifest has it, null if no manifest has it.
       type: int
       sample: 12
     verified:
@@ -227,6 +227,36 @@ databases:
         owner: shop
         size: 7680000
         sessions: 2
+    space:
+      description: Disk space for the restored database, on the file system of the server.
+      type: dict
+      version_added: 0.2.0
+      contains:
+        needed:
+          description: Estimated number of bytes, with those that WAL may take on the same file system; null if unknown.
+          type: int
+        estimated_from:
+          description: What the estimate is derived from; null if it is unknown.
+          type: str
+        available:
+          description:
+            - Number of free bytes, with those of a database that O(strategy=replace) drops first.
+            - Null if the server's directory cannot be examined, for example because the server is on another host.
+          type: int
+        kept:
+          description: Replaced databases that are kept, each with C(name), C(database) and C(size).
+          type: list
+          elements: dict
+      sample:
+        needed: 7680000
+        estimated_from: the size of the database when it was backed up
+        available: 12000000000
+        kept: []
+    refusal:
+      description: Why the backup cannot be restored here, such as too little space; null if it can.
+      type: str
+      version_added: 0.2.0
+      sample: null
     kept_as:
       description: Name under which the replaced database is kept; null if it is not.
       type: str

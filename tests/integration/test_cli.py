@@ -121,8 +121,18 @@ class Host:
         assert "Traceback" not in ended.err, ended.err
         return ended
 
-    def on_terminal(self, *arguments: str, typed: str | None = None, **environment: str) -> tuple[int, str]:
-        """Exit status and everything shown on a terminal of 100 columns, where *typed* is given at the prompt."""
+    def on_terminal(
+        self,
+        *arguments: str,
+        typed: str | None = None,
+        answer: t.Callable[[], str] | None = None,
+        **environment: str,
+    ) -> tuple[int, str]:
+        """Exit status and everything shown on a terminal of 100 columns.
+
+        :param typed: at the prompt for the private key.
+        :param answer: returns what is typed when the command asks for confirmation.
+        """
         pid, terminal = pty.fork()
         if not pid:
             argv = self.argv(*arguments)
@@ -138,6 +148,9 @@ class Host:
             if typed is not None and b"age private key" in shown:
                 os.write(terminal, typed.encode() + b"\n")
                 typed = None
+            if answer is not None and b"Type yes to continue: " in shown:
+                os.write(terminal, answer().encode() + b"\n")
+                answer = None
         os.close(terminal)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         text = shown.decode()
@@ -756,7 +769,7 @@ def test_another_hosts_backup_is_restored_where_it_is_named(host: Host, backed_u
     assert foreign.status == 1 and foreign.document["error"]["type"] == "ForeignSigner"
     assert f"--signer {platform.node()}" in foreign.document["error"]["hint"]
     once = host.run("restore", "app", "db/app/", "--dry-run", "--signer", "db3", "--signer", platform.node(), **key)
-    assert once.status == 0 and f"signed by {platform.node()}" in once.out
+    assert once.status == 0 and f"signed by: {platform.node()}" in once.out
     switch = host.run("restore", "app", "db/app/", "--dry-run", **key, DB_RESTORE_SIGNER=f"db3,{platform.node()}")
     assert switch.status == 0
     host.configure(backed_up, DB_SIGNING_NAME="db2", DB_RESTORE_SIGNERS=json.dumps({"db/app/": [platform.node()]}))
@@ -795,13 +808,64 @@ def test_the_key_through_a_file_descriptor(host: Host, backed_up: Database) -> N
 
 
 def test_the_key_is_asked_for_on_a_terminal_and_not_shown(host: Host, backed_up: Database) -> None:
-    status, shown = host.on_terminal("restore", "app", "db/app/", typed=key_of(backed_up))
+    status, shown = host.on_terminal("restore", "app", "db/app/", "--yes", typed=key_of(backed_up))
     assert status == 0, shown
-    assert "age private key (not shown): " in shown
+    assert "age private key (not shown): " in shown and "Type yes" not in shown
     status, shown = host.on_terminal("restore", "app", "db/app/", typed="")
     assert status == 2 and "no age private key was typed" in shown
     status, shown = host.on_terminal("restore", "app", "db/app/", DB_RESTORE_NON_INTERACTIVE="true")
     assert status == 2 and "not shown" not in shown
+
+
+def test_on_a_terminal_the_plan_is_shown_and_confirmed(host: Host, backed_up: Database) -> None:
+    oid = "SELECT oid FROM pg_database WHERE datname = 'app'"
+    before = host.cluster.psql(oid)
+    key = {"DB_RESTORE_AGE_PRIVATE_KEY": key_of(backed_up)}
+
+    status, shown = host.on_terminal("restore", "app", "db/app/", answer=lambda: "y", **key)
+    assert status == 2 and "not confirmed, nothing was changed" in shown and "pass --yes" in shown
+    assert host.cluster.psql(oid) == before
+    assert re.search(r"backup:    \S+/db/app/\S+\.age, created \S+Z, just now\r\n", shown)
+    assert re.search(rf"signed by: {platform.node()}, key SHA256:\S+\r\n", shown)
+    assert re.search(r"contents:  1 table, 10 rows, of PostgreSQL \d\S+, [\d.]+ KiB, read once\r\n", shown)
+    assert re.search(r"replaces:  a database of app with [\d.]+ MiB and 0 sessions\r\n", shown)
+    assert re.search(r"space:     about [\d.]+ [GM]iB needed \(the size [^)]+\), [\d.]+ [GT]iB available\r\n", shown)
+    assert shown.index("space: ") < shown.index("Replace app? Type yes to continue: ")
+
+    status, shown = host.on_terminal("restore", "app", "db/app/", answer=lambda: "yes", **key)
+    assert status == 0 and "app: restored from " in shown
+    assert host.cluster.psql(oid) != before
+    # A question where nobody can read it, or nobody answers, would stop the scripts that people have.
+    assert host.on_terminal("restore", "app", "db/app/", "--json", **key)[0] == 0
+    quiet = host.on_terminal("restore", "app", "db/app/", DB_RESTORE_NON_INTERACTIVE="true", **key)
+    assert quiet[0] == 0 and "Type yes" not in quiet[1]
+    host.cluster.psql("DROP DATABASE app")
+    status, shown = host.on_terminal("restore", "app", "db/app/", answer=lambda: "yes", **key)
+    assert status == 0 and "replaces:  nothing" in shown and "Restore app? " in shown
+
+
+def test_what_is_restored_is_what_was_confirmed(host: Host, backed_up: Database) -> None:
+    """A newer backup that is made while the question is open is not restored, and another database not replaced."""
+    key = {"DB_RESTORE_AGE_PRIVATE_KEY": key_of(backed_up)}
+
+    def back_up_again() -> str:
+        host.cluster.psql("DELETE FROM t WHERE i > 3", "app")
+        assert host.run("backup").status == 0
+        return "yes"
+
+    status, shown = host.on_terminal("restore", "app", "db/app/", answer=back_up_again, **key)
+    assert status == 0, shown
+    assert host.cluster.psql("SELECT count(*) FROM t", "app") == "10"
+
+    def put_another_in_its_place() -> str:
+        host.cluster.psql("ALTER DATABASE app RENAME TO before")
+        host.cluster.psql("CREATE DATABASE app OWNER app")
+        host.cluster.psql("CREATE TABLE precious (id int)", "app")
+        return "yes"
+
+    status, shown = host.on_terminal("restore", "app", "db/app/", answer=put_another_in_its_place, **key)
+    assert status == 1 and "the database that is replaced is another one" in shown
+    assert host.cluster.psql("SELECT count(*) FROM precious", "app") == "0"
 
 
 def test_roles_of_the_list_are_never_dropped(host: Host) -> None:

@@ -530,6 +530,15 @@ TABLE: tuple[Setting, ...] = (
         ),
         added="0.2.0",
     ),
+    _restore(
+        "ignore_free_space",
+        of.BOOLEAN,
+        "restore even if the file system of the server seems to have too little free space for the database",
+        "What is needed is an estimate: the size that the database had when it was backed up, and what WAL may take on"
+        " the same file system. If the server's directory cannot be examined, nothing is refused.",
+        default=False,
+        added="0.2.0",
+    ),
     _chosen(
         _restore,
         "trust",
@@ -597,7 +606,7 @@ TABLE: tuple[Setting, ...] = (
     _restore(
         "non_interactive",
         of.BOOLEAN,
-        "fail instead of asking for a missing private key",
+        "fail instead of asking for a missing private key, and do not ask for confirmation",
         default=False,
         stored=False,
         option=None,

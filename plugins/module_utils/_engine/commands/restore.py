@@ -10,15 +10,17 @@ import typing as t
 
 from .. import outcome
 from ..domain import human
+from ..domain.restoring import REPLACE
 from ..printing import printable, printable_name
 from ..stores.registry import open_store
 from ..streams import age
-from . import common, identity
+from . import common, confirmation, identity
 
 if t.TYPE_CHECKING:
     import argparse
 
     from ..reporting import Reporter
+    from ..restore.plan import RestorePlan
 
 
 def register(command: common.Command) -> None:
@@ -38,6 +40,7 @@ def register(command: common.Command) -> None:
         help="key of a dump or manifest, a prefix that ends with '/' (its latest backup), or s3://bucket/key",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
+    confirmation.add_flag(parser)
     common.add_flags(parser, "restore")
     identity.add_flag(parser)
 
@@ -56,6 +59,8 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     database = listed.named(options.database)
     wanted = host.restore_options(listed)
     key = identity.given(host, options.identity_fd)
+    interactive = not host.values.get("restore", "non_interactive")
+    # Chosen once: what is restored is what was shown, whatever has become the latest backup meanwhile.
     choice = choose(
         open_store(host.store()),
         options.source,
@@ -64,19 +69,32 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         expected_sha256=host.values.get("restore", "expected_sha256"),
     )
     if key is None and not options.dry_run and is_encrypted(choice):
-        key = identity.ask(choice.url, interactive=not host.values.get("restore", "non_interactive"))
+        # Before the plan, which then tells whether the key opens the backup.
+        key = identity.ask(choice.url, interactive=interactive)
     request = Request(
         database=database,
         choice=choice,
         options=wanted,
         identities=() if key is None else tuple(age.parse_identities([key])),
     )
-    work = restore.plan if options.dry_run else restore.restore
-    warnings = [] if options.dry_run else registry.open_source(host.connection()).remove_leftovers()
-    summary = outcome.run_each(
-        [database.name], lambda _name: work(request, settings=host.connection(), reporter=reporter), warnings=warnings
-    )
-    sentence, done = (_planned, "can be restored") if options.dry_run else (_restored, "restored")
+    settings = host.connection()
+    warnings: list[str] = []
+    shown: RestorePlan | None = None
+    if not options.dry_run:
+        warnings = registry.open_source(settings).remove_leftovers()
+        if confirmation.is_wanted(options, interactive=interactive):
+            shown = restore.look(request, settings=settings)
+            shown.require_possible()
+            name = printable_name(database.name)
+            confirmation.require(f"{name}: {described(shown.as_dict())}", _question(shown, name))
+
+    def work(_name: str) -> outcome.Outcome:
+        if options.dry_run:
+            return restore.plan(request, settings=settings)
+        return restore.restore(request, settings=settings, reporter=reporter, shown=shown)
+
+    summary = outcome.run_each([database.name], work, warnings=warnings)
+    sentence, done = (_planned, "planned") if options.dry_run else (_restored, "restored")
     return common.finish(options, summary, warnings=host.warnings, sentence=sentence, done=done)
 
 
@@ -95,22 +113,81 @@ def _restored(one: outcome.Outcome) -> str:
 
 
 def _planned(one: outcome.Outcome) -> str:
-    facts = one.details
-    rows = "" if facts["rows"] is None else f", {human.counted(facts['rows'], 'row')}"
+    return described(one.details)
+
+
+def _question(plan: RestorePlan, name: str) -> str:
+    if plan.request.options.as_name is not None:
+        name += f" as {printable_name(plan.request.options.as_name)}"
+    elif plan.replaces is not None and not plan.replaces.empty:
+        return f"Replace {name}?"
+    return f"Restore {name}?"
+
+
+def described(facts: t.Mapping[str, t.Any]) -> str:
+    """A plan in words: what is restored, from what, and what is replaced.
+
+    :param facts: of :meth:`..restore.plan.RestorePlan.as_dict`.
+    """
+    copy = facts["as"]
+    lines = [
+        ("backup", _backup(facts)),
+        ("signed by", _signed_by(facts)),
+        ("contents", _contents(facts)),
+        ("replaces", _replaces(facts)),
+        ("space", _space(facts["space"])),
+    ]
+    kept = [f"{printable_name(one['name'])} ({human.size(one['size'])})" for one in facts["space"]["kept"]]
+    if kept:
+        lines.append(("kept", f"{', '.join(kept)}: replaced before, and not dropped yet"))
+    if facts["refusal"] is not None:
+        lines.append(("refused", printable(facts["refusal"])))
+    title = "plan of the restore" if copy is None else f"plan of the restore beside it, as {printable_name(copy)}"
+    return "\n".join([title, *(f"  {label + ':':<11}{text}" for label, text in lines)])
+
+
+def _backup(facts: t.Mapping[str, t.Any]) -> str:
+    seconds = facts["age_seconds"]
+    created = "of an unknown time" if seconds is None else f"created {facts['created_at']}, {human.age(seconds)}"
+    return f"{printable(facts['source'])}, {created}"
+
+
+def _signed_by(facts: t.Mapping[str, t.Any]) -> str:
+    signed_by = facts["signed_by"]
+    if signed_by is None:
+        return "nobody whose backups are accepted here"
+    return f"{printable_name(signed_by['name'])}, key {printable(signed_by['key'])}"
+
+
+def _contents(facts: t.Mapping[str, t.Any]) -> str:
+    parts = []
+    if facts["tables"] is not None:
+        parts.append(f"{human.counted(facts['tables'], 'table')}, {human.counted(facts['rows'], 'row')}")
+    if facts["backup_server_version"] is not None:
+        parts.append(f"of PostgreSQL {printable(facts['backup_server_version'])}")
     times = "once" if facts["reads"] == 1 else "twice"
+    parts.append(f"{human.size(facts['size'])}, read {times}")
+    return ", ".join(parts)
+
+
+def _replaces(facts: t.Mapping[str, t.Any]) -> str:
     replaced = facts["replaces"]
-    copy = "" if facts["as"] is None else f" beside it as {printable_name(facts['as'])}"
-    text = (
-        f"would be restored{copy} from {printable(facts['source'])}{_made(facts)}: {human.size(facts['size'])}{rows},"
-        f" read {times}"
-    )
     if replaced is None:
-        return f"{text}; no database is replaced"
+        return "nothing: there is no such database"
+    if replaced["empty"]:
+        return f"an empty database of {printable_name(replaced['owner'])}"
     what = "a database" if facts["as"] is None else "an earlier copy"
     return (
-        f"{text}; replaces {what} of {printable_name(replaced['owner'])} with {human.size(replaced['size'])} and"
+        f"{what} of {printable_name(replaced['owner'])} with {human.size(replaced['size'])} and"
         f" {human.counted(replaced['sessions'], 'session')}"
+        + (", which is dropped first" if facts["strategy"] == REPLACE and facts["as"] is None else "")
     )
+
+
+def _space(space: t.Mapping[str, t.Any]) -> str:
+    needed, available = space["needed"], space["available"]
+    text = "need unknown" if needed is None else f"about {human.size(needed)} needed ({space['estimated_from']})"
+    return f"{text}, {'an unknown amount' if available is None else human.size(available)} available"
 
 
 def _made(facts: t.Mapping[str, t.Any]) -> str:

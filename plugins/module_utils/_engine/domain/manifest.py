@@ -195,6 +195,7 @@ class Postgresql:
     :param roles: names of the roles that own something or are granted something in the database.
     :param preamble_sha256: lower-case hex over the text before that of ``pg_dump``.
     :param restore_findings: what a restore would refuse or leave out, as the backup found; empty: nothing.
+    :param database_size: bytes that the database took in its cluster.
     """
 
     database: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
@@ -214,6 +215,7 @@ class Postgresql:
     tables: tuple[Table, ...] | None = dataclasses.field(default=None, metadata=_by(_tables))
     preamble_sha256: str | None = dataclasses.field(default=None, metadata=_by(Fields.sha256, since=2))
     restore_findings: tuple[str, ...] | None = dataclasses.field(default=None, metadata=_by(Fields.texts, since=2))
+    database_size: int | None = dataclasses.field(default=None, metadata=_by(Fields.number, since=2))
 
 
 #: The part of each kind of source.  Each has the fields that :class:`Manifest` passes on: ``database``,

@@ -24,6 +24,8 @@ REFUSE: t.Literal["refuse"] = "refuse"
 
 #: What any database may take: indexes of empty tables, extensions, what the first rows need.
 _LEAST_SIZE = 1 << 30
+#: Bytes that a row takes in its table and an index, beside its values.
+_ROW_OVERHEAD = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,7 @@ class RestoreOptions:
     :param on_error: :data:`STOP` or :data:`CONTINUE`.
     :param as_name: name of a copy beside the database; ``None``: the database itself is restored.
     :param drop_after: how long the copy stays; ``None``: until somebody drops it.
+    :param ignore_free_space: restore also if there seems to be too little free space.
     """
 
     role_map: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -68,6 +71,7 @@ class RestoreOptions:
     on_error: str = STOP
     as_name: str | None = None
     drop_after: datetime.timedelta | None = None
+    ignore_free_space: bool = False
 
     @property
     def continues(self) -> bool:
@@ -141,7 +145,34 @@ def size_limit(given: int | None, *, plaintext_size: int | None, rows: int | Non
         return given or None
     if plaintext_size is None or rows is None:
         return max(_LEAST_SIZE, 16 * text_bytes)
-    return max(_LEAST_SIZE, 4 * (plaintext_size + 64 * rows))
+    return max(_LEAST_SIZE, 4 * (plaintext_size + _ROW_OVERHEAD * rows))
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """About how many bytes a restored database will take, and what that is derived from, in words."""
+
+    size: int
+    basis: str
+
+
+def estimate(
+    *, original: int | None, replaced: int | None, plaintext_size: int | None, rows: int | None
+) -> Estimate | None:
+    """About how many bytes a restored database will take; ``None``: nothing says so.
+
+    :param original: bytes that the database took when it was backed up, by the manifest.
+    :param replaced: bytes of the database that is replaced, if it has contents.
+    :param plaintext_size: bytes of the dump's text, by the manifest.
+    :param rows: of all tables, likewise.
+    """
+    if original is not None:
+        return Estimate(original, "the size of the database when it was backed up")
+    if replaced is not None:
+        return Estimate(replaced, "the size of the database that is replaced")
+    if plaintext_size is not None:
+        return Estimate(plaintext_size + _ROW_OVERHEAD * (rows or 0), "the size of the dump's text, and its rows")
+    return None
 
 
 def text_bytes_of(size: int) -> int:

@@ -11,12 +11,13 @@ import datetime
 import threading
 import typing as t
 
-from ..domain import layout, lineage, manifest
+from ..domain import human, layout, lineage, manifest
 from ..domain.databases import Database
-from ..domain.restoring import REPLACE, RestoreOptions
-from ..errors import ChecksumMismatch, RestoreRefused
-from ..printing import printable
-from ..sources.base import Fit, Replaced, Session, out_of_time
+from ..domain.restoring import REPLACE, Estimate, RestoreOptions, estimate
+from ..errors import ChecksumMismatch, IdentityMissing, RestoreRefused
+from ..printing import printable, printable_name
+from ..settings import name_for_errors
+from ..sources.base import Fit, Kept, Replaced, Room, Session, out_of_time
 from ..stores import catalogue
 from .choose import Choice, Look, explained, look_into
 
@@ -41,6 +42,51 @@ class Request:
         return self.database if name is None else dataclasses.replace(self.database, name=name)
 
 
+#: The most databases that an error offers to be dropped.
+_MOST_KEPT = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """The space that a restore takes, and what there is of it.
+
+    :param estimate: of the restored database; ``None``: nothing says how large it will be.
+    :param wal: bytes that WAL may take of the same space meanwhile; never more than the database.
+    :param available: bytes, with those of a database that is dropped first; ``None``: unknown.
+    :param kept: replaced databases that are kept, and could be dropped.
+    """
+
+    estimate: Estimate | None
+    wal: int
+    available: int | None
+    kept: tuple[Kept, ...] = ()
+
+    @classmethod
+    def of(cls, expected: Estimate | None, room: Room, *, freed: int) -> Space:
+        """What *room* is for a database of the *expected* size, once so many bytes of it were *freed*."""
+        wal = 0 if expected is None else min(room.wal, expected.size)
+        return cls(expected, wal, None if room.free is None else room.free + freed, room.kept)
+
+    @property
+    def needed(self) -> int | None:
+        """Bytes in all; ``None``: unknown."""
+        return None if self.estimate is None else self.estimate.size + self.wal
+
+    @property
+    def suffices(self) -> bool:
+        """Whether there is enough, as far as that is known."""
+        return self.needed is None or self.available is None or self.needed <= self.available
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """As plain data."""
+        return {
+            "needed": self.needed,
+            "estimated_from": None if self.estimate is None else self.estimate.basis,
+            "available": self.available,
+            "kept": [dataclasses.asdict(one) for one in self.kept],
+        }
+
+
 @dataclasses.dataclass(frozen=True)
 class RestorePlan:
     """What a restore would do.
@@ -50,6 +96,7 @@ class RestorePlan:
     :param reads: how often the object is read.  Twice if no signature proves its chunks one by one, because nothing of
         it may be executed before all of it was checked, and if the old database is dropped first.
     :param fit: how the backup fits the source that it is restored to.
+    :param room: what the source has for one more database.
     """
 
     request: Request
@@ -59,6 +106,7 @@ class RestorePlan:
     reads: int
     fit: Fit
     replaces: Replaced | None
+    room: Room
     warnings: tuple[str, ...]
 
     @property
@@ -66,6 +114,80 @@ class RestorePlan:
         """Whether the database is dropped before its successor is filled.  An earlier copy never is."""
         options = self.request.options
         return options.strategy == REPLACE and options.as_name is None and self.replaces is not None
+
+    @property
+    def space(self) -> Space:
+        """The space that is needed, and what there is of it."""
+        said, replaced = self.request.choice.manifest, self.replaces
+        expected = estimate(
+            original=None if said is None or said.part is None else said.part.database_size,
+            replaced=None if replaced is None or replaced.empty else replaced.size,
+            plaintext_size=None if said is None else said.plaintext_size,
+            rows=None if said is None else said.rows,
+        )
+        return Space.of(expected, self.room, freed=replaced.size if self.drops_first and replaced is not None else 0)
+
+    @property
+    def refusal(self) -> RestoreRefused | None:
+        """Why it can't be restored here; ``None``: it can."""
+        if self.fit.refusal is not None:
+            return self.fit.refusal
+        if self.space.suffices or self.request.options.ignore_free_space:
+            return None
+        return self._no_room()
+
+    def _no_room(self) -> RestoreRefused:
+        space, name = self.space, printable_name(self.request.target.name)
+        basis = [space.estimate.basis] if space.estimate is not None else []
+        if space.wal:
+            basis.append(f"{human.size(space.wal)} of WAL")
+        ways = ["add space"]
+        if self.replaces is not None and self.request.options.as_name is None and not self.drops_first:
+            ways.insert(0, f"set {name_for_errors('restore', 'strategy')} to {REPLACE}: it drops {name} first")
+        if space.kept:
+            largest = sorted(space.kept, key=lambda one: one.size, reverse=True)[:_MOST_KEPT]
+            names = ", ".join(f"{printable_name(one.name)} ({human.size(one.size)})" for one in largest)
+            ways.append(f"drop replaced databases that are kept: {names}")
+        return RestoreRefused(
+            f"there is not enough free space for the restored {name}",
+            cause=f"about {human.size(space.needed)} are needed ({', with '.join(basis)}), and the file system of the"
+            f" server has {human.size(space.available)}" + (", with what the drop frees" if self.drops_first else ""),
+            hint=f"nothing was changed: {'; or '.join(ways)}; if the estimate is wrong, set"
+            f" {name_for_errors('restore', 'ignore_free_space')}",
+        )
+
+    def require_possible(self) -> None:
+        """Raise unless the restore can begin.
+
+        :raises IdentityMissing, RestoreRefused: why not.
+        """
+        if self.encrypted and not self.request.identities:
+            raise IdentityMissing(
+                f"{self.request.choice.url} is encrypted and no age private key was given",
+                hint="give backup_age_private_key in the list of databases, or age_private_key",
+            )
+        if self.refusal is not None:
+            raise self.refusal
+
+    def require_same(self, shown: RestorePlan) -> None:
+        """Raise unless this is, in what counts, the plan that somebody has looked at.
+
+        :raises RestoreRefused: naming the difference.
+        """
+        differences = []
+        if self.size != shown.size:  # for a backup without a manifest; any other is compared with its hashes
+            differences.append("the backup is another one")
+        before, now = shown.replaces, self.replaces
+        if (before and before.identity) != (now and now.identity):
+            differences.append("the database that is replaced is another one")
+        elif before is not None and now is not None and (before.owner, before.empty) != (now.owner, now.empty):
+            differences.append("the database that is replaced has another owner, or is no longer empty")
+        if differences:
+            raise RestoreRefused(
+                f"{self.request.target.name!r} is not as it was when the plan was shown",
+                cause="; ".join(differences),
+                hint="nothing was changed: run the command again, and look at its new plan",
+            )
 
     def as_dict(self) -> dict[str, t.Any]:
         """As plain data."""
@@ -84,9 +206,12 @@ class RestorePlan:
             "read_size": self.reads * self.size,
             "plaintext_size": None if said is None else said.plaintext_size,
             "rows": None if said is None else said.rows,
+            "tables": None if said is None or said.tables is None else len(said.tables),
             "encrypted": self.encrypted,
             **self.fit.details,
             "replaces": None if self.replaces is None else dataclasses.asdict(self.replaces),
+            "space": self.space.as_dict(),
+            "refusal": None if self.refusal is None else str(self.refusal),
             "strategy": options.strategy,
             "owner": self.request.database.user,
             "warnings": list(self.warnings),
@@ -120,6 +245,8 @@ def plan_restore(request: Request, *, session: Session) -> RestorePlan:
         warnings += _rolled_back(choice, name, session=session)
         if said.database not in (None, name):
             warnings.append(f"the backup is of the database {said.database!r}")
+    replaces = session.replaced(request.target.name)
+    like = None if replaces is None or replaces.empty else request.target.name
     planned = RestorePlan(
         request=request,
         moment=datetime.datetime.now(datetime.timezone.utc),
@@ -127,7 +254,8 @@ def plan_restore(request: Request, *, session: Session) -> RestorePlan:
         size=look.size,
         reads=1,
         fit=fit,
-        replaces=session.replaced(request.target.name),
+        replaces=replaces,
+        room=session.room(like=like),
         warnings=tuple(warnings),
     )
     return dataclasses.replace(planned, reads=2) if planned.drops_first or choice.proof is None else planned

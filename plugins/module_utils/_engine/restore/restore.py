@@ -17,7 +17,7 @@ from ..domain.restoring import RestoreOptions
 from ..domain.secret import Secret
 from ..domain.subjects import Subject
 from ..domain.trust import Trust
-from ..errors import ConfigurationError, Deleted, EngineError, IdentityMissing, NotFound, RestoreRefused
+from ..errors import ConfigurationError, Deleted, EngineError, NotFound, RestoreRefused
 from ..printing import printable_name
 from ..reporting import Reporter, Silent
 from ..sources import registry
@@ -40,29 +40,37 @@ STATUSES = (RESTORED, RESTORED_WITH_ERRORS, EMPTY, SKIPPED)
 _DROPPED = "the database itself was dropped to make room, and is missing until a restore of it succeeds"
 
 
+def look(request: Request, *, settings: registry.Settings) -> RestorePlan:
+    """What :func:`restore` would do.  Nothing is changed."""
+    with registry.open_source(settings).session() as session:
+        return plan_restore(request, session=session)
+
+
 def plan(request: Request, *, settings: registry.Settings, reporter: Reporter | None = None) -> outcome.Outcome:
     """Report what :func:`restore` would do.  Nothing is changed."""
-    with registry.open_source(settings).session() as session:
-        planned = plan_restore(request, session=session)
-    return outcome.Outcome(request.database.name, PLANNED, planned.as_dict())
+    return outcome.Outcome(request.database.name, PLANNED, look(request, settings=settings).as_dict())
 
 
-def restore(request: Request, *, settings: registry.Settings, reporter: Reporter | None = None) -> outcome.Outcome:
+def restore(
+    request: Request,
+    *,
+    settings: registry.Settings,
+    reporter: Reporter | None = None,
+    shown: RestorePlan | None = None,
+) -> outcome.Outcome:
     """Restore one database, or a copy beside it.  Until the swap, which comes last, nothing of the old one is touched.
 
     With the strategy ``replace`` the old one is dropped before the new one is filled, but only after the backup was
     read and checked as a whole.
+
+    :param shown: of :func:`look`: what somebody has looked at and confirmed.  Nothing else is done.
     """
     reporter = reporter or Silent()
     with registry.open_source(settings).locked(request.target.name, doing="restore") as session:
         planned = plan_restore(request, session=session)
-        if planned.encrypted and not request.identities:
-            raise IdentityMissing(
-                f"{request.choice.url} is encrypted and no age private key was given",
-                hint="give backup_age_private_key in the list of databases, or age_private_key",
-            )
-        if planned.fit.refusal is not None:
-            raise planned.fit.refusal
+        if shown is not None:
+            planned.require_same(shown)
+        planned.require_possible()
         return _restore(planned, session=session, reporter=reporter)
 
 

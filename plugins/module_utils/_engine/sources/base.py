@@ -153,15 +153,45 @@ class GlobalsReport:
 class Replaced:
     """The database that a restore replaces.
 
+    :param identity: what tells it from another one that takes its name.
     :param size: bytes.
     :param sessions: connections to it at the moment.
     :param empty: whether it contains nothing, so that there is nothing to keep.
     """
 
+    identity: str
     owner: str
     size: int
     sessions: int
     empty: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """A replaced database that is kept for a while.
+
+    :param name: its present name.
+    :param database: the database that it was.
+    :param size: bytes.
+    """
+
+    name: str
+    database: str
+    size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Room:
+    """The space for one more database.
+
+    :param free: bytes that are free where its files will be; ``None``: unknown.
+    :param wal: bytes of them that the server's log of changes may take meanwhile.
+    :param kept: the replaced databases that are kept, oldest first.
+    """
+
+    free: int | None
+    wal: int = 0
+    kept: tuple[Kept, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,6 +375,12 @@ class Session(t.Protocol):
         """Raise unless a copy may be called *name*: there is no such database, or it is an earlier copy.
 
         :raises RestoreRefused: with the remedy.
+        """
+
+    def room(self, *, like: str | None) -> Room:
+        """The space for one more database.
+
+        :param like: the database that it will be created like; ``None``: like a new one.
         """
 
     def record(self, name: str, /) -> DatabaseRecord | None:

@@ -116,11 +116,13 @@ class DatabaseFacts:
 class ReplacedFacts:
     """What a restore would replace.
 
+    :param oid: of the database.
     :param size: bytes in the cluster.
     :param sessions: connections to it at the moment.
     :param allows_connections: whether anybody can connect to it at all.
     """
 
+    oid: int
     owner: str
     size: int
     sessions: int
@@ -182,7 +184,7 @@ def replaced_facts(conn: Connection, name: str) -> ReplacedFacts | None:
     """What a restore of *name* would replace; ``None``: there is no such database."""
     with translated(f"could not look at database {name!r}"), conn.cursor() as cursor:
         cursor.execute(
-            "SELECT pg_catalog.pg_get_userbyid(datdba)::text, pg_catalog.pg_database_size(oid),"
+            "SELECT oid::bigint, pg_catalog.pg_get_userbyid(datdba)::text, pg_catalog.pg_database_size(oid),"
             " (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datid = d.oid), datallowconn"
             " FROM pg_catalog.pg_database d WHERE datname = %s",
             (name,),

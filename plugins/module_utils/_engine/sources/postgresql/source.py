@@ -21,7 +21,7 @@ from ...printing import printable
 from ...settings import name_for_errors
 from ...streams.flow import CHUNK, Readable
 from ...streams.process import Process, batch_work, child_environment, run
-from ..base import Facts, Fit, GlobalsReport, RecordedGlobals, Replaced, RestoreRules, Task
+from ..base import Facts, Fit, GlobalsReport, RecordedGlobals, Replaced, RestoreRules, Room, Task
 from . import (
     archive,
     cluster_globals,
@@ -37,6 +37,7 @@ from . import (
     ownership,
     privileged,
     reading,
+    room,
     settings_text,
     staging,
     state,
@@ -174,6 +175,7 @@ class PostgresqlSession:
                 extensions=tuple(manifest.Extension(one.name, one.version) for one in found.extensions),
                 roles=tuple(found.roles),
                 restore_findings=unread or None,
+                database_size=found.size,
             ),
         )
 
@@ -275,7 +277,13 @@ class PostgresqlSession:
         if found.allows_connections:
             with contextlib.closing(connect(self._settings, database=name)) as conn:
                 empty = facts.is_empty(conn)
-        return Replaced(owner=found.owner, size=found.size, sessions=found.sessions, empty=empty)
+        return Replaced(
+            identity=str(found.oid), owner=found.owner, size=found.size, sessions=found.sessions, empty=empty
+        )
+
+    def room(self, *, like: str | None) -> Room:
+        """The space for one more database, if the file system of the server can be examined from here."""
+        return room.find(self._admin, like=like)
 
     def require_copy(self, name: str, /) -> None:
         """Raise unless a copy may be called *name*."""
