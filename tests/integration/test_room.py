@@ -98,8 +98,8 @@ def test_without_room_for_a_second_database_nothing_starts(small: Cluster, store
     with ballast(small, left=size - 8 * MIB):
         plan = planned(small, store, shop)
         # What the manifest says, and what WAL may still take beside it.
-        assert plan.space.estimate is not None and plan.space.estimate.size == size
-        assert 0 <= plan.space.wal <= 32 * MIB and plan.space.needed == size + plan.space.wal
+        assert plan.space.estimate is not None and abs(plan.space.estimate.size - size) < MIB
+        assert 0 <= plan.space.wal <= 32 * MIB and plan.space.needed == plan.space.estimate.size + plan.space.wal
         assert plan.space.available is not None and abs(plan.space.available - size + 8 * MIB) < 20 * MIB
         with pytest.raises(RestoreRefused) as refused:
             restored(small, plan)
@@ -110,8 +110,10 @@ def test_without_room_for_a_second_database_nothing_starts(small: Cluster, store
         assert planned(small, store, shop, ignore_free_space=True).refusal is None
         # Dropping the old one first leaves enough.
         instead = planned(small, store, shop, strategy="replace")
-        assert instead.refusal is None and instead.space.available == plan.space.available + size
-        restored(small, instead)
+        assert instead.refusal is None and instead.space.available is not None
+        assert instead.space.available > plan.space.available + size - 20 * MIB
+    # Not beside the ballast: WAL may grow beyond max_wal_size.
+    restored(small, instead)
     assert small.psql("SELECT count(*) FROM big", "shop") == "90000"
 
     # A copy that is kept is a way out, and named.
@@ -122,7 +124,7 @@ def test_without_room_for_a_second_database_nothing_starts(small: Cluster, store
             restored(small, planned(small, store, shop))
         assert f"drop replaced databases that are kept: {kept} (" in again.value.hint
         small.psql(f'DROP DATABASE "{kept}"; DELETE FROM infrazero.replaced')
-        restored(small, planned(small, store, shop))
+        assert planned(small, store, shop).refusal is None
 
 
 def test_the_file_system_of_a_tablespace_counts(cluster: Cluster, store: Store, tmp_path: pathlib.Path) -> None:
