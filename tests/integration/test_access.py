@@ -24,6 +24,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.backup.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile, policies
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import UNSIGNED, Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
     AccessDenied,
@@ -31,6 +32,8 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     StoreError,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.restore import restore
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import trial
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import Protection
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.s3 import MIB, S3Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.s3_access import try_out
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams.flow import Peekable
@@ -206,6 +209,48 @@ def test_what_a_host_lacks_is_found(server: S3Server, proxy: PolicyProxy, missin
     assert [f"{LACKING[missing]}: denied"] == [
         f"{f.action}: {f.answer}" for f in findings if not f.fits and f.answer == "denied"
     ]
+
+
+# A trial of what a backup needs ---------------------------------------------------------------------------------------
+
+
+def test_a_trial_passes_with_the_hosts_policy_and_asks_for_no_more(server: S3Server, proxy: PolicyProxy) -> None:
+    host = store(server, proxy, policies.HOST)
+    for _again in range(2):
+        found = trial.examine(host, ["db/shop/", "db/ledger/"], write=True)
+        assert found.error is None
+        assert (found.listing, found.writing) == (policies.ALLOWED, policies.ALLOWED)
+        # The policy does not let it ask.
+        assert found.protection == Protection(versions=None, object_lock=None)
+    assert {denied.split(" ")[0] for denied in proxy.denied} <= {"GetBucketVersioning", "GetObjectLockConfiguration"}
+
+
+def test_a_host_that_may_not_list_passes_a_trial(server: S3Server, proxy: PolicyProxy) -> None:
+    host = store(server, proxy, policies.HOST)
+    narrow = policies.policy([policies.HOST], bucket=BUCKET, prefixes=["db/"])
+    proxy.policy = {"Statement": [s for s in narrow["Statement"] if s["Sid"] != "List"]}
+    for write in (True, False):
+        found = trial.examine(host, ["db/shop/"], write=write)
+        assert (found.error, found.listing) == (None, policies.DENIED)
+
+
+def test_a_trial_names_the_prefix_that_the_credentials_do_not_reach(server: S3Server, proxy: PolicyProxy) -> None:
+    host = store(server, proxy, policies.HOST)
+    proxy.policy = policies.policy([policies.HOST], bucket=BUCKET, prefixes=["db/shop/"])
+    found = trial.examine(host, ["db/shop/", "db/ledger/"], write=True)
+    assert isinstance(found.error, AccessDenied)
+    assert found.refused_prefix == "db/ledger/"
+    assert found.writing == policies.DENIED
+    assert keys(server) == ["db/shop/.infrazero/probe.age"]
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_a_trial_with_a_wrong_secret_fails(server: S3Server, proxy: PolicyProxy, write: bool) -> None:
+    wrong = S3Store(server.settings(BUCKET, secret_access_key=Secret("wrong")))
+    error = trial.examine(wrong, ["db/shop/"], write=write).error
+    assert isinstance(error, AccessDenied)
+    assert "secret access key" in error.hint
+    assert keys(server) == []
 
 
 # The commands ---------------------------------------------------------------------------------------------------------

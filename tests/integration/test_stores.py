@@ -23,15 +23,18 @@ import unicodedata
 import boto3
 import moto
 import pytest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import policies
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
     AlreadyExists,
     NotFound,
     StoreError,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import s3
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import s3, trial
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import (
+    PROBE_KEY,
     Capabilities,
     DirectorySettings,
+    Protection,
     S3Settings,
     Store,
 )
@@ -74,7 +77,7 @@ class Bench:
                     upload["Key"] for upload in client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
                 ]
             return []
-        return [path.name for path in self.root.rglob(".*")]
+        return [path.name for path in self.root.rglob(".*") if path.is_file()]
 
 
 @pytest.fixture(scope="module")
@@ -383,8 +386,36 @@ def test_probe_tells_what_the_store_honours_and_litters_once(bench: Bench) -> No
     }
     for _again in range(2):
         assert bench.store.probe() == expected[bench.kind]
-        assert [info.key for info in bench.store.list("")] == ([] if bench.kind == "directory" else [s3.PROBE_KEY])
+        assert [info.key for info in bench.store.list("")] == [PROBE_KEY]
         assert bench.open_uploads() == []
+
+
+def test_a_trial_creates_an_object_under_each_prefix_once(bench: Bench) -> None:
+    prefixes = ["db/shop/", "db/ledger/"]
+    planned = trial.examine(bench.store, prefixes, write=False)
+    assert (planned.error, planned.listing, planned.writing) == (None, policies.ALLOWED, trial.NOT_TRIED)
+    assert list(bench.store.list("")) == []
+    for again in (False, True):
+        found = trial.examine(bench.store, prefixes, write=True)
+        assert (found.error, found.listing, found.writing) == (None, policies.ALLOWED, policies.ALLOWED)
+        assert found.created != again
+        assert found.capabilities == bench.store.probe(policies.probe_key(prefixes[0]))
+        assert found.clock_offset is None or abs(found.clock_offset) < 30
+        # moto answers in process, without a clock.
+        assert found.clock_offset is not None or bench.kind == "moto"
+        keys = sorted(info.key for info in bench.store.list(""))
+        assert keys == sorted(map(policies.probe_key, prefixes))
+    assert bench.open_uploads() == []
+
+
+def test_protection_is_what_the_bucket_has(bench: Bench) -> None:
+    # rclone knows neither setting; moto's bucket has neither at first.
+    nothing = None if bench.kind == "directory" else Protection(versions=False, object_lock=False)
+    assert bench.store.protection() == nothing
+    if bench.kind == "moto":
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket="guarded", ObjectLockEnabledForBucket=True)
+        assert bench.store.sibling("guarded").protection() == Protection(versions=True, object_lock=True)
 
 
 @pytest.mark.parametrize("mode", ["when_supported", "when_required"])

@@ -51,7 +51,9 @@ class Request:
         """The S3 operation in Amazon's words."""
         query = self.query
         if not self.key:
-            return "ListObjectsV2" if query.get("list-type") == "2" else f"{self.method} bucket"
+            settings = {"versioning": "GetBucketVersioning", "object-lock": "GetObjectLockConfiguration"}
+            asked = [operation for name, operation in settings.items() if name in query and self.method == "GET"]
+            return "ListObjectsV2" if query.get("list-type") == "2" else "".join(asked) or f"{self.method} bucket"
         if "uploadId" in query:
             parts = {"PUT": "UploadPart", "POST": "CompleteMultipartUpload", "DELETE": "AbortMultipartUpload"}
             return parts.get(self.method, "ListParts")

@@ -16,6 +16,8 @@ from .faultyproxy import FaultyProxy, Request, refuse
 #: The permission that each operation takes.
 _PERMISSIONS = {
     "ListObjectsV2": "s3:ListBucket",
+    "GetBucketVersioning": "s3:GetBucketVersioning",
+    "GetObjectLockConfiguration": "s3:GetBucketObjectLockConfiguration",
     "GetObject": "s3:GetObject",
     "HeadObject": "s3:GetObject",
     "PutObject": "s3:PutObject",

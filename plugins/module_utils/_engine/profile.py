@@ -25,7 +25,7 @@ from .domain import envfile, layout, recipients, suggestions, trust
 from .domain import values as of
 from .domain.databases import Databases, parse
 from .domain.restoring import RestoreOptions, require_copy_name
-from .domain.subjects import ClusterGlobals
+from .domain.subjects import ClusterGlobals, Subject
 from .errors import ConfigurationError
 from .settings import Values
 from .signing import keys
@@ -179,6 +179,14 @@ class Profile:
             recipients=get("cluster_backup", "age_public_keys"),
             passwords=get("cluster_backup", "passwords"),
         )
+
+    def subjects(self) -> tuple[Subject, ...]:
+        """Everything that a backup of all backs up: the databases, and the globals of the cluster with recipients.
+
+        :raises ConfigurationError: see :meth:`databases`.
+        """
+        cluster = self.cluster_globals()
+        return (*self.databases().entries, *([cluster] if cluster.recipients else []))
 
     def backup_options(self) -> BackupOptions:
         """How backups are created."""

@@ -9,10 +9,14 @@ from __future__ import annotations
 import sys
 import typing as t
 
-from ..domain import policies
+from ..checks import destinations
+from ..checks.host import PRIMARY
+from ..domain import checks, policies
 from ..errors import ConfigurationError
 from ..printing import printable
+from ..stores import trial
 from ..stores.base import DirectorySettings, S3Settings
+from ..stores.directory import DirectoryStore
 from ..stores.s3 import S3Store
 from ..stores.s3_access import try_out
 from . import common
@@ -37,7 +41,8 @@ _PROBE = """\
 Test what the credentials can do, and compare it with their roles. The credentials are those of db.env; with --bucket,
 those that boto3 finds (AWS_ACCESS_KEY_ID, AWS_PROFILE, the machine's role). No backup is touched: the test writes,
 reads and deletes one object of a few bytes, .infrazero/probe.age below the prefix, which stays there. The prefix is
-that of db.env's first database, unless another one is given.
+that of db.env's first database, unless another one is given. In a directory, only what a backup needs is tested: its
+rights are those of the file system.
 
 The exit status is 1 if they can do more than their roles allow, or less than these need."""
 
@@ -93,8 +98,12 @@ def print_policy(options: common.Options, _reporter: Reporter) -> int:
 
 def probe(options: common.Options, _reporter: Reporter) -> int:
     """Test credentials; the exit status is returned."""
-    roles = list(dict.fromkeys(options.role or [policies.HOST]))
     prefix = options.prefix or _own_prefixes(options)[0]
+    if not options.bucket:
+        found = common.read_profile(options).store()
+        if isinstance(found, DirectorySettings):
+            return _probe_directory(options, found, prefix)
+    roles = list(dict.fromkeys(options.role or [policies.HOST]))
     access = try_out(S3Store(_bucket(options)), prefix)
     findings = policies.evaluate(access, roles)
     if options.json:
@@ -110,6 +119,16 @@ def probe(options: common.Options, _reporter: Reporter) -> int:
     return common.OK if all(finding.fits for finding in findings) else UNFIT
 
 
+def _probe_directory(options: common.Options, settings: DirectorySettings, prefix: str) -> int:
+    store = DirectoryStore(settings)
+    found = list(destinations.judge(PRIMARY, trial.examine(store, [prefix], write=True), location=store.location))
+    if options.json:
+        common.write_json({"fits": checks.worst(found) == checks.OK, "checks": [one.as_dict() for one in found]})
+    else:
+        common.write_checks(found)
+    return common.OK if checks.worst(found) == checks.OK else UNFIT
+
+
 def _bucket(options: common.Options) -> S3Settings:
     if options.bucket:
         return S3Settings(bucket=options.bucket, endpoint=options.endpoint, region=options.region)
@@ -123,12 +142,7 @@ def _bucket(options: common.Options) -> S3Settings:
 
 def _own_prefixes(options: common.Options) -> t.Sequence[str]:
     try:
-        host = common.read_profile(options)
-        cluster = host.cluster_globals()
-        return [
-            *(database.prefix for database in host.databases().entries),
-            *([cluster.prefix] if cluster.recipients else []),
-        ]
+        return [subject.prefix for subject in common.read_profile(options).subjects()]
     except ConfigurationError as exc:
         raise ConfigurationError(
             "no prefix is given, and db.env names none", cause=str(exc), hint="name it: --prefix db/shop/"

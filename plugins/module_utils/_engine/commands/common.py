@@ -14,7 +14,7 @@ import sys
 import typing as t
 
 from .. import outcome, profile, settings
-from ..domain import human
+from ..domain import checks, human
 from ..domain.subjects import CLUSTER_GLOBALS
 from ..errors import ConfigurationError, EngineError, IdentityMissing, LockHeld, NotConfirmed
 from ..printing import printable, printable_json, printable_name
@@ -170,3 +170,21 @@ def status_of(error: EngineError) -> int:
 def write_json(document: t.Mapping[str, t.Any]) -> None:
     """Print *document*."""
     sys.stdout.write(printable_json(document) + "\n")
+
+
+def write_checks(found: t.Sequence[checks.Check]) -> None:
+    """Print the results of checks as a table, each remedy below its line."""
+    rows = [
+        (
+            one.severity if one.severity == checks.OK else one.severity.upper(),
+            printable(one.area),
+            printable(one.subject),
+        )
+        for one in found
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for one, row in zip(found, rows):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths)]
+        sys.stdout.write("  ".join([*cells, printable(one.seen)]).rstrip() + "\n")
+        if one.remedy:
+            sys.stdout.write(f"{' ' * widths[0]}  -> {printable(one.remedy)}\n")

@@ -6,6 +6,11 @@
 
 from __future__ import annotations
 
+import typing as t
+
+if t.TYPE_CHECKING:
+    import datetime
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 #: Seconds of each unit of an age, the largest first, and what it is called.
 _PERIODS = ((86400, "d"), (3600, "h"), (60, "min"))
@@ -51,3 +56,23 @@ def age(seconds: float) -> str:
             count = int(abs(seconds) // length)
             return f"{count} {unit} ago" if seconds > 0 else f"in {count} {unit}"
     return "just now"
+
+
+def span(seconds: float) -> str:
+    """A length of time in its largest unit: ``45 s``, ``3 min``, ``2 h``, ``1 d``."""
+    for length, unit in _PERIODS:
+        if abs(seconds) >= length:
+            return f"{int(abs(seconds) // length)} {unit}"
+    return f"{abs(seconds):.0f} s"
+
+
+def clocks(theirs: datetime.datetime, ours: datetime.datetime, *, whose: str) -> str:
+    """How this host's clock differs from another: ``this host's clock reads ..., 1 d behind the store's (...)``.
+
+    :param whose: whose clock the other one is, in the possessive.
+    """
+    seconds = (ours - theirs).total_seconds()
+    return (
+        f"this host's clock reads {ours:%Y-%m-%dT%H:%M:%SZ}, {span(seconds)} {'behind' if seconds < 0 else 'ahead of'}"
+        f" {whose} ({theirs:%Y-%m-%dT%H:%M:%SZ})"
+    )

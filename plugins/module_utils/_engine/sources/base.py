@@ -26,7 +26,7 @@ if t.TYPE_CHECKING:
     from ..domain.databases import Database
     from ..domain.manifest import Part
     from ..domain.restoring import RestoreOptions
-    from ..errors import RestoreRefused
+    from ..errors import EngineError, RestoreRefused
     from ..reporting import Reporter
     from ..streams.pipeline import Decoded
 
@@ -52,6 +52,30 @@ class Facts:
     keeps_records: bool
     part: Part
     warnings: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Health:
+    """A source as a check of the host sees it.
+
+    :param version: of the server.
+    :param standby: whether it follows another server.
+    :param clock_offset: seconds that its clock is ahead of this host's.
+    :param databases: size in bytes of each database that exists.
+    :param outstanding: databases that wait for their restore.
+    :param unfinished: whether a bootstrap has begun and not finished.
+    :param dump_program: what would dump a database; an error says why nothing can.
+    :param data_directory: where its files are, if they are on this host.
+    """
+
+    version: str
+    standby: bool
+    clock_offset: float
+    databases: t.Mapping[str, int]
+    outstanding: tuple[str, ...]
+    unfinished: bool
+    dump_program: str | EngineError
+    data_directory: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -349,6 +373,9 @@ class Session(t.Protocol):
     @property
     def kind(self) -> str:
         """The kind of the source, as a manifest's ``source`` names it."""
+
+    def health(self) -> Health:
+        """The source as a check of the host sees it."""
 
     def facts(self, database: Database, /) -> Facts:
         """The database before its backup."""

@@ -33,6 +33,10 @@ if t.TYPE_CHECKING:
 ABSENT = "list the existing backups and choose another one; the object may have been deleted"
 TAKEN = "another writer has used the same key: make sure that only one host writes to a prefix, and run again"
 
+#: The object that a probe leaves, where the caller names no other.
+PROBE_KEY = ".infrazero/probe"
+PROBE_TEXT = b"Written by infrazero.database to see what this store honours. It may be deleted.\n"
+
 #: S3's limit for the length of a key in bytes of UTF-8; it also applies to the directory store.
 MAX_KEY_BYTES = 1024
 
@@ -64,6 +68,18 @@ class Capabilities:
     create_only: bool
     multipart_create_only: bool
     checksums: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Protection:
+    """What a store does against the loss of objects, according to its own settings.
+
+    :param versions: whether it keeps objects that are overwritten or deleted; ``None``: the credentials may not ask.
+    :param object_lock: whether nobody can delete an object before a time; ``None``: the credentials may not ask.
+    """
+
+    versions: bool | None
+    object_lock: bool | None
 
 
 class Readable(t.Protocol):
@@ -148,8 +164,18 @@ class Store(t.Protocol):
     def sibling(self, bucket: str) -> Store:
         """Return another bucket at the same place, with the same credentials."""
 
-    def probe(self) -> Capabilities:
-        """Test the capabilities of the store; leaves at most one tiny object, always the same one."""
+    def try_write(self, key: str) -> None:
+        """Create the tiny object *key*, or have the store refuse that because the object exists."""
+
+    def probe(self, key: str = PROBE_KEY) -> Capabilities:
+        """Test the capabilities of the store; leaves at most the tiny object *key*."""
+
+    def protection(self) -> Protection | None:
+        """What the store does against the loss of objects; reads only.  ``None``: a store of its kind has nothing."""
+
+    @property
+    def clock_offset(self) -> float | None:
+        """Seconds that the store's clock is ahead of this host's, as far as it has shown; ``None``: it has not."""
 
 
 @dataclasses.dataclass(frozen=True)

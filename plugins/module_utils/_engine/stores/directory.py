@@ -25,7 +25,18 @@ import typing as t
 from ..domain.manifest import Destination
 from ..errors import AccessDenied, AlreadyExists, ConfigurationError, NotFound, StoreError, Unreachable
 from . import filenames
-from .base import ABSENT, TAKEN, Capabilities, DirectorySettings, ObjectInfo, Readable, check_key, read_all
+from .base import (
+    ABSENT,
+    PROBE_KEY,
+    PROBE_TEXT,
+    TAKEN,
+    Capabilities,
+    DirectorySettings,
+    ObjectInfo,
+    Readable,
+    check_key,
+    read_all,
+)
 
 if t.TYPE_CHECKING:
     from types import TracebackType
@@ -58,6 +69,7 @@ class DirectoryStore:
                 f"the path {settings.path!a} of the backup directory is not absolute",
                 hint="use a path that begins with /",
             )
+        self._clock_offset: float | None = None
 
     @property
     def location(self) -> str:
@@ -133,11 +145,24 @@ class DirectoryStore:
             return self
         return DirectoryStore(DirectorySettings(str(self._root.parent / bucket)))
 
-    def probe(self) -> Capabilities:
-        """The capabilities of every file system; writes nothing.  Its own checksums are not visible."""
-        with self._translated("the directory can't be used", "store"):
-            self._require_root()
+    def try_write(self, key: str) -> None:
+        """Write the object *key* anew: on a file system that is full, an existing object would prove nothing."""
+        self.put(key, PROBE_TEXT)
+        # A file server sets the time of the file by its own clock.
+        self._clock_offset = self.head(key).modified.timestamp() - time.time()
+
+    def probe(self, key: str = PROBE_KEY) -> Capabilities:
+        """Write the object *key*; the capabilities are those of every file system, whose checksums are not visible."""
+        self.try_write(key)
         return Capabilities(create_only=True, multipart_create_only=True, checksums=False)
+
+    def protection(self) -> None:
+        """A file system keeps nothing that was deleted."""
+
+    @property
+    def clock_offset(self) -> float | None:
+        """Seconds that the clock of the file system is ahead, from the time of the object last tried."""
+        return self._clock_offset
 
     def _path(self, key: str) -> pathlib.Path:
         check_key(key)

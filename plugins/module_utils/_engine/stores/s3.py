@@ -31,6 +31,7 @@ import base64
 import contextlib
 import ctypes
 import dataclasses
+import datetime
 import hashlib
 import ipaddress
 import os
@@ -40,8 +41,19 @@ import urllib.parse
 
 from ..domain.manifest import Destination
 from ..errors import AccessDenied, AlreadyExists, ConfigurationError, LibraryMissing, NotFound, StoreError
-from .base import TAKEN, Capabilities, ObjectInfo, Readable, S3Settings, check_key, read_all
-from .s3_errors import CALL_ERRORS, CONNECT_ERRORS, code_of, is_refusal, status_of, translated
+from .base import (
+    PROBE_KEY,
+    PROBE_TEXT,
+    TAKEN,
+    Capabilities,
+    ObjectInfo,
+    Protection,
+    Readable,
+    S3Settings,
+    check_key,
+    read_all,
+)
+from .s3_errors import CALL_ERRORS, CONNECT_ERRORS, code_of, is_refusal, parse_time, status_of, translated
 from .s3_reader import S3Reader, etag_of, info_of
 
 try:
@@ -70,9 +82,9 @@ CONNECT_SECONDS = 10
 READ_SECONDS = 60
 ATTEMPTS = 5
 
-PROBE_KEY = ".infrazero/probe"
-PROBE_TEXT = b"Written by infrazero.database to see what this store honours. It may be deleted.\n"
 _TOKEN = "infrazero-upload"
+#: Answers of servers to a question about a setting that the bucket, or the server, does not have.
+_NO_SUCH_SETTING = frozenset({"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration"})
 _REGION = "us-east-1"
 #: From malloc.h.
 _M_ARENA_MAX = -8
@@ -113,6 +125,7 @@ class S3Store:
         self._settings = settings
         self._bucket = settings.bucket
         self._client = client or _connect(settings)
+        self._clock = _Clock(self._client)
         _share_one_heap()
         self._endpoint = self._client.meta.endpoint_url
         self._forms = _forms(settings.checksums, self._endpoint)
@@ -240,6 +253,11 @@ class S3Store:
         with self._translated(f"a version of {self.url(key)!a} can't be deleted", "delete"):
             self._client.delete_object(Bucket=self._bucket, Key=key, VersionId=version)
 
+    def try_write(self, key: str) -> None:
+        """Create the object *key*, or have the server refuse that because it exists; needs no permission to read."""
+        with self._translated(f"{self.url(key)!a} can't be written", "upload"):
+            self._is_rejected(lambda form: self._create_probe(key, form))
+
     def probe(self, key: str = PROBE_KEY) -> Capabilities:
         """Test the capabilities of the server with one object of a few bytes under *key*.
 
@@ -248,7 +266,7 @@ class S3Store:
         """
 
         def create(form: Form) -> None:
-            self._client.put_object(Bucket=self._bucket, Key=key, Body=PROBE_TEXT, IfNoneMatch="*", **form)
+            self._create_probe(key, form)
 
         def create_from_part(form: Form) -> None:
             with self._one_part(key, form, PROBE_TEXT) as (upload, part):
@@ -266,7 +284,27 @@ class S3Store:
             )
         return self._capabilities
 
+    def protection(self) -> Protection:
+        """The settings of the bucket; a server that knows none of them does not have them."""
+
+        def versions() -> bool:
+            return self._client.get_bucket_versioning(Bucket=self._bucket).get("Status") == "Enabled"
+
+        def locked() -> bool:
+            answer = self._client.get_object_lock_configuration(Bucket=self._bucket)
+            return answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
+
+        return Protection(versions=self._setting(versions), object_lock=self._setting(locked))
+
+    @property
+    def clock_offset(self) -> float | None:
+        """Seconds that the server's clock is ahead, from the header ``Date`` of its last answer; to the second."""
+        return self._clock.offset
+
     # Writing --------------------------------------------------------------------------------------------------------
+
+    def _create_probe(self, key: str, form: Form) -> None:
+        self._client.put_object(Bucket=self._bucket, Key=key, Body=PROBE_TEXT, IfNoneMatch="*", **form)
 
     def _require_absent(self, key: str) -> None:
         try:
@@ -419,6 +457,18 @@ class S3Store:
             return False
         return True
 
+    def _setting(self, ask: t.Callable[[], bool]) -> bool | None:
+        """A setting of the bucket; ``None`` if the credentials may not ask for it."""
+        with self._translated(f"the settings of {self.location} can't be read", "list"):
+            try:
+                return ask()
+            except botocore.exceptions.ClientError as error:
+                if status_of(error) in (401, 403):
+                    return None
+                if code_of(error) in _NO_SUCH_SETTING or status_of(error) in (400, 405, 501):
+                    return False
+                raise
+
     # Reading properties -----------------------------------------------------------------------------------------------
 
     def _head(self, key: str) -> HeadObjectOutputTypeDef | GetObjectOutputTypeDef:
@@ -449,6 +499,24 @@ class S3Store:
             yield
         except CALL_ERRORS as error:
             raise translated(error, message, phase=phase, endpoint=self._endpoint) from error
+
+
+class _Clock:
+    """Compares the time in each answer of a server with this host's.
+
+    :param offset: seconds that the server's clock was ahead at its last answer; ``None``: it has not told the time.
+    """
+
+    def __init__(self, client: S3Client) -> None:
+        self.offset: float | None = None
+        # After errors, too: a server that refuses a signature because of the time tells its own.
+        events: t.Any = client.meta.events
+        events.register("after-call.s3", self._observe)
+
+    def _observe(self, http_response: t.Any, **_rest: object) -> None:
+        told = parse_time(http_response.headers.get("date"))
+        if told is not None:
+            self.offset = (told - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
 
 
 class _SourceFailed(Exception):

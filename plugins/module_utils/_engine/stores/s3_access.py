@@ -10,7 +10,8 @@ import typing as t
 
 from ..domain import policies
 from ..errors import AccessDenied, AlreadyExists, NotFound
-from .s3 import PROBE_TEXT, S3Store
+from .base import PROBE_TEXT
+from .s3 import S3Store
 
 #: Size limit of the test objects; a real manifest may be larger.
 _LIMIT = 1 << 20

@@ -10,6 +10,10 @@ server's one-line message are kept, because other fields of an answer contain si
 
 from __future__ import annotations
 
+import datetime
+import email.utils
+
+from ..domain import human
 from ..errors import (
     AccessDenied,
     AlreadyExists,
@@ -51,6 +55,10 @@ _PERMISSIONS = {
     "list": "s3:ListBucket on the bucket",
     "delete": "s3:DeleteObject on the key; versions under object lock can't be deleted by anyone",
 }
+_CLOCK = (
+    "synchronize the clock of this host (timedatectl set-ntp true), then run again; the store refuses signatures"
+    " that are more than 15 minutes old or in the future"
+)
 _CREDENTIALS = {
     "ExpiredToken": "the credentials have expired: get new ones",
     "ExpiredTokenException": "the credentials have expired: get new ones",
@@ -58,14 +66,21 @@ _CREDENTIALS = {
     "InvalidToken": "the session token does not belong to these keys, or has expired",
     "InvalidAccessKeyId": "the store does not know the access key id: check the key and the endpoint",
     "InvalidClientTokenId": "the store does not know the access key id: check the key and the endpoint",
-    "SignatureDoesNotMatch": "the secret access key is wrong, or a proxy changes the requests",
-    "RequestTimeTooSkewed": "the clock of this host is wrong: synchronize it (timedatectl set-ntp true)",
-    "RequestExpired": "the clock of this host is wrong: synchronize it (timedatectl set-ntp true)",
+    "SignatureDoesNotMatch": (
+        "the secret access key is wrong (S3_SECRET_ACCESS_KEY in db.env, infrazero_s3_secret_access_key in the"
+        " inventory), or a proxy changes the requests"
+    ),
+    "RequestTimeTooSkewed": _CLOCK,
+    "RequestExpired": _CLOCK,
 }
+_SKEWED = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 _DAMAGED = "the data was changed on its way to the store: run again, and check the network and the host's memory"
 _REGION = "the bucket is in another region or at another endpoint: correct the region and the endpoint"
 _OTHERS = {
-    "NoSuchBucket": "create the bucket, or correct its name, the endpoint or the addressing style",
+    "NoSuchBucket": (
+        "create the bucket, or correct its name (DB_BACKUP_BUCKET in db.env, infrazero_s3_bucket in the inventory),"
+        " the endpoint or the addressing style"
+    ),
     "PermanentRedirect": _REGION,
     "TemporaryRedirect": _REGION,
     "AuthorizationHeaderMalformed": _REGION,
@@ -137,6 +152,8 @@ def _answered(error: aws.ClientError, message: str, phase: str) -> EngineError:
             cause += "; the object was deleted and has a delete marker"
             return Deleted(message, phase=phase, cause=cause, hint="its versions may still exist: restore one of them")
         return NotFound(message, phase=phase, cause=cause, hint=ABSENT)
+    if code in _SKEWED or ((status in (401, 403) or code == "AccessDenied") and "server's time" in text):
+        return AccessDenied(message, phase=phase, cause="; ".join([cause, *_clocks(error)]), hint=_CLOCK)
     if code in _CREDENTIALS:
         return AccessDenied(message, phase=phase, cause=cause, hint=_CREDENTIALS[code])
     if code == "NoSuchBucket":
@@ -146,8 +163,6 @@ def _answered(error: aws.ClientError, message: str, phase: str) -> EngineError:
     if status == 412:
         return AlreadyExists(message, phase=phase, cause=cause, hint=TAKEN)
     if status in (401, 403) or code == "AccessDenied":
-        if "server's time" in text:
-            return AccessDenied(message, phase=phase, cause=cause, hint=_CREDENTIALS["RequestTimeTooSkewed"])
         hint = f"the credentials need {_PERMISSIONS[phase]}"
         if phase in ("download", "store"):
             hint += "; without s3:ListBucket on the bucket, the store gives the same answer for an absent object"
@@ -164,6 +179,24 @@ def _answered(error: aws.ClientError, message: str, phase: str) -> EngineError:
     if status >= 500:
         return StoreError(message, phase=phase, cause=cause, hint=_OTHERS["InternalError"])
     return StoreError(message, phase=phase, cause=cause, hint="check the settings of the endpoint and the bucket")
+
+
+def parse_time(text: str | None) -> datetime.datetime | None:
+    """The time in the header ``Date`` of an answer, UTC; ``None`` if it is not one."""
+    try:
+        moment = email.utils.parsedate_to_datetime(text or "")
+        # Without a zone it would be a local time.
+        return None if moment.tzinfo is None else moment.astimezone(datetime.timezone.utc)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+
+
+def _clocks(error: aws.ClientError) -> list[str]:
+    """How this host's clock differs from the server's, in words; nothing if the server does not tell the time."""
+    theirs = parse_time(error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date"))
+    if theirs is None:
+        return []
+    return [human.clocks(theirs, datetime.datetime.now(datetime.timezone.utc), whose="the store's")]
 
 
 def _unanswered(error: Exception, message: str, phase: str, endpoint: str) -> EngineError:

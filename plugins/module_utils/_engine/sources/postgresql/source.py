@@ -21,7 +21,7 @@ from ...printing import printable
 from ...settings import name_for_errors
 from ...streams.flow import CHUNK, Readable
 from ...streams.process import Process, batch_work, child_environment, run
-from ..base import Facts, Fit, GlobalsReport, RecordedGlobals, Replaced, RestoreRules, Room, Task
+from ..base import Facts, Fit, GlobalsReport, Health, RecordedGlobals, Replaced, RestoreRules, Room, Task
 from . import (
     archive,
     cluster_globals,
@@ -32,6 +32,7 @@ from . import (
     dump,
     extensions,
     facts,
+    health,
     leftovers,
     lock,
     ownership,
@@ -140,6 +141,10 @@ class PostgresqlSession:
     def __init__(self, admin: Connection, settings: ConnectionSettings) -> None:
         self._admin = admin
         self._settings = settings
+
+    def health(self) -> Health:
+        """The server as a check of the host sees it."""
+        return health.health(self._admin, local=health.is_local(self._settings))
 
     def facts(self, database: Database, /) -> Facts:
         """The database before its backup."""
