@@ -20,7 +20,7 @@ from ..reporting import Reporter
 from ..sources.base import Dump
 from ..stores.base import Store
 from ..streams import pipeline
-from ..streams.flow import Readable
+from ..streams.flow import Ended
 from .plan import BackupOptions, BackupPlan
 
 
@@ -54,7 +54,7 @@ def upload(
             )
         ) as stream,
     ):
-        ended = _Ended(stream, lambda: before_end(stream, dump.part))
+        ended = Ended(stream, lambda: before_end(stream, dump.part))
         stored = store.upload(plan.key, ended, size_hint=size)
     if stored.size != stream.size:
         raise StoreError(
@@ -63,20 +63,3 @@ def upload(
             hint="the store lost data: the previous backup is still the latest",
         )
     return stream, dump
-
-
-class _Ended:
-    """Passes the end of *source* on only after *check* has returned."""
-
-    def __init__(self, source: Readable, check: t.Callable[[], object]) -> None:
-        self._source = source
-        self._check = check
-
-    def read(self, n: int, /) -> bytes:
-        chunk = self._source.read(n)
-        if not chunk:
-            self._check()
-        return chunk
-
-    def close(self) -> None:
-        self._source.close()

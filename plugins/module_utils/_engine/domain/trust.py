@@ -137,6 +137,25 @@ def accepted_names(trust: Trust, *, database: Subject, key: str) -> tuple[str, .
     return tuple(name for name in dict.fromkeys(every) if can_sign(name))
 
 
+def require_bound(signer: str, manifest: Manifest, *, trust: Trust, database: Subject, key: str) -> None:
+    """Raise unless hosts that restore *database* accept what *signer* signs in place of the signer of *manifest*.
+
+    :param trust: of this host, whose own name is not enough: other hosts restore the backup.
+    :param key: of the manifest.
+    """
+    elsewhere = dataclasses.replace(trust, name=None, once=())
+    if signer in (manifest.host, *accepted_names(elsewhere, database=database, key=key)):
+        return
+    where = database.name if database.kind != GLOBALS else database.prefix
+    raise ForeignSigner(
+        f"this host signs as {signer}, whose backups of {database.name!r} other hosts do not accept",
+        cause=f"the backup was signed by {printable(str(manifest.host))}, and nothing names {signer} for the database",
+        hint=f"set infrazero_signers: {json.dumps({where: [signer]}, ensure_ascii=False)} in the inventory (or "
+        f"backup_signers: [{signer}] in the database's entry of the list), add the line of {signer} to "
+        "allowed_signers, give both to the hosts first, then rekey; or rekey on the host that made the backups",
+    )
+
+
 def signer_names(value: t.Any, *, name: str) -> tuple[str, ...]:
     """Validate a list of host names.
 

@@ -110,6 +110,19 @@ class Dump(t.Protocol):
         """What a restore would refuse or leave out; after the proven end only."""
 
 
+class Contents(t.Protocol):
+    """The plain bytes of a backup as they stream by, compared with what its manifest says of them."""
+
+    def feed(self, chunk: bytes, /) -> None:
+        """Take the next piece, which may have any size and end anywhere."""
+
+    def finish(self) -> None:
+        """Compare, after the proven end.
+
+        :raises ChecksumMismatch: if the contents are not those that the manifest describes.
+        """
+
+
 # Restores -----------------------------------------------------------------------------------------------------------
 
 

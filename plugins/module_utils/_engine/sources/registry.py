@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import typing as t
 
+from ..domain import manifest
 from ..errors import ConfigurationError
 from .postgresql.connection import ConnectionSettings
+from .postgresql.contents import Contents as PostgresqlContents
 from .postgresql.source import PostgresqlSource
 
 if t.TYPE_CHECKING:
-    from .base import Source
+    from .base import Contents, Source
 
 #: How any kind of source is reached.
 Settings = ConnectionSettings
@@ -23,6 +25,11 @@ KINDS: t.Mapping[type[Settings], t.Callable[[t.Any], Source]] = {
     ConnectionSettings: PostgresqlSource,
 }
 
+#: What compares the contents of a backup with its manifest, by the ``source`` in it.
+CONTENTS: t.Mapping[str, t.Callable[[t.Any], Contents]] = {
+    manifest.POSTGRESQL: PostgresqlContents,
+}
+
 
 def open_source(settings: Settings) -> Source:
     """The source behind *settings*; nothing is connected yet."""
@@ -30,3 +37,14 @@ def open_source(settings: Settings) -> Source:
         if isinstance(settings, kind):
             return source(settings)
     raise ConfigurationError(f"{type(settings).__name__} are not settings of a source that can be backed up")
+
+
+def contents(described: manifest.Manifest) -> Contents:
+    """What compares the contents of the backup with *described*, its manifest; no source is connected."""
+    kind = described.source or manifest.POSTGRESQL
+    if kind not in CONTENTS:
+        raise ConfigurationError(
+            f"the contents of a backup of {kind} are not known here",
+            hint="update infrazero.database to the version that wrote the backup, or a newer one",
+        )
+    return CONTENTS[kind](described.part)

@@ -207,6 +207,25 @@ class Peekable(ChunkReader):
         self._source.close()
 
 
+class Ended:
+    """Passes the end of *source* on only after *check* has returned; what it raises takes the place of the end."""
+
+    def __init__(self, source: Readable, check: t.Callable[[], object]) -> None:
+        self._source = source
+        self._check = check
+
+    def read(self, n: int, /) -> bytes:
+        """Up to *n* bytes of the source."""
+        chunk = self._source.read(n)
+        if not chunk:
+            self._check()
+        return chunk
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+
 def read_ahead(source: Readable, *, name: str, size: int = CHUNK, depth: int = DEPTH) -> ThreadReader:
     """Read *source* in its own thread, so that this overlaps with the work of the caller."""
 
