@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ..domain import layout
+from ..domain import layout, recipients
 from ..domain.subjects import Subject
 from ..domain.trust import Signed, Trust, misplaced
 from ..errors import EngineError, NotFound, Unsigned
@@ -37,6 +37,16 @@ class Held:
     def recipients(self) -> tuple[str, ...] | None:
         """The recipients that the manifest names; ``None``: it names none."""
         return None if self.found is None else self.found.manifest.recipients
+
+    @property
+    def is_for_others(self) -> bool:
+        """Whether it is known to be encrypted to other recipients than the list has."""
+        return self.recipients is not None and not recipients.same(self.recipients, self.subject.recipients)
+
+    @property
+    def reason(self) -> str:
+        """Why the manifest is not proven; empty if it is."""
+        return "" if self.error is None else self.error.message
 
     @property
     def is_unsigned(self) -> bool:

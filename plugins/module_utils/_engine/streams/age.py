@@ -209,6 +209,13 @@ def public_of(secret: Secret) -> str | None:
     return None
 
 
+def generate() -> tuple[Secret, str]:
+    """A new key pair: the identity and its recipient."""
+    _require()
+    identity = pyrage.x25519.Identity.generate()
+    return Secret(str(identity)), str(identity.to_public())
+
+
 def recipients_of(identities: t.Sequence[_Identity]) -> tuple[str, ...]:
     """The recipients of parsed *identities*, each once; those of SSH keys, which can't be derived, are left out."""
     own = (str(one.to_public()) for one in identities if isinstance(one, pyrage.x25519.Identity))

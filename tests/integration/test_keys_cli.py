@@ -1,0 +1,214 @@
+# Copyright (c) 2026, The infrazero.database contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The commands about keys as they are really run, with age, age-keygen and psql beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import stat
+import subprocess
+import sys
+import tempfile
+import typing as t
+
+import pytest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings
+from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
+
+from conftest import COLLECTIONS
+from tests.support import scene
+from tests.support.cluster import Cluster
+from tests.support.foreign import FOREIGN, obeyed
+from tests.support.signing import SigningHost
+
+MODULE = "ansible_collections.infrazero.database.plugins.module_utils._engine.cli"
+
+
+#: In the arguments, in place of the number of the descriptor that a text is read from.
+FD = "{fd}"
+
+
+def command(*arguments: str, secret: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command.
+
+    :param secret: what can be read from the descriptor that the arguments name as :data:`FD`.
+    """
+    with tempfile.TemporaryFile() as file:
+        file.write((secret or "").encode())
+        file.seek(0)
+        done = subprocess.run(
+            [sys.executable, "-m", MODULE, *(one.replace(FD, str(file.fileno())) for one in arguments)],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(COLLECTIONS), "LC_ALL": "C.UTF-8", **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            pass_fds=() if secret is None else (file.fileno(),),
+            check=False,
+        )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def key_of(entry: Database) -> str:
+    assert entry.identity is not None
+    return entry.identity.reveal()
+
+
+@dataclasses.dataclass
+class Host:
+    """A host with its configuration and its store."""
+
+    root: pathlib.Path
+    cluster: Cluster
+
+    @property
+    def store(self) -> pathlib.Path:
+        return self.root / "store"
+
+    def configure(self, *entries: Database) -> None:
+        (self.root / "etc").mkdir(exist_ok=True)
+        self.store.mkdir(exist_ok=True)
+        listed = [
+            {
+                "name": entry.name,
+                "user": entry.user,
+                "password": entry.password.reveal(),
+                "backup_age_public_key": list(entry.recipients),
+            }
+            for entry in entries
+        ]
+        values = {
+            "DATABASES_JSON": json.dumps(listed),
+            "DB_TYPE": "postgresql",
+            "DB_HOST": self.cluster.host,
+            "DB_PORT": str(self.cluster.port),
+            "DB_BACKUP_DIRECTORY": str(self.store),
+            "DB_SIGNING_NAME": "db1",
+        }
+        (self.root / "etc" / "db.env").write_text(envfile.render(values))
+        if not (self.root / "etc" / "signing").exists():
+            signer = SigningHost.make(self.root / "etc", "signing")
+            line = signer.line.replace("signing ", "db1 ", 1)
+            (self.root / "etc" / "allowed_signers").write_text(line)
+
+    def run(self, name: str, *arguments: str, **more: t.Any) -> subprocess.CompletedProcess[str]:
+        return command(name, "--config", str(self.root / "etc"), *arguments, **more)
+
+    def objects(self) -> list[str]:
+        return sorted(info.key for info in open_store(DirectorySettings(path=str(self.store))).list("db/"))
+
+
+@pytest.fixture
+def host(cluster: Cluster, tmp_path: pathlib.Path) -> Host:
+    return Host(tmp_path, cluster)
+
+
+@pytest.fixture
+def app(host: Host) -> Database:
+    """A database with one backup."""
+    entry = scene.entry("app")
+    scene.make(host.cluster, entry)
+    scene.fill(host.cluster, entry)
+    host.configure(entry, scene.entry("blog"))
+    assert host.run("backup", "--database", "app").returncode == 0
+    return entry
+
+
+def test_keys_that_age_itself_knows(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "key.txt"
+    made = command("keygen", "--output", str(path))
+    assert made.returncode == 0 and stat.S_IMODE(path.stat().st_mode) == 0o600
+    recipient = subprocess.run(["age-keygen", "-y", path], capture_output=True, text=True, check=True).stdout.strip()
+    assert f"recipient: {recipient}\n" in made.stdout
+    assert f'"backup_age_public_key": "{recipient}"' in made.stdout
+    assert "AGE-SECRET-KEY" not in made.stdout + made.stderr
+    packed = subprocess.run(["age", "-r", recipient], input=b"text", capture_output=True, check=True).stdout
+    assert subprocess.run(["age", "-d", "-i", path], input=packed, capture_output=True, check=True).stdout == b"text"
+
+    # Never over something that is there, not even through a link.
+    before = path.read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("key.txt", "link", "missing/key.txt"):
+        refused = command("keygen", "--output", str(tmp_path / name))
+        assert refused.returncode == 2 and "can't be created" in refused.stderr, refused
+    assert path.read_bytes() == before and not (tmp_path / "elsewhere").exists()
+    assert command("keygen").returncode == 2, "the key is shown only to those who ask for it"
+
+
+def test_an_escrow_key_and_standard_output(tmp_path: pathlib.Path) -> None:
+    escrow = json.loads(command("keygen", "--json", "--output", str(tmp_path / "escrow")).stdout)["recipient"]
+    shown = command("keygen", "--stdout", "--escrow", escrow)
+    assert shown.returncode == 0
+    own = subprocess.run(["age-keygen", "-y"], input=shown.stdout, capture_output=True, text=True, check=True).stdout
+    assert f'"backup_age_public_key": ["{own.strip()}", "{escrow}"]' in shown.stderr
+    assert "AGE-SECRET-KEY" not in shown.stderr
+    for wrong in ("age1mistyped", (tmp_path / "escrow").read_text().splitlines()[-1]):
+        refused = command("keygen", "--output", str(tmp_path / "other"), "--escrow", wrong)
+        assert refused.returncode == 2 and "AGE-SECRET-KEY" not in refused.stderr
+    assert not (tmp_path / "other").exists()
+
+
+def test_who_can_read_what(host: Host, app: Database) -> None:
+    (key,) = (name for name in host.objects() if name.endswith(".age"))
+    shown = host.run("who-can-read")
+    assert shown.returncode == 0, shown
+    assert shown.stdout.splitlines()[0] == key
+    assert f"  recipient {app.recipients[0]} (database app)" in shown.stdout.splitlines()
+    assert "  signed by db1 (SHA256:" in shown.stdout and ", the latest\n" in shown.stdout
+    (found,) = json.loads(host.run("who-can-read", "--json", "--database", "app").stdout)["backups"]
+    assert found["recipients"] == [{"recipient": app.recipients[0], "owners": ["database app"]}]
+    assert (found["key"], found["signed_by"]["name"], found["as_listed"]) == (key, "db1", True)
+
+    # The list has another key now; what a manifest says without a signature is not taken for true.
+    host.configure(scene.entry("app"))
+    assert f"  recipient {app.recipients[0]}\n" in host.run("who-can-read").stdout
+    assert "1 backup encrypted to other recipients than the list has now" in host.run("who-can-read").stdout
+    path = host.store / (key.partition(".sql")[0] + ".manifest.json")
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps({**fields, "recipients": [*FOREIGN]}))
+    shown = host.run("who-can-read")
+    assert "  NOT VERIFIED: the manifest " in shown.stdout and not obeyed(shown.stdout)
+    for name in ("schema_version", "signature", "recipients"):
+        del fields[name]
+    path.write_text(json.dumps(fields))
+    assert "  recipients are not recorded\n" in host.run("who-can-read").stdout
+    path.write_text("{}")
+    shown = host.run("who-can-read")
+    assert shown.returncode == 0 and "NOT VERIFIED" in shown.stdout
+
+
+def test_rekey_on_the_host(host: Host, app: Database) -> None:
+    new = scene.entry("app")
+    host.configure(new)
+    before = host.objects()
+    assert host.run("rekey").returncode == 2
+    assert host.run("rekey", "--all", "--database", "app").returncode == 2
+    assert host.run("rekey", "elsewhere/x.age").returncode == 2
+    assert host.run("rekey", "--all").returncode == 2, "no key, and nobody to ask"
+    planned = host.run("rekey", "--all", "--dry-run")
+    assert planned.returncode == 0 and planned.stdout.endswith("1 to be rekeyed\n"), planned
+    wrong = host.run("rekey", "--all", "--identity-fd", FD, secret=key_of(new))
+    assert wrong.returncode == 1 and f"the given key belongs to {new.recipients[0]}" in wrong.stderr
+    assert "this is the key of database app" in wrong.stderr
+    assert host.objects() == before
+    # Several keys, with comments, as in a file of age's.
+    several = f"# old and new\n{key_of(new)}\n\n# the one of last year\n{key_of(app)}\n"
+    done = host.run("rekey", "db/app/", "--identity-fd", FD, secret=several)
+    assert done.returncode == 0 and done.stdout.endswith("1 rekeyed\n"), done
+    assert ", signed, now the latest\n" in done.stdout
+    assert key_of(app) not in done.stdout + done.stderr
+    assert len(host.objects()) == len(before) + 2
+    again = host.run("rekey", "--all", "--json", DB_RESTORE_AGE_PRIVATE_KEY=several)
+    assert {one["status"] for one in json.loads(again.stdout)["backups"]} == {"unchanged"}
+    rows = scene.rows(host.cluster, app)
+    back = host.run("restore", "app", "db/app/", "--identity-fd", FD, secret=several)
+    assert back.returncode == 0 and scene.rows(host.cluster, app) == rows, back
+    assert host.run("backup").returncode == 0
+    named = host.run("rekey", "db/app/latest-dump.json", "--dry-run")
+    assert named.returncode == 0 and named.stdout == "1 need no rekey\n"
