@@ -48,6 +48,15 @@ options:
         warnings of the run name what was taken over.
       - Default - V(false).
     type: bool
+  allow_unsigned:
+    description:
+      - Back up without a signature although the latest backup is signed.
+      - Otherwise a host that has lost its signing key fails to back up, because no restore would accept the
+        new latest backup.
+      - The manifest of such a backup says that this was allowed.
+      - Default - V(false).
+    type: bool
+    version_added: 0.2.0
 requirements:
   - python >= 3.9
 """

@@ -792,8 +792,13 @@ def test_a_backup_says_whether_it_is_signed(host: Host, backed_up: Database) -> 
     unusable = host.run("backup")
     assert unusable.status == 2 and "can't be used" in unusable.err
     (host.config / "signing" / "id_ed25519").unlink()
-    unsigned = host.run("backup", "--json").document["databases"][0]
+    refused = host.run("backup")
+    assert refused.status == 1 and "must not be backed up without a signature" in refused.err
+    assert "allow_unsigned (--allow-unsigned, DB_BACKUP_ALLOW_UNSIGNED)" in refused.err
+    unsigned = host.run("backup", "--allow-unsigned", "--json").document["databases"][0]
     assert unsigned["signed"] is False and any("not signed" in warning for warning in unsigned["warnings"])
+    # From then on, none is signed.
+    assert host.run("backup").status == 0
 
 
 def test_the_key_through_a_file_descriptor(host: Host, backed_up: Database) -> None:

@@ -620,6 +620,58 @@ def test_a_host_that_can_not_sign_can_take_a_poisoned_prefix_over(
     assert run(2)["sequence"] == 3
 
 
+def test_no_unsigned_backup_hides_a_signed_one(cluster: Cluster, store: Store, app: Database, db1: SigningHost) -> None:
+    """A host that has lost its key, or looks for it in the wrong place."""
+    made = back_up(cluster, store, app, by=db1)
+    signed = store.get(LATEST, limit=1 << 20)
+
+    def run(hours: int, **rest: t.Any) -> dict[str, t.Any]:
+        return back_up(cluster, store, app, by=None, at=NOON + datetime.timedelta(hours=hours), **rest)
+
+    with pytest.raises(BackupRefused, match="must not be backed up without a signature") as refusal:
+        run(1)
+    assert "signing_key" in refusal.value.hint and "--allow-unsigned" in refusal.value.hint
+    with pytest.raises(BackupRefused, match="must not be backed up without a signature"):
+        run(1, take_over=True)
+    assert store.get(LATEST, limit=1 << 20) == signed
+    # A new host has only the store's word for it.
+    forget(cluster)
+    with pytest.raises(BackupRefused, match="must not be backed up without a signature"):
+        run(1)
+    allowed = run(1, allow_unsigned=True)
+    assert read(store)["allow_unsigned"] is True
+    assert any("allowed by allow_unsigned" in warning for warning in allowed["warnings"])
+    text = refused(cluster, store, app, trust(db1), Unsigned)
+    assert f"restore {made['key']} (backup of " in text and "signed by db1)" in text
+    run(2)
+    assert "allow_unsigned" not in read(store)
+
+
+def test_an_unsigned_latest_does_not_make_a_host_forget_that_it_signs(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost
+) -> None:
+    """Somebody has put an unsigned latest there, and the host has lost its key."""
+    back_up(cluster, store, app, by=db1)
+    write(store, {name: value for name, value in read(store).items() if name != "signature"})
+    with pytest.raises(BackupRefused, match="must not be backed up without a signature"):
+        back_up(cluster, store, app, by=None, at=NOON + datetime.timedelta(hours=1))
+
+
+def test_a_restore_names_the_newest_signed_backup(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost, mallory: SigningHost
+) -> None:
+    back_up(cluster, store, app, by=db1)
+    newest = back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=1))
+    for hours, host in ((2, None), (3, mallory)):
+        forged = {**read(store, newest["manifest"]), "key": f"db/app/2026013{hours}T120000Z.sql.gz.age"}
+        del forged["signature"]
+        write(store, forged if host is None else signed_by(host, forged))
+        write(store, read(store), f"db/app/2026013{hours}T120000Z.manifest.json")
+        store.put(forged["key"], b"x")
+        text = refused(cluster, store, app, trust(db1), Unsigned if host is None else UnknownSigner)
+        assert f"{newest['key']} (backup of " in text and "signed by db1)" in text
+
+
 class _Counting(DirectoryStore):
     """A store that counts what is read of it."""
 

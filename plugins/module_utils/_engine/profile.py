@@ -195,6 +195,7 @@ class Profile:
             compression=Compression(method=values["compression"]),
             jobs=values["jobs"],
             take_over=values["take_over"],
+            allow_unsigned=values["allow_unsigned"],
             lock_wait_seconds=int(values["lock_wait"].total_seconds()),
             signer=self.signer(),
             trust=self.trust(),

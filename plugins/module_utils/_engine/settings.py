@@ -391,6 +391,16 @@ TABLE: tuple[Setting, ...] = (
         environment=None,
         stored=False,
     ),
+    _backup(
+        "allow_unsigned",
+        of.BOOLEAN,
+        "back up without a signature although the latest backup is signed",
+        "Otherwise a host that has lost its signing key fails to back up, because no restore would accept the new"
+        " latest backup.",
+        "The manifest of such a backup says that this was allowed.",
+        default=False,
+        added="0.2.0",
+    ),
     _restore(
         "jobs",
         of.integer(1, 1000),

@@ -17,6 +17,7 @@ from ..domain.subjects import Subject
 from ..domain.trust import Signed, Trust
 from ..errors import AccessDenied, BackupRefused, ConfigurationError
 from ..printing import shell_word
+from ..settings import name_for_errors
 from ..signing import keys, verification
 from ..sources.base import Facts, Session
 from ..stores import catalogue
@@ -30,6 +31,7 @@ class BackupOptions:
 
     :param jobs: databases that are backed up at the same time.
     :param take_over: continue the history of a prefix even if its latest backup is another cluster's.
+    :param allow_unsigned: back up without a signature even if the latest backup is signed.
     :param lock_wait_seconds: how long the dump waits for a table that somebody else holds exclusively.
     :param signer: the host's key, which signs the manifests; ``None``: they are not signed, and a warning says so.
     :param trust: whose backups may be the previous one, in addition to those of *signer*.
@@ -40,6 +42,7 @@ class BackupOptions:
     compression: Compression = dataclasses.field(default_factory=Compression)
     jobs: int = 1
     take_over: bool = False
+    allow_unsigned: bool = False
     lock_wait_seconds: int = 60
     signer: keys.Signer | None = None
     trust: Trust = dataclasses.field(default_factory=Trust)
@@ -63,6 +66,7 @@ class BackupPlan:
     :param previous: the backup that the new one follows; ``None``: it is the first.
     :param latest_sha256: SHA-256 of the latest manifest, which may be that of an earlier backup; ``""``: what is there
         is not a manifest; ``None``: nothing is there.
+    :param follows_signed: whether the backup has no signature although the latest one has: the operator allowed it.
     :param latest_text_size: bytes of the dump's text in the latest backup; ``None``: unknown.
     """
 
@@ -72,6 +76,7 @@ class BackupPlan:
     facts: Facts
     previous: lineage.Link | None
     latest_sha256: str | None
+    follows_signed: bool
     latest_text_size: int | None
     warnings: tuple[str, ...]
 
@@ -129,6 +134,15 @@ def plan_backup(
     found = look()
     latest = _latest(database, store=store, options=options)
     location = catalogue.location(store, database.prefix)
+    follows_signed = options.signer is None and _is_signed(database, latest, session=session, location=location)
+    if follows_signed and not options.allow_unsigned:
+        raise BackupRefused(
+            f"{database.name!r} must not be backed up without a signature: its latest backup is signed",
+            cause="this host has no signing key, and no restore would accept the new backup in place of the signed one",
+            hint="create the key with the playbook bootstrap or the role backup, or check the path in "
+            f"{name_for_errors('signing', 'signing_key')}; if this host is meant to sign no more, set "
+            f"{name_for_errors('backup', 'allow_unsigned')}",
+        )
     decision, strange = _decide(database, record, found, latest, session=session, store=store, options=options)
     warnings = [*decision.warnings, *strange]
     if options.signer is None:
@@ -136,6 +150,7 @@ def plan_backup(
         effect = "a restore will need trust: unsigned" if database.kind == manifest.DUMP else "no restore will use it"
         warnings.append(
             f"the manifest is not signed, because there is no signing key: {effect}; the role backup creates a key"
+            + ("; the backup before it is signed: this was allowed by allow_unsigned" if follows_signed else "")
         )
     warnings += found.warnings
     previous = decision.previous
@@ -151,6 +166,7 @@ def plan_backup(
         facts=found,
         previous=previous,
         latest_sha256=None if latest is None else latest.sha256,
+        follows_signed=follows_signed,
         latest_text_size=None if latest is None or latest.manifest is None else latest.manifest.plaintext_size,
         warnings=tuple(warnings),
     )
@@ -197,6 +213,18 @@ def _decide(
             "continue that history, say so with --take-over (option take_over)",
         )
     return decision, warnings
+
+
+def _is_signed(database: Subject, latest: lineage.Latest | None, *, session: Session, location: str) -> bool:
+    """Whether the latest backup is signed, by its manifest or by the cluster's own record.
+
+    A host without a key can't tell whether a signature is valid.  One that somebody has put there stops its backups,
+    which anyone with write access to the store can do in other ways, too.
+    """
+    if latest is not None and latest.manifest is not None and latest.manifest.signature is not None:
+        return True
+    made = session.last_backup(database.name, location=location)
+    return made is not None and made.signed_by is not None
 
 
 def _arguments(*values: str) -> str:

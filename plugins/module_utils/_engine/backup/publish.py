@@ -61,6 +61,7 @@ def describe(
         host=platform.node() if signer is None else signer.host,
         sequence=plan.sequence,
         previous_sha256=None if previous is None else previous.sha256,
+        allow_unsigned=plan.follows_signed or None,
         part=part,
     )
     return described if signer is None else signer.sign(described)

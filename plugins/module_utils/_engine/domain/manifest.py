@@ -256,6 +256,7 @@ class Manifest:
     :param sequence: counts the backups of this database, from 1.
     :param previous_sha256: SHA-256 of the bytes of the manifest before this one, ``None`` for the first.
     :param rekeyed: what the backup was before it was rekeyed; ``None``: it was not.
+    :param allow_unsigned: the backup before it is signed, and the operator allowed that this one is not.
     :param part: the facts of the source; in JSON an object under the name of the source.
     :param signature: armored SSHSIG over :func:`signed_text`.
     """
@@ -279,6 +280,7 @@ class Manifest:
     sequence: int | None = dataclasses.field(default=None, metadata=_by(Fields.number))
     previous_sha256: str | None = dataclasses.field(default=None, metadata=_by(Fields.sha256))
     rekeyed: Rekeyed | None = dataclasses.field(default=None, metadata=_by(_rekeyed, since=2))
+    allow_unsigned: bool | None = dataclasses.field(default=None, metadata=_by(Fields.flag, since=2))
     part: Part | None = None
     signature: str | None = dataclasses.field(default=None, metadata=_by(Fields.text))
 

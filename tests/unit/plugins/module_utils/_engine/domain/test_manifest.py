@@ -87,6 +87,7 @@ MANIFESTS = st.builds(
     part=st.none() | PARTS,
     source=st.just(manifest.POSTGRESQL),
     **{name: st.none() | NUMBERS for name in ("plaintext_size", "sequence")},
+    allow_unsigned=st.none() | st.booleans(),
     **{name: st.none() | TEXTS for name in ("kind", "version", "compression", "host", "signature")},
 )
 JSON = st.recursive(
