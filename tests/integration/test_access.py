@@ -21,7 +21,7 @@ import typing as t
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import backup
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup.plan import BackupOptions
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile, policies
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile, layout, policies
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
@@ -45,6 +45,7 @@ from tests.support.controller import Controller
 from tests.support.host import as_json
 from tests.support.policyproxy import PolicyProxy
 from tests.support.s3server import S3Server
+from tests.support.signing import SigningHost
 
 BUCKET = "backups"
 MODULE = "ansible_collections.infrazero.database.plugins.module_utils._engine.cli"
@@ -126,6 +127,23 @@ def test_backups_need_the_hosts_policy_only_and_restores_theirs(
     assert proxy.denied == []
     # A host that may do both.
     assert not restored(policies.HOST, policies.RESTORE).failed
+
+
+def test_a_host_may_store_its_public_key(
+    cluster: Cluster, server: S3Server, proxy: PolicyProxy, tmp_path: pathlib.Path
+) -> None:
+    shop, host = scene.entry("shop"), SigningHost.make(tmp_path, "db1")
+    scene.make(cluster, shop, "CREATE TABLE t AS SELECT 1 AS id")
+    for _ in range(2):
+        summary = backup.back_up_all(
+            [shop],
+            settings=cluster.settings,
+            store=store(server, proxy, policies.HOST),
+            options=BackupOptions(signer=host.signer),
+        )
+        assert [one.details["warnings"] for one in summary.outcomes] == [[]], summary
+    (key,) = [key for key in keys(server) if key.endswith(".pub")]
+    assert key == layout.signer_key("db/shop/", "db1", host.signer.signed.key)
 
 
 def test_who_may_not_read_creates_all_the_same_and_only_once(server: S3Server, proxy: PolicyProxy) -> None:

@@ -17,12 +17,13 @@ import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine import outcome
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import backup
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup.plan import BackupOptions
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import manifest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import layout, manifest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import trust as trusting
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
+    AccessDenied,
     BackupRefused,
     ChecksumMismatch,
     ForeignSigner,
@@ -670,6 +671,59 @@ def test_a_restore_names_the_newest_signed_backup(
         store.put(forged["key"], b"x")
         text = refused(cluster, store, app, trust(db1), Unsigned if host is None else UnknownSigner)
         assert f"{newest['key']} (backup of " in text and "signed by db1)" in text
+
+
+def _published(host: SigningHost) -> str:
+    return layout.signer_key("db/app/", host.name, host.signer.signed.key)
+
+
+def test_the_public_key_is_stored_beside_the_backups(
+    cluster: Cluster, store: Store, root: pathlib.Path, app: Database, db1: SigningHost
+) -> None:
+    for hours in (0, 1):
+        assert back_up(cluster, store, app, by=db1, at=NOON + datetime.timedelta(hours=hours))["warnings"] == []
+    path = pathlib.Path(store.url(_published(db1)))
+    shown = subprocess.run(["ssh-keygen", "-lf", path], stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert db1.signer.signed.key in shown and shown.split()[2] == "db1"
+    # On another host, which does not know it, the error names it with the steps.
+    text = refused(cluster, store, app, trust(allowed_signers="db9 ssh-ed25519 AAAA\n"), UnknownSigner)
+    assert f"the key is published as {path}, which proves nothing" in text
+    assert db1.signer.signed.key in text and "--signer db1" in text and "unsigned" not in text
+
+
+def test_a_planted_public_key_changes_nothing(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost, mallory: SigningHost
+) -> None:
+    """Whoever can write to the bucket puts a key where the host's own will be, or beside it."""
+    for key in (_published(db1), _published(mallory), "db/app/signers/allowed_signers"):
+        store.put(key, f"{mallory.public_key} db1\n".encode())
+    assert back_up(cluster, store, app, by=db1)["warnings"] == []
+    assert store.get(_published(db1), limit=4096) == f"{mallory.public_key} db1\n".encode()
+    # It is not mistaken for the key that has signed the backup.
+    text = refused(cluster, store, app, trust(allowed_signers="db9 ssh-ed25519 AAAA\n"), UnknownSigner)
+    assert "is published as" not in text
+    assert restored(cluster, store, app, trust(db1)).error is None
+    # A backup that is signed with the planted key stays one of an unknown signer.
+    back_up(cluster, store, app, by=mallory, at=NOON + datetime.timedelta(hours=1), take_over=True)
+    refused(cluster, store, app, trust(db1), UnknownSigner)
+
+
+class _Keyless(DirectoryStore):
+    """A store whose policy does not let a host store its public key."""
+
+    def put_if_absent(self, key: str, data: bytes) -> None:
+        if key.endswith(".pub"):
+            raise AccessDenied("not allowed", hint="ask the operator")
+        super().put_if_absent(key, data)
+
+
+def test_a_backup_is_good_without_its_published_key(
+    cluster: Cluster, root: pathlib.Path, app: Database, db1: SigningHost
+) -> None:
+    store = _Keyless(DirectorySettings(str(root)))
+    (warning,) = back_up(cluster, store, app, by=db1)["warnings"]
+    assert warning.startswith("the backup is good, but the public key of this host could not be stored as ")
+    assert restored(cluster, store, app, trust(db1)).error is None
 
 
 class _Counting(DirectoryStore):

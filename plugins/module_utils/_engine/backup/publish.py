@@ -14,7 +14,7 @@ import typing as t
 from ..domain import layout, manifest
 from ..domain.records import BackupRecord
 from ..domain.subjects import Subject
-from ..errors import BackupRefused, EngineError, ManifestError
+from ..errors import AlreadyExists, BackupRefused, EngineError, ManifestError
 from ..printing import printable_name
 from ..sources.base import LockedSession
 from ..stores import catalogue
@@ -109,7 +109,10 @@ def publish(
     session.check_lock()
     _require_unmoved(plan, database, store=store, hint="this backup is in the store, with its own manifest")
     store.put(layout.latest_key(database.prefix), data)
-    return list(_record(plan, described, data, session=session, options=options))
+    return [
+        *_record(plan, described, data, session=session, options=options),
+        *_publish_key(database, store=store, options=options),
+    ]
 
 
 def _record(
@@ -133,6 +136,24 @@ def _record(
         )
     except EngineError as exc:
         yield f"the backup is good, but the cluster could not record it: {exc}"
+
+
+def _publish_key(database: Subject, *, store: Store, options: BackupOptions) -> t.Iterator[str]:
+    """Store the public key beside the backups that it has signed; a failure is a warning, because the backup is good.
+
+    It is for people who have lost the host, and who know its fingerprint from elsewhere.  Nothing reads it to decide
+    about trust, so what somebody else has put in its place does no harm, and is left there.
+    """
+    signer = options.signer
+    if signer is None:
+        return
+    key = layout.signer_key(database.prefix, signer.host, signer.signed.key)
+    try:
+        store.put_if_absent(key, f"{signer.public_key} {signer.host}\n".encode())
+    except AlreadyExists:
+        return
+    except EngineError as exc:
+        yield f"the backup is good, but the public key of this host could not be stored as {store.url(key)}: {exc}"
 
 
 def _rendered(made: manifest.Manifest) -> bytes:
