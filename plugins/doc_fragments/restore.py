@@ -173,6 +173,17 @@ options:
       - Default - the database itself is restored.
     type: str
     version_added: 0.2.0
+  tables:
+    description:
+      - With O(as), load the rows of these tables only; the schema is restored whole.
+      - Write a table with its schema as in SQL, such as V(public.orders) or V(sales."Order Lines"). Partitions
+        and tables that inherit from a table come with it.
+      - Of the other tables, indexes, triggers, rules and foreign keys are left out as well. Large objects and
+        rows of materialized views that are not named are left out with a warning.
+      - Default - all tables.
+    type: list
+    elements: str
+    version_added: 0.2.0
   drop_after:
     description:
       - With O(as), the number of hours after which the copy is dropped, by the next backup of the host.

@@ -220,6 +220,12 @@ databases:
       type: list
       elements: str
       sample: []
+    only_tables:
+      description: Tables that were chosen with O(tables); empty if all were.
+      type: list
+      elements: str
+      version_added: 0.2.0
+      sample: []
     replaces:
       description: Owner, size and sessions of the database that is replaced; null if there is none.
       type: dict

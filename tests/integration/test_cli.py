@@ -645,8 +645,8 @@ def test_a_copy_beside_the_database(host: Host, backed_up: Database) -> None:
     key = {"DB_RESTORE_AGE_PRIVATE_KEY": key_of(backed_up)}
     host.cluster.psql("CREATE TABLE later (id int)", "app")
     dry = host.run("restore", "app", "db/app/", "--as", "app_check", "--dry-run")
-    assert dry.status == 0 and "would be restored beside it as app_check from" in dry.out
-    assert "no database is replaced" in dry.out
+    assert dry.status == 0 and "app: plan of the restore beside it, as app_check\n" in dry.out
+    assert "replaces:  nothing" in dry.out
     made = host.run("restore", "app", "db/app/", "--as", "app_check", "--drop-after", "24", **key)
     assert made.status == 0 and "app: restored as app_check from" in made.out, made
     assert "later" not in host.cluster.psql("SELECT relname FROM pg_class WHERE relkind = 'r'", "app_check")
@@ -655,7 +655,8 @@ def test_a_copy_beside_the_database(host: Host, backed_up: Database) -> None:
     assert host.cluster.psql(kept) == "t"
     again = host.run("restore", "app", "db/app/", "--dry-run", "--json", DB_RESTORE_AS="app_check")
     assert again.document["databases"][0]["as"] == "app_check"
-    assert "replaces an earlier copy of app" in host.run("restore", "app", "db/app/", "--as=app_check", "--dry-run").out
+    dry = host.run("restore", "app", "db/app/", "--as=app_check", "--dry-run")
+    assert "replaces:  an earlier copy of app with" in dry.out
     for arguments in (["--as", "app"], ["--as", "postgres"], ["--as", "a/b"], ["--drop-after", "1"]):
         refused = host.run("restore", "app", "db/app/", *arguments, **key)
         assert refused.status == 2 and "hint:" in refused.err, refused
@@ -664,6 +665,24 @@ def test_a_copy_beside_the_database(host: Host, backed_up: Database) -> None:
     assert other.status == 1 and "choose another name" in other.err
     databases = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE NOT datistemplate"
     assert host.cluster.psql(databases) == "app app_check other postgres"
+
+
+def test_some_tables_beside_the_database(host: Host, backed_up: Database) -> None:
+    host.cluster.psql('CREATE TABLE "Other" AS SELECT 1 AS a; CREATE TABLE third AS SELECT 1 AS a', "app")
+    assert host.run("backup").status == 0
+    key = {"DB_RESTORE_AGE_PRIVATE_KEY": key_of(backed_up)}
+    alone = host.run("restore", "app", "db/app/", "--table", "public.t", **key)
+    assert alone.status == 2 and "--as" in alone.err
+    two = ["--as", "app_copy", "--table", "public.t", "--table", 'public."Other"']
+    dry = host.run("restore", "app", "db/app/", *two, "--dry-run", **key)
+    assert dry.status == 0 and 'tables:    only public.t, public."Other"\n' in dry.out
+    done = host.run("restore", "app", "db/app/", *two, "--json", **key)
+    (database,) = done.document["databases"]
+    assert done.status == 0 and database["only_tables"] == ["public.t", 'public."Other"'] and database["rows"] == 11
+    assert host.cluster.psql("SELECT count(*) FROM third", "app_copy") == "0"
+    wrong = host.run("restore", "app", "db/app/", "--as", "app_copy", "--table", "public.other", **key)
+    assert wrong.status == 1 and 'did you mean public."Other"?' in wrong.err
+    assert host.cluster.psql("SELECT count(*) FROM t", "app_copy") == "10", "the earlier copy is still there"
 
 
 def test_a_restore_that_goes_on_after_errors_has_an_exit_status_of_its_own(host: Host) -> None:

@@ -592,6 +592,21 @@ TABLE: tuple[Setting, ...] = (
         added="0.2.0",
     ),
     _restore(
+        "tables",
+        of.TABLES,
+        "with O(as), load the rows of these tables only; the schema is restored whole",
+        'Write a table with its schema as in SQL, such as V(public.orders) or V(sales."Order Lines"). Partitions and'
+        " tables that inherit from a table come with it.",
+        "Of the other tables, indexes, triggers, rules and foreign keys are left out as well. Large objects and rows of"
+        " materialized views that are not named are left out with a warning.",
+        default=(),
+        default_text="all tables",
+        stored=False,
+        flag="--table",
+        repeatable=True,
+        added="0.2.0",
+    ),
+    _restore(
         "drop_after",
         of.HOURS,
         "with O(as), the number of hours after which the copy is dropped, by the next backup of the host",

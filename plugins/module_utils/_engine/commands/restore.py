@@ -134,6 +134,7 @@ def described(facts: t.Mapping[str, t.Any]) -> str:
         ("backup", _backup(facts)),
         ("signed by", _signed_by(facts)),
         ("contents", _contents(facts)),
+        *([("tables", f"only {', '.join(map(printable, facts['only_tables']))}")] if facts["only_tables"] else []),
         ("replaces", _replaces(facts)),
         ("space", _space(facts["space"])),
     ]

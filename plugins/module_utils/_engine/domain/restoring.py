@@ -46,6 +46,7 @@ class RestoreOptions:
     :param on_error: :data:`STOP` or :data:`CONTINUE`.
     :param as_name: name of a copy beside the database; ``None``: the database itself is restored.
     :param drop_after: how long the copy stays; ``None``: until somebody drops it.
+    :param tables: the tables whose rows are loaded, as they are written in SQL, with schema; empty: all.
     :param ignore_free_space: restore also if there seems to be too little free space.
     """
 
@@ -71,6 +72,7 @@ class RestoreOptions:
     on_error: str = STOP
     as_name: str | None = None
     drop_after: datetime.timedelta | None = None
+    tables: tuple[str, ...] = ()
     ignore_free_space: bool = False
 
     @property
@@ -109,6 +111,11 @@ def require_copy_name(options: RestoreOptions, *, listed: t.Collection[str], mai
     if name is None:
         if options.drop_after is not None:
             raise ConfigurationError("drop_after is for a copy", hint="name the copy (--as), or leave drop_after out")
+        if options.tables:
+            raise ConfigurationError(
+                "some tables alone can't replace a database",
+                hint="restore them into a copy beside it: name it with as (--as)",
+            )
         return
     if options.drop_after is not None and not options.drop_after:
         raise ConfigurationError("drop_after is 0", hint="give the hours that the copy is to stay, or leave it out")

@@ -164,6 +164,24 @@ def _names(value: t.Any, name: str) -> tuple[str, ...]:
     return tuple(filter(None, (item.strip() for item in value)))
 
 
+def _tables(value: t.Any, name: str) -> tuple[str, ...]:
+    # Not separated by commas: a quoted name may contain them.
+    if isinstance(value, str):
+        try:
+            value = strict_json(value) if value.lstrip().startswith("[") else [value]
+        except NotJson as exc:
+            raise ConfigurationError(
+                f"{name} is not valid JSON: {exc}", hint='use the form ["public.orders"]'
+            ) from None
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        raise ConfigurationError(f"{name} is not a list of tables", hint="give names such as public.orders")
+    return tuple(filter(None, (item.strip() for item in value)))
+
+
+def _write_tables(value: t.Sequence[str]) -> str:
+    return json.dumps(list(value), ensure_ascii=False) if value else ""
+
+
 def _extensions(value: t.Any, name: str) -> frozenset[str]:
     # Spaces separate, too: hosts have settings of this form.
     return frozenset(_names(value.replace(" ", ",") if isinstance(value, str) else value, name))
@@ -261,6 +279,8 @@ SHA256 = Type("SHA-256", "str", _sha256, metavar="SHA256")
 #: Name of a database.
 DATABASE = Type("name", "str", _database, metavar="NAME")
 NAMES = Type("list of names", "list", _names, write=",".join, elements="str", metavar="NAME,...")
+#: Names of tables as SQL has them, with schema; JSON where it is a text, or one name.
+TABLES = Type("list of names", "list", _tables, write=_write_tables, elements="str", metavar="SCHEMA.TABLE")
 EXTENSIONS = Type(
     "list of names",
     "list",

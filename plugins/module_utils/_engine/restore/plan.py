@@ -19,7 +19,9 @@ from ..printing import printable, printable_name
 from ..settings import name_for_errors
 from ..sources.base import Fit, Kept, Replaced, Room, Session, out_of_time
 from ..stores import catalogue
-from .choose import Choice, Look, explained, look_into
+from .choose import Choice, explained, look_into, plain
+
+_Result = t.TypeVar("_Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +121,8 @@ class RestorePlan:
     def space(self) -> Space:
         """The space that is needed, and what there is of it."""
         said, replaced = self.request.choice.manifest, self.replaces
+        if self.request.options.tables:
+            return Space.of(None, self.room, freed=0)
         expected = estimate(
             original=None if said is None or said.part is None else said.part.database_size,
             replaced=None if replaced is None or replaced.empty else replaced.size,
@@ -195,6 +199,7 @@ class RestorePlan:
         created, said = choice.created_at, choice.manifest
         return {
             "as": options.as_name,
+            "only_tables": list(options.tables),
             "drop_after": None if options.drop_after is None else options.drop_after.total_seconds() / 3600,
             "source": choice.url,
             "sha256": choice.sha256,
@@ -231,7 +236,7 @@ def plan_restore(request: Request, *, session: Session) -> RestorePlan:
         session.require_copy(options.as_name)
     if said is not None:
         _require_kind(choice, said, session.kind)
-    look = _look_in_time(request)
+    look = _in_time(request, lambda: look_into(choice, request.identities))
     if said is not None and said.size not in (None, look.size):
         raise ChecksumMismatch(
             f"{choice.url} has {look.size} bytes, its manifest says {said.size}",
@@ -239,6 +244,8 @@ def plan_restore(request: Request, *, session: Session) -> RestorePlan:
         )
     if look.head is not None:
         session.require_dump(look.head)
+        if options.tables:
+            _in_time(request, lambda: _require_tables(request, session))
     fit = session.fit(None if said is None else said.part, options)
     warnings = [*choice.warnings, *fit.warnings]
     if said is not None:
@@ -246,7 +253,8 @@ def plan_restore(request: Request, *, session: Session) -> RestorePlan:
         if said.database not in (None, name):
             warnings.append(f"the backup is of the database {said.database!r}")
     replaces = session.replaced(request.target.name)
-    like = None if replaces is None or replaces.empty else request.target.name
+    # A copy is created like its backup, not like an earlier copy.
+    like = None if replaces is None or replaces.empty or options.as_name is not None else request.target.name
     planned = RestorePlan(
         request=request,
         moment=datetime.datetime.now(datetime.timezone.utc),
@@ -261,15 +269,15 @@ def plan_restore(request: Request, *, session: Session) -> RestorePlan:
     return dataclasses.replace(planned, reads=2) if planned.drops_first or choice.proof is None else planned
 
 
-def _look_in_time(request: Request) -> Look:
-    """Look into the chosen object; a store that stands still costs no more time than the restore has."""
+def _in_time(request: Request, read: t.Callable[[], _Result]) -> _Result:
+    """Call *read*, which reads the chosen object; a store that stands still costs no more time than the restore has."""
     seconds = request.options.timeout.total_seconds()
-    looks: list[Look] = []
+    results: list[_Result] = []
     failures: list[BaseException] = []
 
     def work() -> None:
         try:
-            looks.append(look_into(request.choice, request.identities))
+            results.append(read())
         except BaseException as error:  # noqa: BLE001 - passed on, whatever it is
             failures.append(error)
 
@@ -279,9 +287,17 @@ def _look_in_time(request: Request) -> Look:
     thread.join(seconds)
     if failures:
         raise explained(failures[0], request.choice, owners=request.options.owners)
-    if not looks:
+    if not results:
         raise out_of_time(request.database.name, seconds)
-    return looks[0]
+    return results[0]
+
+
+def _require_tables(request: Request, session: Session) -> None:
+    """Raise unless the backup has the chosen tables.  Of the object only the beginning is read."""
+    choice = request.choice
+    part = None if choice.manifest is None else choice.manifest.part
+    with plain(choice, request.identities, proof=choice.proof) as decoded:
+        session.require_tables(decoded, part=part, tables=request.options.tables)
 
 
 def _require_kind(choice: Choice, said: manifest.Manifest, kind: str) -> None:

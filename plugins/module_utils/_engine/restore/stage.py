@@ -110,7 +110,7 @@ def make_room(choice: Choice, backup: Backup, staging: Staging) -> None:
 def fill(choice: Choice, backup: Backup, staging: Staging) -> tuple[Loaded, tuple[str, ...]]:
     """Load the backup into the staged copy, compare it, and make it ready; what was loaded and warnings come back."""
     loaded = staging.load(backup.open)
-    _compare(choice, loaded.rows, loaded.failed_tables)
+    _compare(choice, {**loaded.rows, **loaded.left_out}, loaded.failed_tables)
     _compare_digests(choice, loaded.digests)
     return loaded, staging.finish()
 

@@ -284,6 +284,7 @@ class Loaded:
     :param skipped: what was left out, in words.
     :param failed: what failed, in words, if the load went on.
     :param failed_tables: tables of which rows are therefore missing, by their names in the dump.
+    :param left_out: rows of each table that was not chosen, as the reader counted them; none of them was loaded.
     """
 
     rows: t.Mapping[str, int]
@@ -291,6 +292,7 @@ class Loaded:
     skipped: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     failed_tables: frozenset[str] = frozenset()
+    left_out: t.Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -397,6 +399,12 @@ class Session(t.Protocol):
         """Raise unless a dump that this source restores may begin with *head*, its first :data:`HEAD_SIZE` bytes.
 
         :raises ForeignFormat: with the name of what it is instead, and the remedy.
+        """
+
+    def require_tables(self, plain: Decoded, /, *, part: Part | None, tables: t.Sequence[str]) -> None:
+        """Raise unless the dump *plain* has all of *tables*, as far as its beginning tells.
+
+        :raises RestoreRefused: naming the most similar table.
         """
 
     def globals_facts(self, *, passwords: bool) -> Facts:

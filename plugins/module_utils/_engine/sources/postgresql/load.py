@@ -23,6 +23,7 @@ from .containment import Watch, bounded_memory
 from .dumptext import statements
 from .dumptext.events import CopyBlock
 from .dumptext.scanner import Statement
+from .dumptext.selection import Selection
 from .execution import SET_SEARCH_PATH, Again, DefiningActions, Execution, written_path
 from .grants import Grants, Policy, PrivilegeActions
 
@@ -131,6 +132,7 @@ def load(
     admin: AdminActions,
     options: LoadOptions,
     again: Again | None = None,
+    selection: Selection | None = None,
 ) -> LoadResult:
     """Load a dump into the connection's database, which must be empty.
 
@@ -138,6 +140,7 @@ def load(
     :param connection: an autocommit session of a role that may create objects in the database and is not a superuser.
         The dump changes its settings, so do not use it for anything else afterwards.
     :param again: for rows that are accepted only after those of other tables; ``None``: that is a failure.
+    :param selection: chooses the statements that are loaded; ``None``: all.
     :raises LoadError: if the server refuses a statement.  The text names the statement's object, never its data.
     """
     with (
@@ -155,7 +158,7 @@ def load(
             again=again,
             admin=admin,
         )
-        return _Loader(execution, admin, options).run(events)
+        return _Loader(execution, admin, options, selection).run(events)
 
 
 def analyze(connection: Connection, search_path: str) -> tuple[str, ...]:
@@ -181,8 +184,11 @@ def analyze(connection: Connection, search_path: str) -> tuple[str, ...]:
 
 
 class _Loader:
-    def __init__(self, execution: Execution, admin: AdminActions, options: LoadOptions) -> None:
+    def __init__(
+        self, execution: Execution, admin: AdminActions, options: LoadOptions, selection: Selection | None
+    ) -> None:
         self._execution = execution
+        self._selection = selection
         self._admin = admin
         self._options = options
         self._grants = Grants(execution, admin, options, owners=lambda: self._owners)
@@ -203,13 +209,18 @@ class _Loader:
                 hint=failures.HINT_MEMORY,
             ) from None
         skipped = [Skipped(*key, count) for key, count in self._skipped.items()]
+        if self._selection is not None:
+            skipped += [Skipped(kind, what, why, True, count) for kind, what, why, count in self._selection.notes()]
         skipped += [Skipped("grant", one.what, one.why, True, one.count) for one in self._grants.finish()]
         failed = execution.failures
         rows = {table: rows for table, rows in execution.rows.items() if table not in failed.tables}
         return LoadResult(rows, self._owner_changes, skipped, failed.result(), frozenset(failed.tables))
 
     def _run(self, events: t.Iterable[Statement]) -> None:
+        selection = self._selection
         for self._execution.number, statement in enumerate(events, 1):
+            if selection is not None and not selection.takes(statement, encoding=self._execution.encoding):
+                continue
             if isinstance(statement, CopyBlock):
                 self._execution.copy(statement)
             else:

@@ -44,6 +44,7 @@ from . import (
 from .connection import ConnectionSettings, connect
 from .dumptext import events, preamble, tally
 from .dumptext.scanner import Statement
+from .dumptext.selection import Selection
 
 if t.TYPE_CHECKING:
     import typing_extensions as te
@@ -279,6 +280,7 @@ class Restoration:
                 statement_seconds=self._options.statement_timeout.total_seconds(),
             )
             digests = tally.RowDigests(self._preamble.digest_key or b"")
+            selection = Selection(self._options.tables) if self._options.tables else None
             self._definer = self._make_definer()
             self._administrator = extensions.StagingAdministrator(
                 self._inside,
@@ -294,13 +296,19 @@ class Restoration:
                 admin=self._administrator,
                 options=self._load_options,
                 again=self._reader_again(source),
+                selection=selection,
             )
+            left_out = {}
+            if selection is not None:
+                selection.require(digests.rows())
+                left_out = {name: rows for name, rows in digests.rows().items() if name not in selection.written}
         return Loaded(
             self._loaded.rows,
             {} if self._preamble.digest_key is None else digests.result(),
             tuple(map(str, self._loaded.skipped)),
             failed=self._loaded.failed,
             failed_tables=self._loaded.failed_tables,
+            left_out=left_out,
         )
 
     def _require_preamble(self) -> None:

@@ -21,7 +21,7 @@ from ...printing import printable
 from ...settings import name_for_errors
 from ...streams.flow import CHUNK, Readable
 from ...streams.process import Process, batch_work, child_environment, run
-from ..base import Facts, Fit, GlobalsReport, Health, RecordedGlobals, Replaced, RestoreRules, Room, Task
+from ..base import HEAD_SIZE, Facts, Fit, GlobalsReport, Health, RecordedGlobals, Replaced, RestoreRules, Room, Task
 from . import (
     archive,
     cluster_globals,
@@ -52,15 +52,16 @@ from .connection import (
     is_superuser,
     translated,
 )
-from .dumptext import preamble
+from .dumptext import events, preamble, selection
 from .dumptext.judgement import Judge
 from .dumptext.tally import KEY_SIZE, Tally
-from .restoration import Restoration
+from .restoration import Restoration, encoding_of
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
     from ...domain.restoring import RestoreOptions
+    from ...streams.pipeline import Decoded
 
 
 class DumpText:
@@ -201,6 +202,16 @@ class PostgresqlSession:
     def require_dump(self, head: bytes, /) -> None:
         """Raise unless *head* may begin a dump of pg_dump in a form that can be restored."""
         archive.require_dump(head, server_version_num=self._admin.info.server_version)
+
+    def require_tables(self, plain: Decoded, /, *, part: manifest.Part | None, tables: t.Sequence[str]) -> None:
+        """Raise unless the dump *plain* has all of *tables*, as far as the text before its first rows tells."""
+        encoding = None if part is None else part.encoding
+        if encoding is None:
+            encoding = encoding_of(plain.peek(HEAD_SIZE))
+        counted = None if part is None or part.tables is None else [one.name for one in part.tables]
+        with archive.as_text(plain, server_version_num=self._admin.info.server_version) as text:
+            _preamble, dumped = preamble.read(text)
+            selection.require(events.read(dumped), tables, encoding=codec_of(encoding or "UTF8"), counted=counted)
 
     def globals_facts(self, *, passwords: bool) -> Facts:
         """The globals of the cluster before their backup."""

@@ -141,7 +141,7 @@ def check(source: Readable) -> list[TableTally]:
 
 
 class RowDigests:
-    """Computes the digests of tables whose rows are read for another purpose.
+    """Counts rows, and computes their digests, while they are read for another purpose.
 
     :param key: see :func:`preface`.
     """
@@ -153,6 +153,10 @@ class RowDigests:
     def add(self, table: str, data: bytes) -> None:
         """Take the next piece of the rows of *table*; an empty one records a table that has none."""
         self._tables.setdefault(table, _Table()).add(data)
+
+    def rows(self) -> dict[str, int]:
+        """The number of rows of each table."""
+        return {name: table.rows for name, table in self._tables.items()}
 
     def result(self) -> dict[str, str]:
         """The digest of each table, as :class:`TableTally` has it."""

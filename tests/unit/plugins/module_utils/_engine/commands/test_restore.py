@@ -22,6 +22,7 @@ FACTS: dict[str, t.Any] = {
     "backup_server_version": "15.18",
     "replaces": {"owner": "shop", "size": 7_680_000, "sessions": 2, "empty": False},
     "as": None,
+    "only_tables": [],
     "strategy": "swap",
     "space": {
         "needed": 9_000_000,

@@ -91,6 +91,16 @@ def test_a_copy_may_have_any_other_name_and_stays_as_long_as_is_said() -> None:
         restoring.require_copy_name(options, listed={"shop"}, maintenance_database="postgres")
 
 
+def test_some_tables_alone_replace_no_database() -> None:
+    tables = ("public.orders",)
+    with pytest.raises(ConfigurationError) as caught:
+        restoring.require_copy_name(RestoreOptions(tables=tables), listed=(), maintenance_database="postgres")
+    assert "--as" in caught.value.hint
+    restoring.require_copy_name(
+        RestoreOptions(as_name="shop_check", tables=tables), listed=(), maintenance_database="postgres"
+    )
+
+
 @pytest.mark.parametrize(("name", "hours"), [(None, 1), ("shop_check", 0)])
 def test_a_time_without_a_copy_or_of_nothing(name: str | None, hours: int) -> None:
     options = RestoreOptions(as_name=name, drop_after=datetime.timedelta(hours=hours))

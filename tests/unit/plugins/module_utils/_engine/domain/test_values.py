@@ -176,3 +176,25 @@ def test_a_prefix() -> None:
     for value in ("cluster/db1", "/", "/db1/", "s3://bucket/db1/", "../", "a\nb/", 3):
         with pytest.raises(ConfigurationError, match="x "):
             of.PREFIX.read(value, "x")
+
+
+@pytest.mark.parametrize(
+    ("given", "tables"),
+    [
+        ("public.orders", ("public.orders",)),
+        ('sales."a, b"', ('sales."a, b"',)),
+        ('["public.a", "sales.\\"b\\""]', ("public.a", 'sales."b"')),
+        (["public.a", " public.b "], ("public.a", "public.b")),
+        ("", ()),
+        ([], ()),
+    ],
+)
+def test_tables(given: object, tables: tuple[str, ...]) -> None:
+    assert of.TABLES.read(given, "tables") == tables
+    assert of.TABLES.read(of.TABLES.written(tables, "tables"), "tables") == tables
+
+
+@pytest.mark.parametrize("given", ["[", '["a", 1]', {"a": 1}, 5, [["a"]]])
+def test_what_is_no_list_of_tables(given: object) -> None:
+    with pytest.raises(ConfigurationError, match="tables is not"):
+        of.TABLES.read(given, "tables")
