@@ -40,6 +40,19 @@ options:
       - Default - V(false).
     type: bool
     version_added: 0.2.0
+  run_on:
+    description:
+      - 'Which nodes of a cluster with standbys back up: V(primary), V(standby), or V(any) node.'
+      - A node that is not meant to ends with a success, and its databases have the status C(skipped).
+      - 'With V(standby), the primary backs up as well where no standby is connected to it. Of several nodes
+        that are meant to, each backs up: schedule the backup on one of them.'
+      - Default - V(primary).
+    type: str
+    choices:
+      - primary
+      - standby
+      - any
+    version_added: 0.2.0
   take_over:
     description:
       - Continue under a prefix although its latest backup is of another cluster, or of a host whose backups

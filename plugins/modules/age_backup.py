@@ -95,7 +95,9 @@ databases:
       version_added: 0.2.0
       sample: dump
     status:
-      description: V(backed_up), V(planned) in check mode, or V(failed).
+      description:
+        - V(backed_up), V(planned) in check mode, V(failed), or V(skipped) where another node of the cluster backs up
+          (see O(run_on)).
       type: str
       sample: backed_up
     key:
@@ -162,6 +164,12 @@ databases:
       type: list
       elements: str
       sample: []
+    reason:
+      description: Why another node of the cluster backs it up.
+      returned: status is V(skipped)
+      type: str
+      version_added: 0.2.0
+      sample: this node is a standby; run_on is primary
     error:
       description: Why it failed - type, phase, message, cause and hint.
       type: dict
@@ -201,7 +209,10 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         store=registry.open_store(host.store()),
         options=host.backup_options(),
     )
-    return _ansible.summed_up(summary, backup.PLANNED if module.check_mode else backup.BACKED_UP)
+    statuses = [backup.PLANNED if module.check_mode else backup.BACKED_UP]
+    if any(one.status == backup.SKIPPED for one in summary.outcomes):
+        statuses.append(backup.SKIPPED)
+    return _ansible.summed_up(summary, *statuses)
 
 
 def main() -> t.NoReturn:

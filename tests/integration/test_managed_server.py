@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The infrazero.database contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Servers that are not ours: reached by TCP with TLS and a password only, as a role that is no superuser."""
+"""Servers that are not ours: reached by TCP with TLS and a password only, as a role that is not a superuser."""
 
 from __future__ import annotations
 
@@ -310,6 +310,6 @@ def test_a_bootstrap_without_superuser_is_refused_in_words(server: Managed, shop
         private=False,
     )
     for plan_only in (True, False):
-        with pytest.raises(PostgresError, match="'reader' is no superuser"):
+        with pytest.raises(PostgresError, match="'reader' is not a superuser"):
             bootstrap.bootstrap(listed, settings=server.settings("reader"), plan_only=plan_only)
     assert server.cluster.psql("SELECT count(*) FROM pg_namespace WHERE nspname = 'infrazero'") == "0"

@@ -194,6 +194,7 @@ class Profile:
         return BackupOptions(
             compression=Compression(method=values["compression"]),
             jobs=values["jobs"],
+            run_on=values["run_on"],
             take_over=values["take_over"],
             allow_unsigned=values["allow_unsigned"],
             lock_wait_seconds=int(values["lock_wait"].total_seconds()),

@@ -15,6 +15,7 @@ The names follow one rule.  A setting ``name`` of a section ``restore`` is
 - ``runtime_restore_name`` as a variable of role ``runtime``, which writes ``db.env``, and
 - ``infrazero_restore_name`` as a variable of the inventory for all roles and playbooks.
 
+Names of the section about the connection have ``DB_`` and ``db_`` in front, and options are those of other collections.
 Of the sections about a cluster, names have the word ``cluster``.  Older names that people have in their files stay as
 they are; such a row says so.
 """
@@ -26,6 +27,7 @@ import typing as t
 
 from .domain import trust
 from .domain import values as of
+from .domain.nodes import ANY, PRIMARY, STANDBY
 from .domain.restoring import CONTINUE, REFUSE, REPLACE, STOP, SWAP, TERMINATE
 from .errors import ConfigurationError
 from .streams.compression import METHODS
@@ -378,6 +380,17 @@ TABLE: tuple[Setting, ...] = (
         "Otherwise a warning of the backup and its manifest name that.",
         "The rules are those of the host's own restores, such as C(DB_RESTORE_EXTENSIONS).",
         default=False,
+        added="0.2.0",
+    ),
+    _chosen(
+        _backup,
+        "run_on",
+        (PRIMARY, STANDBY, ANY),
+        "which nodes of a cluster with standbys back up: V(primary), V(standby), or V(any) node",
+        "A node that is not meant to ends with a success, and its databases have the status C(skipped).",
+        "With V(standby), the primary backs up as well where no standby is connected to it. Of several nodes that are"
+        " meant to, each backs up: schedule the backup on one of them.",
+        default=PRIMARY,
         added="0.2.0",
     ),
     _backup(

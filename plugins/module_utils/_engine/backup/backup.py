@@ -13,20 +13,22 @@ import time
 import typing as t
 
 from .. import outcome
-from ..domain import layout, manifest
+from ..domain import layout, manifest, nodes
 from ..domain.databases import Database
 from ..domain.subjects import ClusterGlobals, Subject
 from ..errors import ConfigurationError
 from ..reporting import Reporter, Silent
 from ..sources import registry
-from ..sources.base import Dump, Facts, LockedSession, RestoreRules
+from ..sources.base import Dump, Facts, LockedSession, RestoreRules, Source
 from ..stores.base import Store
 from ..streams import age, pipeline
 from . import dump, publish
 from .plan import BackupOptions, BackupPlan, plan_backup
 
-#: Status of a database that was backed up, and of one that check mode would back up.
+#: Status of a database that was backed up, of one that another node of the cluster backs up, and of one that check mode
+#: would back up.
 BACKED_UP = "backed_up"
+SKIPPED = "skipped"
 PLANNED = "planned"
 
 
@@ -182,11 +184,16 @@ def back_up_all(
 
     :param cluster: the globals of the cluster, which are backed up as well if they have recipients.
 
-    Replaced databases that restores kept, and copies that they made, are dropped first if their time is over.
+    Replaced databases that restores kept, and copies that they made, are dropped first if their time is over.  Where
+    another node of the cluster backs up, nothing is done.
     """
     moment = datetime.datetime.now(datetime.timezone.utc)
     by_name = {entry.name: entry for entry in entries}
     source = registry.open_source(settings)
+    wanted = _wanted(cluster, entries)
+    skipped = _skipped([*by_name, *wanted], source, options)
+    if skipped is not None:
+        return skipped
     warnings = [*source.warnings, *source.remove_leftovers(), *source.expire_replaced(by_name.keys())]
 
     def work(name: str) -> outcome.Outcome:
@@ -195,8 +202,15 @@ def back_up_all(
             return back_up(by_name[name], **more)
         return back_up_globals(wanted[name], **more)
 
-    wanted = _wanted(cluster, entries)
     return outcome.run_each([*by_name, *wanted], work, jobs=options.jobs, warnings=warnings, reporter=reporter)
+
+
+def _skipped(names: t.Iterable[str], source: Source, options: BackupOptions) -> outcome.Summary | None:
+    """The outcomes where another node of the cluster backs up; ``None``: this one does."""
+    reason = nodes.backs_up_elsewhere(source.node(), options.run_on)
+    if reason is None:
+        return None
+    return outcome.Summary(tuple(outcome.Outcome(name, SKIPPED, {"reason": reason}) for name in names))
 
 
 def _wanted(cluster: ClusterGlobals | None, entries: t.Sequence[Database]) -> dict[str, ClusterGlobals]:
@@ -229,8 +243,10 @@ def plan_all(
     moment = datetime.datetime.now(datetime.timezone.utc)
     by_name = {entry.name: entry for entry in entries}
     source = registry.open_source(settings)
-
     wanted = _wanted(cluster, entries)
+    skipped = _skipped([*by_name, *wanted], source, options)
+    if skipped is not None:
+        return skipped
 
     def work(name: str) -> outcome.Outcome:
         subject: Subject = wanted[name] if name in wanted else by_name[name]

@@ -10,7 +10,7 @@ import dataclasses
 import datetime
 import typing as t
 
-from ..domain import layout, lineage, manifest
+from ..domain import layout, lineage, manifest, nodes
 from ..domain.records import OUTSTANDING, DatabaseRecord
 from ..domain.restoring import RestoreOptions
 from ..domain.subjects import Subject
@@ -30,6 +30,7 @@ class BackupOptions:
     """How to back up.
 
     :param jobs: databases that are backed up at the same time.
+    :param run_on: which nodes of a cluster back up, see :mod:`..domain.nodes`.
     :param take_over: continue the history of a prefix even if its latest backup is another cluster's.
     :param allow_unsigned: back up without a signature even if the latest backup is signed.
     :param lock_wait_seconds: how long the dump waits for a table that somebody else holds exclusively.
@@ -41,6 +42,7 @@ class BackupOptions:
 
     compression: Compression = dataclasses.field(default_factory=Compression)
     jobs: int = 1
+    run_on: str = nodes.PRIMARY
     take_over: bool = False
     allow_unsigned: bool = False
     lock_wait_seconds: int = 60

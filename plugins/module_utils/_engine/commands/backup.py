@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import sys
 import typing as t
 
 from ..backup import backup
@@ -47,6 +48,10 @@ def run(options: common.Options, reporter: Reporter) -> int:
         options=host.backup_options(),
         reporter=reporter,
     )
+    if summary.outcomes and all(one.status == backup.SKIPPED for one in summary.outcomes) and not options.json:
+        # One line, every night, in the mail of cron or the journal of each other node.
+        sys.stdout.write(f"not backed up here: {summary.outcomes[0].details['reason']}\n")
+        return common.OK
     sentence, done = (_planned, "can be backed up") if options.dry_run else (_backed_up, "backed up")
     return common.finish(options, summary, warnings=host.warnings, sentence=sentence, done=done)
 

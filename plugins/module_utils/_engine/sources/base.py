@@ -25,6 +25,7 @@ if t.TYPE_CHECKING:
     from ..domain.cluster import Globals
     from ..domain.databases import Database
     from ..domain.manifest import Part
+    from ..domain.nodes import Node
     from ..domain.restoring import RestoreOptions
     from ..errors import EngineError, RestoreRefused
     from ..reporting import Reporter
@@ -486,6 +487,9 @@ class Source(t.Protocol):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What could happen to the sessions on their way to the source."""
+
+    def node(self) -> Node:
+        """Which node of its cluster this is."""
 
     def session(self) -> contextlib.AbstractContextManager[Session]:
         """A session that changes nothing."""

@@ -169,7 +169,7 @@ def bootstrap(
 def _require_able(settings: ConnectionSettings) -> None:
     """Raise unless roles and databases can be created here, and the bootstrap be recorded."""
     with contextlib.closing(connect(settings)) as conn:
-        in_recovery, privileged = facts.in_recovery(conn), is_superuser(conn)
+        in_recovery, privileged = facts.node(conn).in_recovery, is_superuser(conn)
     if in_recovery:
         raise PostgresError(
             "these databases cannot be created on this server",
@@ -181,7 +181,7 @@ def _require_able(settings: ConnectionSettings) -> None:
         raise PostgresError(
             "these databases cannot be created in this cluster",
             phase="plan",
-            cause=f"{settings.user!r} is no superuser",
+            cause=f"{settings.user!r} is not a superuser",
             hint="connect as a superuser; on a server that gives you none, create roles and databases with its own"
             " means: backups and restores work without a bootstrap",
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ...settings import name_for_errors
 from .connection import ConnectionSettings, client_arguments, pinned_options, translated
 from .settings_text import MONEY_LOCALE
 
@@ -17,6 +18,13 @@ if t.TYPE_CHECKING:
 
 #: Part of the statement that pg_dump quotes if it could not lock a table in time.
 LOCK_TIMED_OUT = "LOCK TABLE"
+
+#: The cause is in the server's language, so this is said of every dump that fails on a standby.
+ON_STANDBY = (
+    "this server is a standby, which cancels a dump that is in the way of its primary's changes (conflict with"
+    " recovery): raise max_standby_streaming_delay, set hot_standby_feedback, or back up on the primary"
+    f" ({name_for_errors('backup', 'run_on')})"
+)
 
 _VERSION = re.compile(r"\(PostgreSQL\)\s+(\S+)")
 

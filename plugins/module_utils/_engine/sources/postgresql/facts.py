@@ -10,6 +10,7 @@ import dataclasses
 import typing as t
 
 from ...domain.databases import SYSTEM_DATABASES
+from ...domain.nodes import Node
 from ...domain.records import OUTSTANDING, DatabaseRecord
 from ...errors import PostgresError
 from . import state
@@ -148,11 +149,21 @@ def cluster_facts(conn: Connection) -> ClusterFacts:
     )
 
 
-def in_recovery(conn: Connection) -> bool:
-    """Whether the server is a standby, or still recovers."""
+# Walsenders of logical replication feed other clusters; pg_basebackup has no standby yet.
+_NODE = """
+SELECT pg_catalog.pg_is_in_recovery(),
+       (SELECT count(*) FROM pg_catalog.pg_stat_replication r
+        WHERE coalesce(r.state, 'streaming') IN ('streaming', 'catchup')
+          AND r.pid NOT IN (SELECT s.active_pid FROM pg_catalog.pg_replication_slots s
+                            WHERE s.slot_type = 'logical' AND s.active_pid IS NOT NULL))
+"""
+
+
+def node(conn: Connection) -> Node:
+    """Which node of its cluster the server is."""
     with translated("could not look up whether the server is a standby"), conn.cursor() as cursor:
-        cursor.execute("SELECT pg_catalog.pg_is_in_recovery()")
-        return bool(cursor.fetchall()[0][0])
+        cursor.execute(_NODE)
+        return Node(*cursor.fetchall()[0])
 
 
 def database_facts(conn: Connection, name: str) -> DatabaseFacts:

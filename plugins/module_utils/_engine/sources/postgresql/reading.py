@@ -2,7 +2,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What a role that is no superuser cannot read of a database, so that a backup of it would fail, or lack it.
+"""What a role that is not a superuser cannot read of a database, so that a backup of it would fail, or lack it.
 
 pg_dump itself fails at rows and large objects that it may not read, in the middle of the dump and without a remedy.
 But it leaves subscriptions and the options of user mappings out without an error.

@@ -14,6 +14,7 @@ import typing as t
 
 from ...domain import manifest
 from ...domain.databases import Database
+from ...domain.nodes import Node
 from ...domain.records import BackupRecord, DatabaseRecord
 from ...domain.subjects import CLUSTER_GLOBALS
 from ...errors import BackupRefused, EngineError, PostgresError, ProcessFailed, RestoreRefused
@@ -186,7 +187,7 @@ class PostgresqlSession:
         )
 
     def _keeps_records(self, *, in_recovery: bool) -> bool:
-        """Whether anything can be recorded: a standby can't, nor can a role that is no superuser."""
+        """Whether anything can be recorded: a standby can't, nor can a role that is not a superuser."""
         return not in_recovery and is_superuser(self._admin)
 
     def _unrecorded(self) -> tuple[str, ...]:
@@ -360,6 +361,8 @@ class LockedPostgresqlSession(PostgresqlSession):
                         advance=advance,
                     )
                 except ProcessFailed as exc:
+                    if facts.node(self._admin).in_recovery:
+                        exc.hint = f"{dump.ON_STANDBY}; {exc.hint}"
                     raise self._named_blockers(exc, name) from None
 
     @contextlib.contextmanager
@@ -445,6 +448,11 @@ class PostgresqlSource:
     def warnings(self) -> tuple[str, ...]:
         """What could happen to the sessions on their way to the server."""
         return self._settings.warnings
+
+    def node(self) -> Node:
+        """Which node of its cluster the server is."""
+        with contextlib.closing(connect(self._settings)) as admin:
+            return facts.node(admin)
 
     @contextlib.contextmanager
     def session(self) -> t.Iterator[PostgresqlSession]:

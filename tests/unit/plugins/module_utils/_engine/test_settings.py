@@ -23,8 +23,6 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.
 
 #: Names that people had in their files before there was a rule.
 OLDER = {
-    "DB_HOST",
-    "DB_PORT",
     "DB_BACKUP_BUCKET",
     "DB_BACKUP_DIRECTORY",
     "DB_SIGNING_NAME",
@@ -49,11 +47,14 @@ def test_names_follow_the_rule() -> None:
     for row in TABLE:
         if row.environment and row.environment not in OLDER:
             prefix = "S3" if row.environment.startswith("S3_") else f"DB_{row.section.partition('_')[0]}"
+            prefix = "DB" if row.section == "connection" else prefix
             assert row.environment == f"{prefix}_{row.name}".upper()
         if row.flag:
             # One name is given at a time.
             name = row.name[:-1] if row.repeatable and row.name.endswith("s") else row.name
             assert row.flag == "--" + name.replace("_", "-")
+        if row.section == "connection":
+            assert row.variable == f"db_{row.name}"
         if row.section in ("backup", "restore", "signing", "store"):
             assert row.option in (row.name, None)
         if row.section.startswith("cluster"):
@@ -134,4 +135,4 @@ def test_a_file_must_not_hold_what_is_for_one_restore() -> None:
 
 def test_a_hint_names_a_setting_for_every_reader() -> None:
     assert settings.name_for_errors("restore", "timeout") == "timeout (--timeout, DB_RESTORE_TIMEOUT)"
-    assert settings.name_for_errors("connection", "sslmode") == "ssl_mode"
+    assert settings.name_for_errors("connection", "sslmode") == "ssl_mode (DB_SSLMODE)"
