@@ -9,8 +9,8 @@ Tenants have no privileges on that schema, so they can neither take the lock nor
 connect can take an advisory lock.)  A separate session holds it in an open transaction, because the work itself needs
 autocommit.  The lock ends with that session, so a killed run leaves nothing behind, and no lock is ever stale.
 
-A role that is not a superuser cannot create such a table.  It takes an advisory lock of the maintenance database, which is
-weaker: everybody who can connect there can take it, too, and so stop the run with an error that names them; and
+A role that is not a superuser cannot create such a table.  It takes an advisory lock of the maintenance database, which
+is weaker: everybody who can connect there can take it, too, and so stop the run with an error that names them; and
 superusers, who lock the table, are not kept out.
 
 The open transaction holds nothing else back.  LOCK TABLE assigns no transaction ID and keeps no snapshot, so vacuum
