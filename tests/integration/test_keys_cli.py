@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
+import pty
+import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -22,7 +26,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 
 from conftest import COLLECTIONS
-from tests.support import scene
+from tests.support import manifests, scene
 from tests.support.cluster import Cluster
 from tests.support.foreign import FOREIGN, obeyed
 from tests.support.signing import SigningHost
@@ -34,21 +38,32 @@ MODULE = "ansible_collections.infrazero.database.plugins.module_utils._engine.cl
 FD = "{fd}"
 
 
-def command(*arguments: str, secret: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+#: Likewise, of a passphrase.
+PHRASE_FD = "{phrase-fd}"
+
+
+def command(
+    *arguments: str, secret: str | None = None, phrase: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command.
 
     :param secret: what can be read from the descriptor that the arguments name as :data:`FD`.
+    :param phrase: likewise, as :data:`PHRASE_FD`.
     """
-    with tempfile.TemporaryFile() as file:
-        file.write((secret or "").encode())
-        file.seek(0)
+    with contextlib.ExitStack() as stack:
+        numbers = {}
+        for name, text in ((FD, secret), (PHRASE_FD, phrase)):
+            file = stack.enter_context(tempfile.TemporaryFile())
+            file.write((text or "").encode())
+            file.seek(0)
+            numbers[name] = file.fileno()
         done = subprocess.run(
-            [sys.executable, "-m", MODULE, *(one.replace(FD, str(file.fileno())) for one in arguments)],
+            [sys.executable, "-m", MODULE, *(str(numbers.get(one, one)) for one in arguments)],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(COLLECTIONS), "LC_ALL": "C.UTF-8", **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            pass_fds=() if secret is None else (file.fileno(),),
+            pass_fds=tuple(numbers.values()),
             check=False,
         )
     assert "Traceback" not in done.stderr, done.stderr
@@ -212,3 +227,176 @@ def test_rekey_on_the_host(host: Host, app: Database) -> None:
     assert host.run("backup").returncode == 0
     named = host.run("rekey", "db/app/latest-dump.json", "--dry-run")
     assert named.returncode == 0 and named.stdout == "1 need no rekey\n"
+
+
+# The recovery kit -----------------------------------------------------------------------------------------------------
+
+#: What a kit asks for, and nothing else.  gunzip is a script, which runs gzip.
+TOOLS = ("age", "bash", "gunzip", "gzip", "sh", "ssh-keygen", "jq", "sha256sum")
+
+
+@pytest.fixture
+def path(tmp_path: pathlib.Path, cluster: Cluster) -> str:
+    """A PATH of the tools of a kit alone."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in TOOLS:
+        found = shutil.which(name)
+        assert found is not None, name
+        (tools / name).symlink_to(found)
+    (tools / "psql").symlink_to(cluster.bindir / "psql")
+    return str(tools)
+
+
+def steps(readme: str) -> list[str]:
+    """The commands of a kit's steps, in their order, lines that belong together joined."""
+    text = readme.partition("\nSTEPS\n")[2].partition("\nVERSIONS\n")[0].partition("\nTHE ROLES")[0]
+    lines = [line[4:] for line in text.splitlines() if re.match(" {4}", line)]
+    return re.sub(r"\\\n +", "", "\n".join(lines)).splitlines()
+
+
+def follow(kit: pathlib.Path, path: str, cluster: Cluster, fetch: t.Callable[[int, str], None]) -> str:
+    """Type each command of the kit into one bash, and fetch what it says; what is printed comes back.
+
+    :param fetch: is called with the number of a key that was printed, and the key.
+    """
+    environment = {"PATH": path, "PGHOST": cluster.host, "PGPORT": str(cluster.port), "PGUSER": "postgres"}
+    shell = subprocess.Popen(
+        ["bash", "--norc", "-e"],
+        cwd=kit,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        bufsize=1,
+    )
+    assert shell.stdin is not None and shell.stdout is not None
+    printed, fetched = [], 0
+    for number, line in enumerate(steps((kit / "README.txt").read_text())):
+        shell.stdin.write(f"{line}\nprintf '\\ndone {number}\\n'\n")
+        answer = []
+        while not (answer and answer[-1] == f"done {number}\n"):
+            answer.append(shell.stdout.readline())
+            if not answer[-1]:
+                raise AssertionError(f"{line}: {''.join(printed + answer)}")
+        printed += answer[:-2]
+        if "latest-dump.json" in line or line == "jq -r .key manifest.json":
+            fetch(fetched, answer[0].strip())
+            fetched += 1
+    shell.stdin.close()
+    assert shell.wait() == 0
+    shell.stdout.close()
+    return "".join(printed)
+
+
+def test_a_kit_restores_every_row_without_our_code(
+    host: Host, app: Database, fresh_cluster: Cluster, path: str, tmp_path: pathlib.Path
+) -> None:
+    kit = tmp_path / "kit"
+    made = host.run("recovery-kit", str(kit))
+    assert made.returncode == 0, made
+    assert stat.S_IMODE(kit.stat().st_mode) == 0o700
+    every = [file for file in kit.rglob("*") if file.is_file()]
+    assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in every)
+    text = b"".join(file.read_bytes() for file in every)
+    for secret in (key_of(app), app.password.reveal(), "AGE-SECRET-KEY-1Q", "PRIVATE KEY"):
+        assert secret.encode() not in text
+    assert (host.root / "etc" / "allowed_signers").read_text() == (kit / "allowed_signers").read_text()
+    fingerprint = subprocess.run(
+        ["ssh-keygen", "-lf", host.root / "etc" / "signing" / "id_ed25519.pub"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()[1]
+    assert (kit / "fingerprints.txt").read_text() == f"{fingerprint} ssh-ed25519 db1\n"
+    for line in (app.recipients[0], "app", "signed by db1", "infrazero.database: 0.", "psql (PostgreSQL)"):
+        assert line in (kit / "README.txt").read_text(), line
+
+    (kit / "key.txt").write_text(key_of(app) + "\n")
+
+    def fetch(number: int, key: str) -> None:
+        shutil.copy(host.store / key, kit / ("manifest.json", "dump.age")[number])
+
+    printed = follow(kit, path, fresh_cluster, fetch)
+    for line in ("This key opens the backups of the database app.", "dump.age: OK", "true", "Good "):
+        assert line in printed, printed
+    assert scene.rows(fresh_cluster, app) == scene.rows(host.cluster, app)
+    assert (kit / "rows.txt").read_text().count("|t\n") == len(scene.rows(host.cluster, app))
+    owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'app'"
+    assert fresh_cluster.psql(owner) == "app"
+
+
+@pytest.mark.parametrize("what", ["the object", "a field", "the signer", "another database"])
+def test_a_kit_stops_at_what_is_not_ours(
+    host: Host, app: Database, path: str, tmp_path: pathlib.Path, what: str
+) -> None:
+    kit = tmp_path / "kit"
+    assert host.run("recovery-kit", str(kit)).returncode == 0
+    (kit / "key.txt").write_text(key_of(app) + "\n")
+    mallory = dataclasses.replace(SigningHost.make(tmp_path, "mallory"), name="db1")
+
+    def fetch(number: int, key: str) -> None:
+        data = (host.store / key).read_bytes()
+        if number == 0 and what != "the object":
+            fields = json.loads(data)
+            bare = {name: value for name, value in fields.items() if name != "signature"}
+            if what == "a field":
+                fields["sequence"] += 1
+            elif what == "another database":
+                fields["postgresql"]["database"] = "blog"
+            else:
+                fields = manifests.signed(mallory, bare)
+            data = json.dumps(fields).encode()
+        (kit / ("manifest.json", "dump.age")[number]).write_bytes(
+            data + (b"x" if number and what == "the object" else b"")
+        )
+
+    oid = "SELECT oid FROM pg_database WHERE datname = 'app'"
+    before = host.cluster.psql(oid)
+    with pytest.raises(AssertionError):
+        follow(kit, path, host.cluster, fetch)
+    assert host.cluster.psql(oid) == before and not (kit / "create.sql").exists()
+
+
+def test_a_kit_with_private_keys(host: Host, app: Database, tmp_path: pathlib.Path) -> None:
+    kit, secret = tmp_path / "kit", f"# of app\n{key_of(app)}\n"
+    with_keys = ["recovery-kit", str(kit), "--include-identities", "--identity-fd", FD]
+    for phrase, arguments in (("too short\n", ["--passphrase-fd", PHRASE_FD]), (None, [])):
+        refused = host.run(*with_keys, *arguments, secret=secret, phrase=phrase)
+        assert refused.returncode == 2 and "passphrase" in refused.stderr and not kit.exists(), refused
+    phrase = "correct horse battery staple"
+    made = host.run(*with_keys, "--passphrase-fd", PHRASE_FD, secret=secret, phrase=phrase)
+    assert made.returncode == 0, made
+    assert made.stderr == "warning: no given key opens the backups of blog\n"
+    assert key_of(app).encode() not in b"".join(file.read_bytes() for file in kit.rglob("*") if file.is_file())
+    opened = typed(["age", "-d", str(kit / "identities.age")], phrase)
+    assert key_of(app) in opened
+    # A kit is never mixed with what is there.
+    again = host.run("recovery-kit", str(kit))
+    assert again.returncode == 2 and "exists already" in again.stderr
+    for place in (tmp_path / "link", tmp_path / "missing" / "kit"):
+        if place.name == "link":
+            place.symlink_to(tmp_path / "nowhere")
+        assert host.run("recovery-kit", str(place)).returncode == 2
+
+
+def typed(argv: list[str], answer: str) -> str:
+    """What a program shows on a terminal where *answer* is typed."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execvp(argv[0], argv)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not chunk:
+            break
+        shown += chunk
+        if b"passphrase" in shown and answer:
+            os.write(terminal, answer.encode() + b"\n")
+            answer = ""
+    os.waitpid(pid, 0)
+    return shown.decode()

@@ -267,6 +267,21 @@ def parse_identities(texts: t.Sequence[Secret]) -> list[_Identity]:
     return identities
 
 
+def encrypt(data: bytes, recipients: t.Sequence[str]) -> bytes:
+    """A few bytes as a binary age file.
+
+    :raises ConfigurationError: as :func:`parse_recipients` does.
+    """
+    return t.cast(bytes, pyrage.encrypt(data, parse_recipients(recipients)))
+
+
+def encrypt_with_passphrase(secret: Secret, passphrase: Secret) -> bytes:
+    """*secret*, a text, as an armored age file that a passphrase opens."""
+    _require()
+    data = (secret.reveal().rstrip("\n") + "\n").encode("utf-8")
+    return t.cast(bytes, pyrage.passphrase.encrypt(data, passphrase.reveal(), armored=True))
+
+
 # Streams ------------------------------------------------------------------------------------------------------------
 
 
