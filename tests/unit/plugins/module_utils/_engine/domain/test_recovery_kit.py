@@ -105,7 +105,7 @@ def test_statements_quote_what_a_manifest_says(tmp_path: pathlib.Path, version: 
     created = jq("--arg", "database", STRANGE, "--slurpfile", "kit", "databases.json", "-f", "create.jq")
     database = (
         f"CREATE DATABASE \"{quoted}\" OWNER \"{quoted}_user\" TEMPLATE template0 ENCODING 'UTF8''' LC_COLLATE 'C'"
-        " LC_CTYPE 'C' LOCALE_PROVIDER icu ICU_LOCALE 'de';",
+        " LC_CTYPE 'C' LOCALE_PROVIDER icu ICU_LOCALE 'de';"
     )
     roles = [f'CREATE ROLE "{quoted}_user" LOGIN;', 'CREATE ROLE "x""; DROP";']
     assert created.splitlines() == [*roles, database]
