@@ -229,6 +229,45 @@ def test_rekey_on_the_host(host: Host, app: Database) -> None:
     assert named.returncode == 0 and named.stdout == "1 need no rekey\n"
 
 
+def test_a_rotation_as_the_guide_describes_it(host: Host, app: Database) -> None:
+    """docs/keys.md: the recipients first, then the private keys, then the earlier backups."""
+    old, new, rows = app, scene.entry("app"), scene.rows(host.cluster, app)
+
+    def restores(*identities: Database) -> bool:
+        secret = "\n".join(map(key_of, identities))
+        done = host.run("restore", "app", "db/app/", "--identity-fd", FD, secret=secret)
+        return done.returncode == 0 and scene.rows(host.cluster, app) == rows
+
+    # 1. Both keys open what is backed up from now on.
+    host.configure(dataclasses.replace(new, recipients=(*old.recipients, *new.recipients)))
+    assert host.run("backup").returncode == 0
+    assert restores(old) and restores(new)
+    # 2. Whoever restores has both.
+    assert restores(old, new) and restores(new, old)
+    # 3. The old one counts no more, neither for new backups nor for earlier ones.
+    host.configure(new)
+    done = host.run("rekey", "--all", "--identity-fd", FD, secret=key_of(old))
+    assert done.returncode == 0 and done.stdout.endswith("2 rekeyed\n"), done
+    assert host.run("rekey", "--all", "--dry-run").stdout == "4 need no rekey\n"
+    assert restores(new) and not restores(old)
+    assert host.run("backup").returncode == 0 and restores(new)
+
+
+def test_a_lost_key_and_escrow(host: Host, app: Database) -> None:
+    """The database's key is lost; the escrow key opens its backups and makes a new one valid for them."""
+    escrow, rows = scene.entry("escrow"), scene.rows(host.cluster, app)
+    host.configure(dataclasses.replace(app, recipients=(*app.recipients, *escrow.recipients)))
+    assert host.run("backup").returncode == 0
+    new = scene.entry("app")
+    host.configure(dataclasses.replace(new, recipients=(*new.recipients, *escrow.recipients)))
+    done = host.run("rekey", "--all", "--identity-fd", FD, secret=key_of(escrow))
+    # The first backup is older than the escrow key.
+    assert done.returncode == 1 and done.stdout.endswith("1 rekeyed, 1 failed\n"), done
+    assert f"is encrypted to {app.recipients[0]}; the given key belongs to {escrow.recipients[0]}" in done.stderr
+    restored = host.run("restore", "app", "db/app/", "--identity-fd", FD, secret=key_of(new))
+    assert restored.returncode == 0 and scene.rows(host.cluster, app) == rows
+
+
 # The recovery kit -----------------------------------------------------------------------------------------------------
 
 #: What a kit asks for, and nothing else.  gunzip is a script, which runs gzip.

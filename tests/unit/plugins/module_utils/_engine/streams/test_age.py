@@ -13,6 +13,11 @@ import typing as t
 
 import pyrage
 import pytest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import (
+    Databases,
+    InvalidDatabases,
+    parse,
+)
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
     ConfigurationError,
@@ -182,6 +187,20 @@ def test_random_stanzas_are_nobodys_recipients() -> None:
         with pytest.raises(WrongIdentity) as caught:
             decrypt(file, PRIVATE[1:])
         assert "grease" not in str(caught.value)
+
+
+def test_an_entry_of_the_list_may_have_several_private_keys() -> None:
+    """As while a key is rotated: one of them belongs to the entry, the others open earlier backups."""
+
+    def parsed(*identities: Secret) -> Databases:
+        key = "\n".join(["# created: today", *(one.reveal() for one in identities), ""])
+        item = {"name": "app", "user": "app", "password": "x", "backup_age_public_key": PUBLIC[0]}
+        return parse([{**item, "backup_age_private_key": key}], rules=age, private=True)
+
+    (entry,) = parsed(PRIVATE[1], PRIVATE[0]).entries
+    assert entry.identity is not None and len(age.parse_identities([entry.identity])) == 2
+    with pytest.raises(InvalidDatabases, match=f"it belongs to {PUBLIC[1]}, {PUBLIC[2]}"):
+        parsed(PRIVATE[1], PRIVATE[2])
 
 
 def test_whose_keys_identities_are(ssh_keys: dict[str, tuple[str, Secret]]) -> None:
