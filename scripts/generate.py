@@ -22,7 +22,7 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "plugins" / "module_utils"))
 
-from _engine import settings  # noqa: E402 - found by the line above
+from _engine import secretfiles, settings  # noqa: E402 - found by the line above
 
 if t.TYPE_CHECKING:
     from _engine.settings import Setting
@@ -188,12 +188,19 @@ def markdown(text: str) -> str:
     return _MARKUP.sub(lambda match: f"`{match[2]}`", text).replace("|", "\\|")
 
 
+def places(row: Setting) -> str:
+    """Its name in `db.env` or the environment, and that of the file that may hold it if it is secret."""
+    if not row.environment:
+        return ""
+    return f"{row.environment}` or `{row.environment}{secretfiles.SUFFIX}" if row.secret else row.environment
+
+
 def names_of(row: Setting) -> dict[str, str]:
     """What a setting is called in each place; ``""``: not there."""
     variable = row.variable if row.environment and row.stored else None
     return {
-        "`db.env`": row.environment if row.environment and row.stored else "",
-        "environment": row.environment if row.environment in settings.SWITCHES else "",
+        "`db.env`": places(row) if row.stored else "",
+        "environment": places(row) if row.environment in settings.SWITCHES else "",
         "command": row.flag or "",
         "module": row.option or "",
         "inventory": f"infrazero_{variable}" if variable else "",

@@ -16,6 +16,12 @@ description:
     C(infrazero_databases_host).
   - Each of them is a list, or its JSON text. The entries keep their order. A database with two entries is an error,
     which P(infrazero.database.validated#filter) and the modules report.
+  - The variable C(infrazero_databases_json_file) is the path of a file on the controller that holds JSON text. It is
+    a part of the list like the others.
+  - In an entry, C(password_file) and C(backup_age_private_key_file) are paths of files on the controller that hold the
+    password and the private key.
+  - A relative path is relative to the directory of the inventory. Files may be encrypted with C(ansible-vault). Line
+    breaks at the end of a file are removed.
 author:
   - The infrazero.database contributors (@infrazero)
 options: {}
@@ -38,15 +44,27 @@ _raw:
 """
 
 import json
+import pathlib
 import typing as t
 
-from ansible.errors import AnsibleLookupError
+from ansible.errors import AnsibleError, AnsibleLookupError
+from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.lookup import LookupBase
+from ansible.utils.display import Display
+from ansible_collections.infrazero.database.plugins.module_utils._engine import secretfiles
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import with_files
+from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConfigurationError, EngineError
 
 if t.TYPE_CHECKING:
     from ansible.template import Templar
 
 NAME = "infrazero_databases"
+#: A file that holds a part of the list.
+FILE = f"{NAME}_json_file"
+#: How a file begins that ansible-vault has encrypted.
+_VAULT = "$ANSIBLE_VAULT;"
+
+display = Display()
 
 
 def names(variables: t.Iterable[str]) -> list[str]:
@@ -88,4 +106,30 @@ class LookupModule(LookupBase):
         """The list as the only element, for any terms."""
         known = variables or {}
         templar = t.cast("Templar", self._templar)
-        return [merged({name: templar.template(known[name]) for name in names(known)})]
+        parts = {name: templar.template(known[name]) for name in names(known)}
+        directory = str(known.get("inventory_dir") or "")
+
+        def read(path: str, *, named: str = "the list") -> str:
+            return self._read(str(pathlib.Path(directory, pathlib.Path(path).expanduser())), named=named)
+
+        try:
+            if FILE in parts:
+                path = parts.pop(FILE)
+                if path:
+                    parts[FILE] = read(str(path), named=FILE)
+            return [with_files(merged(dict(sorted(parts.items()))), read=read, private=True, name=NAME)]
+        except EngineError as exc:
+            raise AnsibleLookupError(str(exc)) from None
+
+    def _read(self, path: str, *, named: str) -> str:
+        contents = secretfiles.read(path, named=named)
+        if contents.exposed:
+            display.warning(f"{path} holds a private key and can be read by every user: set its mode to 0600")
+        if not contents.text.startswith(_VAULT):
+            return contents.text
+        try:
+            return str((self._loader or DataLoader()).get_text_file_contents(path)).rstrip("\r\n")
+        except AnsibleError as exc:
+            raise ConfigurationError(
+                f"{path} cannot be decrypted", cause=exc.message, hint="give the password of its vault"
+            ) from None

@@ -33,6 +33,7 @@ SHARED = SETTINGS | frozenset(
         "infrazero_cluster_age_private_key",
         "infrazero_config_directory",
         "infrazero_databases",
+        "infrazero_databases_json_file",
         "infrazero_db_version",
         "infrazero_hosts",
         "infrazero_infisical_hosts",

@@ -239,14 +239,17 @@ def test_the_private_keys_leave_the_disk_whatever_comes_of_it(booting: pathlib.P
         assert f'export {name}=""' in lines
     assert stat.S_IMODE((booting / "inventory.yml").stat().st_mode) == 0o600
 
-    # Another run wants the list again, and takes it in three forms.
+    # Another run wants the list again, and takes it in four forms.
     inventory = (booting / "inventory.yml").read_bytes()
+    secret = booting.parent / "secret"
+    secret.write_text(json.dumps(ENTRIES), encoding="utf-8")
     assert "there is no private list" in boot(booting).stderr
     assert "neither base64 nor a JSON array" in boot(booting, "-", given="'; id; '").stderr
     for again in (
         boot(booting, "-", given=json.dumps(ENTRIES, indent=2)),
         boot(booting, "-", given=b64(ENTRIES) + "\n"),
         boot(booting, DATABASES_JSON_PRIVATE_B64=b64(ENTRIES)),
+        boot(booting, DATABASES_JSON_PRIVATE_B64_FILE=str(secret)),
     ):
         assert "installing ansible-core" in again.stdout, again.stderr
     assert (booting / "inventory.yml").read_bytes() == inventory

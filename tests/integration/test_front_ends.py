@@ -8,11 +8,13 @@ tests/unit/test_front_ends.py compares every setting; here a few are seen at wor
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 import typing as t
 
 import pytest
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile
 
 from tests.support import scene
 from tests.support.controller import Run
@@ -90,6 +92,39 @@ def test_a_relative_configuration_directory(host: Host) -> None:
     key = host.entries[0]["backup_age_private_key"]
     done = host.script("restore.sh", "app", made, "--config", "../other", cwd=host.root / "etc", AGE_PRIVATE_KEY=key)
     assert done.returncode == 0, done.stderr
+
+
+def test_secrets_in_files(host: Host) -> None:
+    """As a container has them: the list, a password in it, the secret of the bucket and the private key."""
+    other, secrets = host.root / "container", host.root / "secrets"
+    shutil.copytree(host.root / "etc", other)
+    secrets.mkdir()
+    (entry,) = host.entries
+    key, password = entry.pop("backup_age_private_key"), entry.pop("password")
+    values = envfile.parse((other / "db.env").read_text(encoding="utf-8"), name="db.env")
+    files = {
+        "list": json.dumps([{**entry, "password_file": "../secrets/password"}]),
+        "password": password,
+        "bucket": values["S3_SECRET_ACCESS_KEY"],
+        "key": f"# created: today\n{key}",
+    }
+    for name, text in files.items():
+        (secrets / name).write_text(f"{text}\n", encoding="utf-8")
+        (secrets / name).chmod(0o600)
+    values.update(DATABASES_JSON="", S3_SECRET_ACCESS_KEY="")
+    values.update(DATABASES_JSON_FILE="../secrets/list", S3_SECRET_ACCESS_KEY_FILE=f"{secrets}/bucket")
+    (other / "db.env").write_text(envfile.render(values), encoding="utf-8")
+    for path in (other, *other.rglob("*"), *secrets.iterdir()):
+        shutil.chown(path, "postgres", "postgres")
+    before = dumps(host)
+    done = host.script("backup.sh", "--config", str(other))
+    assert done.returncode == 0, done.stderr
+    (made,) = {*dumps(host)} - {*before}
+    arguments = ("app", made, "--config", str(other))
+    done = host.script("restore.sh", *arguments, AGE_PRIVATE_KEY_FILE=str(secrets / "key"))
+    assert done.returncode == 0, done.stderr
+    done = host.script("restore.sh", *arguments, AGE_PRIVATE_KEY_FILE=str(secrets / "none"))
+    assert done.returncode == 2 and "DB_RESTORE_AGE_PRIVATE_KEY_FILE" in done.stderr, done
 
 
 def test_extensions_and_age(host: Host) -> None:

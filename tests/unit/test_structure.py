@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"printing", "version"}),
     frozenset({"errors", "reporting"}),
     frozenset({"domain"}),
-    frozenset({"streams", "stores"}),
+    frozenset({"streams", "stores", "secretfiles"}),
     frozenset({"signing", "settings"}),
     frozenset({"sources"}),
 )

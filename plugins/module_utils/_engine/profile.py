@@ -19,11 +19,11 @@ import pathlib
 import platform
 import typing as t
 
-from . import settings
+from . import secretfiles, settings
 from .backup.plan import BackupOptions
 from .domain import envfile, layout, recipients, suggestions, trust
 from .domain import values as of
-from .domain.databases import Databases, parse
+from .domain.databases import Databases, parse, with_files
 from .domain.restoring import RestoreOptions, require_copy_name
 from .domain.subjects import ClusterGlobals, Subject
 from .errors import ConfigurationError
@@ -44,13 +44,15 @@ class Profile:
 
     :param directory: the directory; absolute.
     :param values: the settings.
-    :param list_text: the databases list in ``db.env``, JSON text; ``""``: there is none.
-    :param warnings: about names in ``db.env`` that are not settings.
+    :param list_text: the databases list in ``db.env`` or in the file that it names, JSON text; ``""``: there is none.
+    :param list_name: what errors call the list.
+    :param warnings: about names in ``db.env`` that are not settings, and about files that others can read.
     """
 
     directory: pathlib.Path
     values: Values
     list_text: str = ""
+    list_name: str = settings.LIST
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -72,12 +74,17 @@ class Profile:
             ) from None
         given = envfile.parse(text, name=str(path))
         settings.refuse_stored(given, name=str(path))
-        values = settings.read(given, settings.STORED, named=f"{{}} in {path}")
+        named = f"{{}} in {path}"
+        secrets = (*settings.in_files(settings.STORED), settings.LIST)
+        given, exposed = secretfiles.resolve(given, secrets, directory=directory, named=named)
+        values = settings.read(given, settings.STORED, named=named)
+        file = given.get(settings.LIST + secretfiles.SUFFIX, "").strip()
         return cls(
             directory,
             Values(_anchored(values, directory)),
-            given.get("DATABASES_JSON", ""),
-            tuple(_unknown(given, name=str(path))),
+            list_text=given.get(settings.LIST, ""),
+            list_name=str(directory / file) if file else settings.LIST,
+            warnings=(*_unknown(given, name=str(path)), *exposed),
         )
 
     @classmethod
@@ -98,22 +105,38 @@ class Profile:
             values = values.without(bucket)
         return dataclasses.replace(self, values=values)
 
+    def over_environment(self, environment: t.Mapping[str, str]) -> Profile:
+        """The same, with the settings of a restore in *environment* on top.
+
+        :raises ConfigurationError: for a value that is not valid, and for a name that is not a setting: one that is
+            misspelt would otherwise be without effect.
+        """
+        secrets = settings.in_files(settings.SWITCHES)
+        known = (*settings.SWITCHES, *(name + secretfiles.SUFFIX for name in secrets))
+        for name in environment:
+            if name.startswith("DB_RESTORE_") and name not in known:
+                message = suggestions.unknown(name, known, "a setting of a restore")
+                raise ConfigurationError(message, hint="correct or unset the environment variable")
+        given, exposed = secretfiles.resolve(environment, secrets, directory="", named="{} in the environment")
+        found = self.over(settings.read(given, settings.SWITCHES))
+        return dataclasses.replace(found, warnings=(*self.warnings, *exposed))
+
     def databases(self) -> Databases:
-        """The databases list of ``db.env``.
+        """The databases list of ``db.env``, with the passwords that are in files.
 
         :raises ConfigurationError: where there is none, or it is not valid.
         """
         if not self.list_text:
             raise ConfigurationError(
-                f"{self.directory / 'db.env'} has no DATABASES_JSON",
+                f"{self.directory / 'db.env'} has no {settings.LIST}",
                 hint="run role runtime or the playbook bootstrap again, or give a list",
             )
         return parse(
-            self.list_text,
+            with_files(self.list_text, read=self._secret, private=False, name=self.list_name),
             rules=age,
             private=False,
             maintenance_database=self.values.get("connection", "maintenance_database"),
-            name="DATABASES_JSON",
+            name=self.list_name,
         )
 
     # Option objects
@@ -231,25 +254,15 @@ class Profile:
         values["as_name"] = values.pop("as")
         return {name: value for name, value in values.items() if name in names}
 
+    def _secret(self, path: str) -> str:
+        return secretfiles.read(self.directory / path, named="the list").text
+
     def _file(self, name: str, below: str) -> str:
         return t.cast(str, self.values.get("signing", name) or str(self.directory / below))
 
     def _keys(self, name: str, below: str) -> str:
         given = self.values.get("signing", name)
         return keys.read_keys(self._file(f"{name}_file", below)) if given is None else t.cast(str, given)
-
-
-def environment_layer(environment: t.Mapping[str, str]) -> Layer:
-    """The settings of a restore in *environment*.
-
-    :raises ConfigurationError: for a value that is not valid, and for a name that is not a setting: one that is
-        misspelt would otherwise be without effect.
-    """
-    for name in environment:
-        if name.startswith("DB_RESTORE_") and name not in settings.SWITCHES:
-            message = suggestions.unknown(name, settings.SWITCHES, "a setting of a restore")
-            raise ConfigurationError(message, hint="correct or unset the environment variable")
-    return settings.read(environment, settings.SWITCHES)
 
 
 def _absolute(path: str | pathlib.Path) -> pathlib.Path:
@@ -278,7 +291,8 @@ def _anchored(layer: Layer, directory: str | pathlib.Path) -> Layer:
 
 
 def _unknown(names: t.Iterable[str], *, name: str) -> t.Iterator[str]:
-    known = (*settings.STORED, *settings.OTHER_NAMES)
+    secrets = (*settings.in_files(settings.STORED), settings.LIST)
+    known = (*settings.STORED, *settings.OTHER_NAMES, *(each + secretfiles.SUFFIX for each in secrets))
     for each in names:
         if each not in known and not each.startswith(settings.IGNORED_PREFIXES):
             yield f"{name}: {suggestions.unknown(each, known, 'a setting')}"

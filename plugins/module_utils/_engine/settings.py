@@ -10,6 +10,7 @@ all come from :data:`TABLE`.  To add a switch, add a row here and write the code
 The names follow one rule.  A setting ``name`` of a section ``restore`` is
 
 - ``DB_RESTORE_NAME`` in ``db.env``, and for a restore in the environment as well, which overrides ``db.env``,
+- ``DB_RESTORE_NAME_FILE`` beside that if it is secret: a file that holds the value,
 - ``--name`` of the command ``restore``, which overrides both,
 - ``name`` as an option of the modules of that section,
 - ``runtime_restore_name`` as a variable of role ``runtime``, which writes ``db.env``, and
@@ -25,6 +26,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from . import secretfiles
 from .domain import trust
 from .domain import values as of
 from .domain.nodes import ANY, PRIMARY, STANDBY
@@ -707,14 +709,21 @@ STORED: t.Mapping[str, Setting] = {row.environment: row for row in TABLE if row.
 SWITCHES: t.Mapping[str, Setting] = {
     row.environment: row for row in TABLE if row.environment and row.environment.startswith("DB_RESTORE_")
 }
+#: The databases list in ``db.env``.
+LIST = "DATABASES_JSON"
 #: Names in ``db.env`` that other programs use: of the databases list, of roles, and of what wrote it before.
-OTHER_NAMES = ("DATABASES_JSON", "DB_TYPE", "DB_VERSION", "K3S_NODE_CIDRS")
+OTHER_NAMES = (LIST, "DB_TYPE", "DB_VERSION", "K3S_NODE_CIDRS")
 IGNORED_PREFIXES = ("APP_DB_", "DB_BACKUP_AGE_")
 
 
 def of_section(section: str) -> tuple[Setting, ...]:
     """The settings of *section*, in their order."""
     return tuple(row for row in TABLE if row.section == section)
+
+
+def in_files(rows: t.Mapping[str, Setting]) -> tuple[str, ...]:
+    """Those of *rows* that are secret, so that ``NAME_FILE`` may name a file that holds the value."""
+    return tuple(name for name, row in rows.items() if row.secret)
 
 
 def name_for_errors(section: str, name: str) -> str:
@@ -781,8 +790,9 @@ def refuse_stored(values: t.Iterable[str], *, name: str) -> None:
     :param name: of the file.
     :raises ConfigurationError: naming the setting.
     """
+    switches = {**SWITCHES, **{f"{each}{secretfiles.SUFFIX}": SWITCHES[each] for each in in_files(SWITCHES)}}
     for each in values:
-        row = SWITCHES.get(each)
+        row = switches.get(each)
         if row is not None and not row.stored:
             raise ConfigurationError(
                 f"{name} contains {each}, which is for a single restore",

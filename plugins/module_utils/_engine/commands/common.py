@@ -94,7 +94,7 @@ def read_profile(options: Options, *sections: str, environment: bool = False) ->
     """
     found = Profile.read(options.config)
     if environment:
-        found = found.over(profile.environment_layer(os.environ))
+        found = found.over_environment(os.environ)
     rows = {row.flag: row for section in sections for row in settings.of_section(section) if row.flag is not None}
     given = {flag: getattr(options, _destination(row)) for flag, row in rows.items()}
     return found.over(settings.read(given, rows))

@@ -38,6 +38,11 @@ FIELDS = (
     "backup_prefix",
     "backup_signers",
 )
+#: Fields that name a file, each with the field whose value is in it; see :func:`with_files`.
+FILE_FIELDS: t.Mapping[str, str] = {
+    "password_file": "password",
+    "backup_age_private_key_file": "backup_age_private_key",
+}
 #: Name of the list in errors, unless the user knows it by another name.
 DEFAULT_NAME = "databases_json"
 _PRIVATE_FIELD = "backup_age_private_key"
@@ -204,6 +209,7 @@ def parse(
         ignored = reader.unknown_fields()
         if ignored:
             warnings.append(f"{reader.label}: unknown fields are ignored: {', '.join(ignored)}")
+        reader.unread_files(private=private)
         database = reader.identifier("name")
         if database is not None:
             if database in system:
@@ -268,6 +274,34 @@ def decoded(source: object, *, name: str = DEFAULT_NAME) -> object:
         raise InvalidDatabases([fault], name=name) from None
 
 
+def with_files(source: object, *, read: t.Callable[[str], str], private: bool, name: str = DEFAULT_NAME) -> object:
+    """The list with the contents of the files that entries name; the rest is not validated here.
+
+    :param source: JSON text, or what JSON decodes to.
+    :param read: returns what a field is to have for the path in the field of the file; it may raise
+        :class:`ConfigurationError`.
+    :param private: whether private keys may be present.  Otherwise their files are not read, and :func:`parse` refuses
+        the fields.
+    :param name: name of the list in errors.
+    :raises InvalidDatabases: with an error for each file that cannot be used.
+    """
+    try:
+        items = _items(source, name)
+    except InvalidDatabases:
+        return source  # parse() has more to say about it
+    fields = {file: field for file, field in FILE_FIELDS.items() if private or field != _PRIVATE_FIELD}
+    if not any(isinstance(item, t.Mapping) and not fields.keys().isdisjoint(item) for item in items):
+        return source
+    faults: list[Fault] = []
+    found = [
+        _Entry(number, item, faults).with_files(fields, read) if isinstance(item, t.Mapping) else item
+        for number, item in enumerate(items, start=1)
+    ]
+    if faults:
+        raise InvalidDatabases(faults, name=name)
+    return found
+
+
 def private_view(source: object, *, name: str = DEFAULT_NAME) -> list[dict[str, t.Any]]:
     """The list with all known fields (docs/formats/databases-list.md), private keys included, values unchanged.
 
@@ -293,7 +327,7 @@ def public_view(source: object, *, name: str = DEFAULT_NAME) -> list[dict[str, t
     for number, item in enumerate(view, start=1):
         value = item.get("backup_age_public_key")
         for text in value if isinstance(value, t.Sequence) and not isinstance(value, str) else (value,):
-            if isinstance(text, str) and _contains_private_key(text):
+            if isinstance(text, str) and contains_private_key(text):
                 _Entry(number, item, faults).fault("backup_age_public_key", *_PRIVATE_KEY_ERROR)
     if faults:
         raise InvalidDatabases(faults, name=name)
@@ -313,7 +347,8 @@ def _view(source: object, fields: t.Sequence[str], name: str) -> list[dict[str, 
     return view
 
 
-def _contains_private_key(text: str) -> bool:
+def contains_private_key(text: str) -> bool:
+    """Whether *text* has the marks of a private key of age or OpenSSH."""
     return "AGE-SECRET-KEY-" in text.upper() or "PRIVATE KEY-----" in text
 
 
@@ -380,15 +415,53 @@ class _Entry:
     def unknown_fields(self) -> list[str]:
         """Record an error for each misspelt field; return the other unknown fields, which are ignored."""
         ignored = []
+        known = (*FIELDS, *FILE_FIELDS)
         for key in self.item:
-            meant = suggestions.nearest(key, FIELDS) if isinstance(key, str) and key not in FIELDS else None
+            meant = suggestions.nearest(key, known) if isinstance(key, str) and key not in known else None
             if meant:
                 self.faulty = True
-                self.faults.append(Fault(self.label, "", suggestions.unknown(key, FIELDS, "an option")))
-                self._meant.add(meant)
-            elif key not in FIELDS:
+                self.faults.append(Fault(self.label, "", suggestions.unknown(key, known, "an option")))
+                self._meant.add(FILE_FIELDS.get(meant, meant))
+            elif key not in known:
                 ignored.append(repr(key))
         return sorted(ignored)
+
+    def with_files(self, fields: t.Mapping[str, str], read: t.Callable[[str], str]) -> dict[str, t.Any]:
+        """The entry with the contents of files, and an error for each that cannot be used.
+
+        :param fields: fields by the field that names the file.
+        :param read: contents by path.
+        """
+        found = dict(self.item)
+        for file, field in fields.items():
+            path = found.pop(file, None)
+            if path is None:
+                continue
+            if self.item.get(field) is not None:
+                self.fault(file, f"is set beside {field}", "remove one of the two")
+            elif not isinstance(path, str) or not path:
+                self.fault(file, f"is {'empty' if path == '' else _kind(path)}", "give the path of a file")
+            else:
+                try:
+                    found[field] = read(path)
+                except ConfigurationError as exc:
+                    self.fault(file, f"{exc.message}: {exc.cause}" if exc.cause else exc.message, exc.hint)
+        return found
+
+    def unread_files(self, *, private: bool) -> None:
+        """Record an error for each field of a file that nobody has read."""
+        for file, field in FILE_FIELDS.items():
+            if self.item.get(file) is None:
+                continue
+            self._meant.add(field)
+            if field == _PRIVATE_FIELD and not private:
+                self.fault(file, "must not be present here", "remove it: a host keeps only public keys")
+            else:
+                self.fault(
+                    file,
+                    "is not read here",
+                    f"give {field}, or put the list into infrazero_databases, or on the host into DATABASES_JSON",
+                )
 
     def fault(self, field: str, reason: str, remedy: str) -> None:
         self.faulty = True
@@ -462,7 +535,7 @@ class _Entry:
             if not isinstance(text, str):
                 self.fault(field, f"{which}is {_kind(text)}", remedy)
                 continue
-            if _contains_private_key(text):
+            if contains_private_key(text):
                 self.fault(field, *_PRIVATE_KEY_ERROR)
                 continue
             reason = rules.recipient_fault(text)

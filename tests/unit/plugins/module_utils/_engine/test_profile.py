@@ -12,7 +12,7 @@ import platform
 
 import pyrage
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine import profile, settings
+from ansible_collections.infrazero.database.plugins.module_utils._engine import settings
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import ConfigurationError
 from ansible_collections.infrazero.database.plugins.module_utils._engine.profile import Profile
@@ -159,22 +159,105 @@ def test_without_a_list(tmp_path: pathlib.Path) -> None:
         written(tmp_path, DATABASES_JSON="").databases()
 
 
-def test_the_environment_of_a_restore() -> None:
-    layer = profile.environment_layer(
-        {
-            "DB_RESTORE_AGE_PRIVATE_KEY": "AGE-SECRET-KEY-1X",
-            "DB_RESTORE_NON_INTERACTIVE": "true",
-            "DB_RESTORE_EXPECTED_SHA256": "AB" * 32,
-            "DB_RESTORE_SEARCH_PATH": "main, public",
-            "DB_RESTORE_SIGNER": "db2, db3",
-            "DB_RESTORE_SIGNERS": '{"app": ["db4"]}',
-            "DB_RESTORE_SKIP_ACL": "",
-            "DB_BACKUP_JOBS": "7",
-            "DB_HOST": "/elsewhere",
-            "UNRELATED": "x",
-        }
+def test_secrets_of_db_env_in_files(tmp_path: pathlib.Path) -> None:
+    """Every setting that is secret, by the table's one rule, and the list."""
+    secrets = settings.in_files(settings.STORED)
+    assert {"S3_SECRET_ACCESS_KEY", "DB_PASSWORD"} <= {*secrets}
+    for name in secrets:
+        (tmp_path / name).write_text(f"canary of {name}\n")
+    entry = {key: value for key, value in ENTRY.items() if key != "password"}
+    (tmp_path / "list.json").write_text(json.dumps([{**entry, "password_file": "password"}]))
+    (tmp_path / "password").write_text("it's a canary\n")
+    host = written(
+        tmp_path,
+        DATABASES_JSON="",
+        DATABASES_JSON_FILE="list.json",
+        S3_SECRET_ACCESS_KEY="",
+        **{f"{name}_FILE": f"{tmp_path}/{name}" for name in secrets},
     )
-    values = settings.Values(layer)
+    for name in secrets:
+        row = settings.STORED[name]
+        assert host.values.get(row.section, row.name).reveal() == f"canary of {name}"
+    (database,) = host.databases().entries
+    assert database.password.reveal() == "it's a canary"
+    assert host.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"DATABASES_JSON_FILE": "list.json"}, r"DATABASES_JSON and DATABASES_JSON_FILE in .*db.env are both set"),
+        ({"S3_SECRET_ACCESS_KEY_FILE": "none"}, r"the file that S3_SECRET_ACCESS_KEY_FILE in .*db.env names can't be"),
+        (
+            {"DB_RESTORE_AGE_PRIVATE_KEY_FILE": "key"},
+            r"contains DB_RESTORE_AGE_PRIVATE_KEY_FILE, which is for a single",
+        ),
+    ],
+)
+def test_files_that_are_refused(tmp_path: pathlib.Path, values: dict[str, str], message: str) -> None:
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(ConfigurationError, match=message):
+        written(tmp_path, **values)
+
+
+def test_errors_in_a_list_in_a_file_name_the_file_and_the_entry(tmp_path: pathlib.Path) -> None:
+    bad = {**ENTRY, "password_file": "none", "backup_age_private_key_file": "key"}
+    (tmp_path / "list.json").write_text(json.dumps([bad]))
+    host = written(tmp_path, DATABASES_JSON="", DATABASES_JSON_FILE="list.json")
+    with pytest.raises(ConfigurationError, match=rf"{tmp_path}/list.json has 1 error.*password_file: is set beside"):
+        host.databases()
+    del bad["password"]
+    (tmp_path / "list.json").write_text(json.dumps([bad]))
+    with pytest.raises(
+        ConfigurationError, match=r"entry 1 .*, password_file: the file that the list names can't be read"
+    ):
+        Profile.read(tmp_path).databases()
+    (tmp_path / "none").write_text("x")
+    # A host has public keys only, and so it reads no other.
+    with pytest.raises(ConfigurationError, match="backup_age_private_key_file: must not be present here"):
+        Profile.read(tmp_path).databases()
+
+
+def test_a_misspelt_name_of_a_file(tmp_path: pathlib.Path) -> None:
+    (warning,) = written(tmp_path, S3_SECRET_ACCES_KEY_FILE="x").warnings
+    assert warning.endswith("did you mean S3_SECRET_ACCESS_KEY_FILE?")
+
+
+def test_a_private_key_of_a_restore_in_a_file(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("# public key: age1x\nAGE-SECRET-KEY-1X\n")
+    path.chmod(0o644)
+    host = written(tmp_path).over_environment({"DB_RESTORE_AGE_PRIVATE_KEY_FILE": str(path)})
+    key = host.values.get("restore", "age_private_key")
+    assert key.reveal() == "# public key: age1x\nAGE-SECRET-KEY-1X"
+    assert host.warnings == (f"{path} holds a private key and can be read by every user: set its mode to 0600",)
+    both = {"DB_RESTORE_AGE_PRIVATE_KEY_FILE": str(path), "DB_RESTORE_AGE_PRIVATE_KEY": "AGE-SECRET-KEY-1CANARY"}
+    with pytest.raises(
+        ConfigurationError, match="_KEY and DB_RESTORE_AGE_PRIVATE_KEY_FILE in the environment"
+    ) as caught:
+        written(tmp_path).over_environment(both)
+    assert "CANARY" not in str(caught.value)
+
+
+def test_the_environment_of_a_restore(tmp_path: pathlib.Path) -> None:
+    values = (
+        Profile.empty(tmp_path)
+        .over_environment(
+            {
+                "DB_RESTORE_AGE_PRIVATE_KEY": "AGE-SECRET-KEY-1X",
+                "DB_RESTORE_NON_INTERACTIVE": "true",
+                "DB_RESTORE_EXPECTED_SHA256": "AB" * 32,
+                "DB_RESTORE_SEARCH_PATH": "main, public",
+                "DB_RESTORE_SIGNER": "db2, db3",
+                "DB_RESTORE_SIGNERS": '{"app": ["db4"]}',
+                "DB_RESTORE_SKIP_ACL": "",
+                "DB_BACKUP_JOBS": "7",
+                "DB_HOST": "/elsewhere",
+                "UNRELATED": "x",
+            }
+        )
+        .values
+    )
     key = values.get("restore", "age_private_key")
     assert key is not None and key.reveal() == "AGE-SECRET-KEY-1X"
     assert values.get("restore", "non_interactive") is True
@@ -187,6 +270,6 @@ def test_the_environment_of_a_restore() -> None:
     assert values.get("connection", "host") == "/var/run/postgresql"
 
 
-def test_a_misspelt_switch_in_the_environment_is_an_error() -> None:
+def test_a_misspelt_switch_in_the_environment_is_an_error(tmp_path: pathlib.Path) -> None:
     with pytest.raises(ConfigurationError, match=r"DB_RESTORE_ROLEMAP is not .*; did you mean DB_RESTORE_ROLE_MAP"):
-        profile.environment_layer({"DB_RESTORE_ROLEMAP": "a:b"})
+        Profile.empty(tmp_path).over_environment({"DB_RESTORE_ROLEMAP": "a:b"})

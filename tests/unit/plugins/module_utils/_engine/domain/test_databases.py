@@ -632,3 +632,60 @@ def test_no_secret_is_ever_shown(items: list[dict[str, t.Any]], private: bool) -
     shown.encode("utf-8")
     assert PASSWORD not in shown
     assert IDENTITY not in shown
+
+
+FILES = {"/password": PASSWORD, "/key": IDENTITY}
+
+
+def read_file(path: str) -> str:
+    if path not in FILES:
+        raise errors.ConfigurationError("the file cannot be read", cause="No such file", hint="create it")
+    return FILES[path]
+
+
+def test_values_in_files() -> None:
+    source = [
+        entry(password=..., password_file="/password"),
+        entry(name="b", backup_age_private_key=None, backup_age_private_key_file="/key", password_file=None),
+    ]
+    for written in (source, json.dumps(source)):
+        found = databases.with_files(written, read=read_file, private=True)
+        assert parse(found) == parse([entry(), entry(name="b")])
+    assert source[0]["password_file"] == "/password", "the list that was given is unchanged"
+
+
+def test_a_list_without_files_is_not_touched() -> None:
+    for source in ([entry()], json.dumps([entry()]), "[broken", 7, "", [], [3]):
+        assert databases.with_files(source, read=read_file, private=True) is source
+
+
+def test_every_error_of_a_file_is_reported_at_once() -> None:
+    source = [
+        entry(password_file="/password"),
+        entry(name="b", password=..., password_file="/none"),
+        entry(name="c", password=..., password_file=7),
+        entry(name="d", password=..., password_file=""),
+        3,
+    ]
+    with pytest.raises(databases.InvalidDatabases) as caught:
+        databases.with_files(source, read=read_file, private=True)
+    assert [(fault.entry, fault.field, fault.reason) for fault in caught.value.faults] == [
+        ("entry 1 (app)", "password_file", "is set beside password"),
+        ("entry 2 (b)", "password_file", "the file cannot be read: No such file"),
+        ("entry 3 (c)", "password_file", "is a number"),
+        ("entry 4 (d)", "password_file", "is empty"),
+    ]
+    assert PASSWORD not in str(caught.value)
+
+
+def test_a_file_that_nobody_has_read_is_one_error() -> None:
+    assert reason([entry(password=..., password_file="/password")]) == "is not read here"
+    assert reason([entry(backup_age_private_key=..., backup_age_private_key_file="/key")]) == "is not read here"
+    public = entry(backup_age_private_key=..., backup_age_private_key_file="/key")
+    # On a host, not even where files are read.
+    found = databases.with_files([public], read=read_file, private=False)
+    assert reason(found, private=False) == "must not be present here"
+
+
+def test_a_misspelt_field_of_a_file() -> None:
+    assert "did you mean password_file?" in reason([entry(password=..., pasword_file="/password")])
