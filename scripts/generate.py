@@ -135,6 +135,11 @@ def role_type(row: Setting) -> dict[str, t.Any]:
     return {"type": row.type.ansible if row.type.ansible in ("str", "path") else "raw"}
 
 
+def role_choices(row: Setting) -> list[str]:
+    """The words that role runtime's variable may be: also none, where that is the default."""
+    return [*([""] if plain_default(row) == "" else []), *row.choices]
+
+
 def role_defaults() -> str:
     """Defaults of role runtime."""
     return "".join(f'runtime_{row.variable}: "{role_default(row)}"\n' for row in host_settings())
@@ -154,7 +159,7 @@ def role_specs() -> str:
                 f"Shared as C(infrazero_{row.variable}).",
             ],
             **role_type(row),
-            **({"choices": list(row.choices)} if row.choices else {}),
+            **({"choices": role_choices(row)} if row.choices else {}),
             "default": role_default(row),
         }
     return dump(options, indent=6)
