@@ -13,7 +13,7 @@ import re
 import sys
 import typing as t
 
-from .. import outcome, profile, settings
+from .. import outcome, settings
 from ..domain import checks, human
 from ..domain.subjects import CLUSTER_GLOBALS
 from ..errors import ConfigurationError, EngineError, IdentityMissing, LockHeld, NotConfirmed
