@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import pathlib
 
 import pytest
@@ -49,6 +50,7 @@ def test_cron_starts_backups(host: Host, tmp_path: pathlib.Path) -> None:
     log.write_text("")
     assert "none since" in list(schedule.check(host))[1].seen
     log.write_text("1 database backed up\n")
+    os.utime(log, (NOW.timestamp(), NOW.timestamp()))
     assert "just now" in list(schedule.check(host))[1].seen
 
 
