@@ -94,8 +94,8 @@ outstanding:
   elements: str
   sample: []
 databases:
-  description: All databases, by name, except the system databases and those in RV(replaced) and RV(restores). Includes
-    databases that are recorded but do not exist.
+  description: All databases, by name, except the system databases and those in RV(replaced), RV(copies) and
+    RV(restores). Includes databases that are recorded but do not exist.
   returned: success
   type: list
   elements: dict
@@ -176,6 +176,33 @@ replaced:
       description: When it may be dropped, UTC.
       type: str
       sample: "2026-02-01T03:23:55Z"
+copies:
+  description: Copies that restores have made beside a database.
+  returned: success
+  type: list
+  elements: dict
+  version_added: 0.2.0
+  contains:
+    name:
+      description: Name of the copy.
+      type: str
+      sample: shop_check
+    database:
+      description: The database whose backup it was restored from.
+      type: str
+      sample: shop
+    created_at:
+      description: When it was restored, UTC.
+      type: str
+      sample: "2026-01-31T03:23:55Z"
+    drop_after:
+      description: When it may be dropped, UTC; null if it stays.
+      type: str
+      sample: "2026-02-01T03:23:55Z"
+    source:
+      description: URL of the dump.
+      type: str
+      sample: s3://db-backups/db/shop/20260130T032000Z.sql.gz.age
 restores:
   description: Restores that have begun and not ended. They are running or were killed.
   returned: success
@@ -236,9 +263,11 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     with contextlib.closing(connect(settings)) as conn:
         cluster = facts.cluster_facts(conn)
         replaced = state.replaced(conn)
+        copies = state.copies(conn)
         restores = state.restores(conn)
     system = SYSTEM_DATABASES | {settings.maintenance_database}
-    excluded = {record.name for record in replaced} | {record.stage for record in restores}
+    excluded = {record.name for record in replaced} | {record.name for record in copies}
+    excluded |= {record.stage for record in restores}
     names = (set(cluster.databases) | set(cluster.records)) - system - excluded
     return {
         "changed": False,
@@ -253,8 +282,12 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
             {"name": name, "exists": name in cluster.databases, **_record(cluster.records.get(name))}
             for name in sorted(names)
         ],
-        "replaced": [_plain(record) for record in replaced],
-        "restores": [_plain(record) for record in restores],
+        "replaced": [_plain(record, "name", "database", "replaced_at", "drop_after") for record in replaced],
+        "copies": [
+            {**_plain(record, "name", "database", "created_at", "drop_after"), "source": record.restored_from.url}
+            for record in copies
+        ],
+        "restores": [_plain(record, "id", "database", "stage", "role", "started_at") for record in restores],
     }
 
 
@@ -280,9 +313,11 @@ def _record(record: records.DatabaseRecord | None) -> dict[str, t.Any]:
     }
 
 
-def _plain(record: state.ReplacedRecord | state.RestoreRecord) -> dict[str, t.Any]:
+def _plain(record: state.ReplacedRecord | state.CopyRecord | state.RestoreRecord, *names: str) -> dict[str, t.Any]:
     fields = dataclasses.asdict(record)
-    return {name: _moment(value) if isinstance(value, datetime.datetime) else value for name, value in fields.items()}
+    return {
+        name: _moment(fields[name]) if isinstance(fields[name], datetime.datetime) else fields[name] for name in names
+    }
 
 
 def _moment(moment: datetime.datetime) -> str:

@@ -552,7 +552,9 @@ def test_a_configuration_that_this_user_may_not_read(host: Host) -> None:
     assert done.returncode == 2 and "Permission denied" in done.stderr, done
 
 
-@pytest.mark.parametrize("command", [(), ("backup",), ("restore",), ("list",), ("globals",)])
+@pytest.mark.parametrize(
+    "command", [(), ("backup",), ("restore",), ("undo",), ("drop-replaced",), ("list",), ("globals",)]
+)
 def test_help(command: tuple[str, ...]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", MODULE, *command, "--help"],
@@ -683,6 +685,43 @@ def test_some_tables_beside_the_database(host: Host, backed_up: Database) -> Non
     wrong = host.run("restore", "app", "db/app/", "--as", "app_copy", "--table", "public.other", **key)
     assert wrong.status == 1 and 'did you mean public."Other"?' in wrong.err
     assert host.cluster.psql("SELECT count(*) FROM t", "app_copy") == "10", "the earlier copy is still there"
+
+
+def test_a_restore_is_undone_and_what_is_left_dropped(host: Host, backed_up: Database) -> None:
+    nothing = host.run("undo", "app")
+    assert nothing.status == 1 and "no previous database of 'app' is kept" in nothing.err
+    host.cluster.psql("CREATE TABLE later (id int)", "app")
+    later = "SELECT to_regclass('public.later') IS NOT NULL"
+    key = {"DB_RESTORE_AGE_PRIVATE_KEY": key_of(backed_up)}
+    assert host.run("restore", "app", "db/app/", **key).status == 0
+    dry = host.run("undo", "app", "--dry-run")
+    assert dry.status == 0 and "would be swapped back in, which was not restored from a backup" in dry.out
+    assert "the present database, which was restored from" in dry.out and "kept for 24 h" in dry.out
+    assert host.cluster.psql(later, "app") == "f"
+    # On a terminal it asks, and anything but yes changes nothing.
+    status, shown = host.on_terminal("undo", "app", answer=lambda: "no")
+    assert status != 0 and "Undo the last restore of app?" in shown and host.cluster.psql(later, "app") == "f"
+    status, shown = host.on_terminal("undo", "app", answer=lambda: "yes")
+    assert status == 0 and "is back, which was not restored from a backup" in shown
+    assert host.cluster.psql(later, "app") == "t"
+    again = host.run("undo", "app", "--json", "--keep-replaced", "2")
+    (facts,) = again.document["databases"]
+    assert again.status == 0 and (facts["status"], facts["keep_replaced"]) == ("undone", 2)
+    assert facts["kept_as"] and facts["previous"]["restored_from"].endswith(".age")
+    with contextlib.closing(connect(host.cluster.settings, database="app")):
+        busy = host.run("undo", "app", "--refuse-connected")
+    assert busy.status == 1 and "is in use" in busy.err
+
+    dry = host.run("drop-replaced", "app", "--dry-run")
+    assert dry.status == 0 and f"{facts['kept_as']} (" in dry.out and "would be dropped" in dry.out
+    few = host.run("drop-replaced", "app", "--all-but-newest")
+    assert few.status == 0 and "no replaced database to drop" in few.out
+    status, shown = host.on_terminal("drop-replaced", "app", answer=lambda: "no")
+    assert status != 0 and "Drop them?" in shown
+    done = host.run("drop-replaced", "app", "--json")
+    assert [one["name"] for one in done.document["databases"][0]["dropped"]] == [facts["kept_as"]]
+    assert host.cluster.psql("SELECT count(*) FROM pg_database WHERE datname LIKE 'app%'") == "1"
+    assert host.run("undo").status == host.run("drop-replaced", "app", "--keep-replaced", "1").status == 2
 
 
 def test_a_restore_that_goes_on_after_errors_has_an_exit_status_of_its_own(host: Host) -> None:

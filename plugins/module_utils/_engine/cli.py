@@ -21,7 +21,20 @@ import types
 import typing as t
 
 from . import outcome
-from .commands import access, backup, cluster, common, doctor, keygen, listing, readers, recovery_kit, rekey, restore
+from .commands import (
+    access,
+    backup,
+    cluster,
+    common,
+    doctor,
+    keygen,
+    listing,
+    readers,
+    recovery_kit,
+    rekey,
+    restore,
+    undo,
+)
 from .domain import suggestions
 from .errors import EngineError
 from .progress import LogReporter, TerminalReporter
@@ -140,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run, parser=sub)
         return sub
 
-    for module in (backup, restore, cluster, listing, access, doctor, rekey, keygen, readers, recovery_kit):
+    for module in (backup, restore, cluster, listing, access, doctor, rekey, keygen, readers, recovery_kit, undo):
         module.register(command)
     return parser
 

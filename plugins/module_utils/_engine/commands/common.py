@@ -52,10 +52,10 @@ def add_database_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_flags(parser: argparse.ArgumentParser, section: str) -> None:
-    """Add a flag for each setting of *section* that has one."""
+def add_flags(parser: argparse.ArgumentParser, section: str, *names: str) -> None:
+    """Add a flag for each setting of *section* that has one, or of those that are named."""
     for row in settings.of_section(section):
-        if row.flag is None:
+        if row.flag is None or (names and row.name not in names):
             continue
         notes = [note for note in (_default(row), row.environment) if note]
         text = _MARKUP.sub(lambda match: match[1], row.help) + (f" ({'; '.join(notes)})" if notes else "")
@@ -96,7 +96,7 @@ def read_profile(options: Options, *sections: str, environment: bool = False) ->
     if environment:
         found = found.over_environment(os.environ)
     rows = {row.flag: row for section in sections for row in settings.of_section(section) if row.flag is not None}
-    given = {flag: getattr(options, _destination(row)) for flag, row in rows.items()}
+    given = {flag: getattr(options, _destination(row), None) for flag, row in rows.items()}
     return found.over(settings.read(given, rows))
 
 

@@ -15,7 +15,7 @@ from ..domain import human, layout, lineage, manifest
 from ..domain.databases import Database
 from ..domain.restoring import REPLACE, Estimate, RestoreOptions, estimate
 from ..errors import ChecksumMismatch, IdentityMissing, RestoreRefused
-from ..printing import printable, printable_name
+from ..printing import printable, printable_name, shell_word
 from ..settings import name_for_errors
 from ..sources.base import Fit, Kept, Replaced, Room, Session, out_of_time
 from ..stores import catalogue
@@ -99,6 +99,7 @@ class RestorePlan:
         it may be executed before all of it was checked, and if the old database is dropped first.
     :param fit: how the backup fits the source that it is restored to.
     :param room: what the source has for one more database.
+    :param kept: databases that were replaced before and are still kept, oldest first.
     """
 
     request: Request
@@ -110,12 +111,24 @@ class RestorePlan:
     replaces: Replaced | None
     room: Room
     warnings: tuple[str, ...]
+    kept: tuple[Kept, ...] = ()
 
     @property
     def drops_first(self) -> bool:
         """Whether the database is dropped before its successor is filled.  An earlier copy never is."""
         options = self.request.options
         return options.strategy == REPLACE and options.as_name is None and self.replaces is not None
+
+    @property
+    def keeps_another(self) -> bool:
+        """Whether the database that is replaced will be kept."""
+        replaces = self.replaces
+        return (
+            replaces is not None
+            and not replaces.empty
+            and not self.drops_first
+            and bool(self.request.options.keep_replaced)
+        )
 
     @property
     def space(self) -> Space:
@@ -217,6 +230,7 @@ class RestorePlan:
             "replaces": None if self.replaces is None else dataclasses.asdict(self.replaces),
             "space": self.space.as_dict(),
             "refusal": None if self.refusal is None else str(self.refusal),
+            "kept": [one.as_dict() for one in self.kept],
             "strategy": options.strategy,
             "owner": self.request.database.user,
             "warnings": list(self.warnings),
@@ -264,9 +278,14 @@ def plan_restore(request: Request, *, session: Session) -> RestorePlan:
         fit=fit,
         replaces=replaces,
         room=session.room(like=like),
-        warnings=tuple(warnings),
+        warnings=(),
+        kept=() if options.as_name is not None else session.kept(name),
     )
-    return dataclasses.replace(planned, reads=2) if planned.drops_first or choice.proof is None else planned
+    return dataclasses.replace(
+        planned,
+        reads=2 if planned.drops_first or choice.proof is None else 1,
+        warnings=(*warnings, *_kept_before(name, planned.kept, keeps_another=planned.keeps_another)),
+    )
 
 
 def _in_time(request: Request, read: t.Callable[[], _Result]) -> _Result:
@@ -334,3 +353,21 @@ def _rolled_back(choice: Choice, name: str, *, session: Session) -> t.Iterator[s
             f"latest is {latest.number}, but the database was restored from number {source.sequence} of "
             f"{source.created_at} ({printable(source.key)}): latest was rolled back"
         )
+
+
+def _kept_before(name: str, kept: t.Sequence[Kept], *, keeps_another: bool) -> t.Iterator[str]:
+    """A warning that more than one replaced database of *name* is kept, if so.
+
+    :param keeps_another: whether the restore that this is about keeps one more.
+    """
+    if not kept or len(kept) + keeps_another < 2:
+        return
+    listed = ", ".join(
+        f"{printable_name(one.name)} ({human.size(one.size)}, until"
+        f" {one.drop_after.astimezone(datetime.timezone.utc):%Y-%m-%d %H:%MZ})"
+        for one in kept
+    )
+    yield (
+        f"databases that were replaced before are still kept: {listed}; to drop all but the newest one:"
+        f" infrazero-database drop-replaced {shell_word(name) or printable_name(name)} --all-but-newest"
+    )

@@ -12,11 +12,12 @@ stream, swaps that copy with the database, and keeps records of what was done.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import typing as t
 
 from ..domain.cluster_plan import CreateRole, GlobalsPlan
 from ..domain.records import BackupRecord, DatabaseRecord, RestoredFrom
-from ..errors import LoadError
+from ..errors import LoadError, RestoreRefused
 from ..settings import name_for_errors
 
 if t.TYPE_CHECKING:
@@ -27,7 +28,7 @@ if t.TYPE_CHECKING:
     from ..domain.manifest import Part
     from ..domain.nodes import Node
     from ..domain.restoring import RestoreOptions
-    from ..errors import EngineError, RestoreRefused
+    from ..errors import EngineError
     from ..reporting import Reporter
     from ..streams.pipeline import Decoded
 
@@ -206,16 +207,34 @@ class Replaced:
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """A replaced database that is kept for a while.
+    """A database that was replaced and is kept for a while.
 
     :param name: its present name.
     :param database: the database that it was.
     :param size: bytes.
+    :param sessions: connections to it at the moment.
+    :param restored_from: what it had been restored from; ``None``: nothing, or that is unknown.
     """
 
     name: str
     database: str
     size: int
+    sessions: int
+    replaced_at: datetime.datetime
+    drop_after: datetime.datetime
+    restored_from: RestoredFrom | None = None
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """As plain data."""
+        source = self.restored_from
+        return {
+            "name": self.name,
+            "replaced_at": f"{self.replaced_at.astimezone(datetime.timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
+            "drop_after": f"{self.drop_after.astimezone(datetime.timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
+            "size": self.size,
+            "sessions": self.sessions,
+            "restored_from": None if source is None else source.url,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -339,6 +358,16 @@ def out_of_time(database: str, seconds: float) -> LoadError:
     )
 
 
+def nothing_kept(database: str) -> RestoreRefused:
+    """Return the error that no previous database can be swapped in again."""
+    return RestoreRefused(
+        f"no previous database of {database!r} is kept",
+        phase="plan",
+        cause="none was replaced, or it was dropped when its time was over",
+        hint="restore a backup; infrazero-database list shows them",
+    )
+
+
 #: Opens the backup for one reading: the plain bytes, until the stack is left.
 Open = t.Callable[["contextlib.ExitStack"], "Decoded"]
 
@@ -420,6 +449,9 @@ class Session(t.Protocol):
     def replaced(self, name: str, /) -> Replaced | None:
         """The database that a restore of *name* would replace; ``None``: there is none."""
 
+    def kept(self, name: str, /) -> tuple[Kept, ...]:
+        """The databases that *name* has replaced and that are still there, oldest first."""
+
     def require_copy(self, name: str, /) -> None:
         """Raise unless a copy may be called *name*: there is no such database, or it is an earlier copy.
 
@@ -472,6 +504,17 @@ class LockedSession(Session, t.Protocol):
 
     def record_outcome(self, name: str, status: str, /) -> None:
         """Record that nothing was restored, and why: a status of :mod:`..domain.records`."""
+
+    def undo(
+        self, name: str, /, *, keep: datetime.timedelta, on_connections: t.Literal["terminate", "refuse"]
+    ) -> Swapped:
+        """Swap the database that *name* replaced last in again, all or nothing.
+
+        :param keep: how long the present database is kept.
+        """
+
+    def drop_kept(self, name: str, kept: str, /) -> None:
+        """Drop the database *kept*, which *name* has replaced."""
 
     def staging(self, task: Task, /) -> contextlib.AbstractContextManager[Staging]:
         """The staged copy of a restore; what killed restores of the database have left is removed first."""

@@ -14,7 +14,7 @@ import dataclasses
 import re
 import typing as t
 
-from ...errors import PostgresError
+from ...errors import PostgresError, RestoreRefused
 from ...printing import printable
 from .connection import transaction, translated
 
@@ -217,6 +217,57 @@ def apply(conn: Connection, database: str, settings: DatabaseSettings) -> None:
         _apply_privileges(conn, database, present, settings)
         for _what, statement in _statements(database, present, settings):
             cursor.execute(statement)
+
+
+def close(conn: Connection, database: str) -> DatabaseSettings:
+    """Let only superusers connect to *database* from now on, and return what :func:`capture` read of it before.
+
+    It belongs to the administrator then: whoever owns a database can grant itself everything again.  It is not a
+    template, of which every role that may create databases could make a copy.  Sessions that are in it stay.
+    """
+    before = capture(conn, database)
+    name = sql.Identifier(database)
+    with translated(f"database {database!r} can't be closed", phase="settings"), transaction(conn):
+        with conn.cursor() as cursor:
+            cursor.execute(sql.SQL("ALTER DATABASE {} OWNER TO CURRENT_USER").format(name))
+            present = capture(conn, database)
+            for grantee in {entry.grantee for entry in present.privileges} - {present.owner}:
+                cursor.execute(
+                    sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE").format(name, role_or_public(grantee))
+                )
+            cursor.execute(sql.SQL("ALTER DATABASE {} WITH IS_TEMPLATE false").format(name))
+        others = {entry.grantee for entry in capture(conn, database).privileges} - {present.owner}
+        if others:
+            raise PostgresError(
+                f"database {database!r} can't be closed",
+                phase="settings",
+                cause=f"privileges of {', '.join(sorted(map(str, others)))} are still there",
+            )
+    return before
+
+
+def reopened(conn: Connection, database: str, before: DatabaseSettings) -> tuple[DatabaseSettings, list[str]]:
+    """What *database* must get, so that :func:`close` is undone; privileges of roles that are gone are left out.
+
+    :param before: what :func:`close` returned.
+    :returns: the settings, and warnings.
+    """
+    present = capture(conn, database)
+    with translated("could not read the roles", phase="settings"), conn.cursor() as cursor:
+        cursor.execute("SELECT rolname::text FROM pg_catalog.pg_roles")
+        roles = {name for (name,) in cursor.fetchall()}
+    if before.owner not in roles:
+        raise RestoreRefused(
+            f"database {database!r} belonged to the role {before.owner!r}, which is gone",
+            phase="settings",
+            hint="create the role, and try again",
+        )
+    kept = {one for one in before.privileges if {one.grantor, one.grantee or before.owner} <= roles}
+    gone = sorted({one.grantee or "PUBLIC" for one in before.privileges - kept})
+    return (
+        dataclasses.replace(present, owner=before.owner, privileges=frozenset(kept), is_template=before.is_template),
+        [f"privileges of {', '.join(gone)} on the database were left out: a role is gone"] if gone else [],
+    )
 
 
 def apply_foreign(

@@ -387,18 +387,25 @@ class Restoration:
 
         warnings: list[str] = []
 
-        def record(kept: str | None) -> None:
+        def record(kept: swap.Kept | None) -> None:
             if kept is not None and self._is_copy:
                 # Somebody may have created a database of this name since the plan.
-                copies.require_own(self._admin, self._name, called=kept)
+                copies.require_own(self._admin, self._name, called=kept.name)
+            previous = state.database_record(self._admin, self._name)
             self._record_origin(origin)
             # Not before: what the replaced database had is carried over in this transaction.
             warnings[:] = self._give_settings()
             if self._search_path is not None and not self._has_search_path():
                 ownership.set_search_path(self._admin, database=self._name, role=self._owner, path=self._search_path)
             if kept is not None:
-                keep = datetime.timedelta(0) if self._is_copy else self._options.keep_replaced
-                state.record_replaced(self._admin, kept, database=self._name, keep=keep)
+                state.record_replaced(
+                    self._admin,
+                    kept.name,
+                    database=self._name,
+                    keep=datetime.timedelta(0) if self._is_copy else self._options.keep_replaced,
+                    oid=kept.oid,
+                    before=state.Before(kept.settings.as_dict(), previous),
+                )
             # Right before the commit: another run may be at work by now.
             self._held.check()
 

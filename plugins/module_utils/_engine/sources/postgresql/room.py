@@ -16,8 +16,8 @@ import pathlib
 import sys
 import typing as t
 
-from ..base import Kept, Room
-from . import state
+from ..base import Room
+from . import kept
 from .connection import translated
 
 if t.TYPE_CHECKING:
@@ -31,7 +31,6 @@ SELECT (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory'
        coalesce((SELECT dattablespace FROM pg_catalog.pg_database WHERE datname = %s),
                 (SELECT dattablespace FROM pg_catalog.pg_database WHERE datname = 'template0'))
 """
-_KEPT = "SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = %s"
 #: OID of the tablespace whose files are in the data directory itself.
 _DEFAULT_TABLESPACE = 1663
 
@@ -44,16 +43,12 @@ def find(conn: Connection, *, like: str | None) -> Room:
     with translated("could not look for free space"), conn.cursor() as cursor:
         cursor.execute(_CLUSTER, (like,))
         directory, identifier, most_wal, tablespace = cursor.fetchall()[0]
-        kept = []
-        for one in state.replaced(conn):
-            cursor.execute(_KEPT, (one.name,))
-            kept += [Kept(one.name, one.database, size) for (size,) in cursor.fetchall()]
     free, wal = None, 0
     data = None if directory is None else pathlib.Path(directory)
     if data is not None and system_identifier(data) == identifier:
         files = data / "base" if tablespace == _DEFAULT_TABLESPACE else data / "pg_tblspc" / str(tablespace)
         free, wal = _free(files), _growth_of_wal(data / "pg_wal", files, most_wal)
-    return Room(free=free, wal=wal, kept=tuple(kept))
+    return Room(free=free, wal=wal, kept=kept.kept(conn))
 
 
 def _free(directory: pathlib.Path) -> int | None:

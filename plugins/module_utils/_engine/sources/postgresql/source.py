@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import hashlib
 import secrets
 import typing as t
@@ -22,7 +23,20 @@ from ...printing import printable
 from ...settings import name_for_errors
 from ...streams.flow import CHUNK, Readable
 from ...streams.process import Process, batch_work, child_environment, run
-from ..base import HEAD_SIZE, Facts, Fit, GlobalsReport, Health, RecordedGlobals, Replaced, RestoreRules, Room, Task
+from ..base import (
+    HEAD_SIZE,
+    Facts,
+    Fit,
+    GlobalsReport,
+    Health,
+    Kept,
+    RecordedGlobals,
+    Replaced,
+    RestoreRules,
+    Room,
+    Swapped,
+    Task,
+)
 from . import (
     archive,
     cluster_globals,
@@ -34,6 +48,7 @@ from . import (
     extensions,
     facts,
     health,
+    kept,
     leftovers,
     lock,
     ownership,
@@ -41,7 +56,6 @@ from . import (
     reading,
     room,
     settings_text,
-    staging,
     state,
 )
 from .connection import (
@@ -302,6 +316,10 @@ class PostgresqlSession:
         """The space for one more database, if the file system of the server can be examined from here."""
         return room.find(self._admin, like=like)
 
+    def kept(self, name: str, /) -> tuple[Kept, ...]:
+        """The databases that *name* has replaced and that are still there, oldest first."""
+        return kept.kept(self._admin, name)
+
     def require_copy(self, name: str, /) -> None:
         """Raise unless a copy may be called *name*."""
         copies.require_name(self._admin, name)
@@ -429,6 +447,18 @@ class LockedPostgresqlSession(PostgresqlSession):
         """Record that nothing was restored, and why."""
         state.record_outcome(self._admin, name, status)
 
+    def undo(
+        self, name: str, /, *, keep: datetime.timedelta, on_connections: t.Literal["terminate", "refuse"]
+    ) -> Swapped:
+        """Swap the database that *name* replaced last in again."""
+        return kept.undo(
+            self._admin, self._held, name, settings=self._settings, keep=keep, on_connections=on_connections
+        )
+
+    def drop_kept(self, name: str, kept_as: str, /) -> None:
+        """Drop a database that *name* has replaced."""
+        kept.drop(self._admin, name, kept_as, settings=self._settings)
+
     @contextlib.contextmanager
     def staging(self, task: Task, /) -> t.Iterator[Restoration]:
         """A staging database, which is swapped with the database that it was filled for."""
@@ -472,17 +502,10 @@ class PostgresqlSource:
 
     def expire_replaced(self, listed: t.Collection[str], /) -> list[str]:
         """Drop the replaced databases and the copies whose time is over."""
-        warnings = []
         with contextlib.closing(connect(self._settings)) as admin:
             if not is_superuser(admin):
                 return []
-            for kept in state.replaced(admin, expired=True):
-                try:
-                    staging.expire_replaced(admin, [kept.name], settings=self._settings)
-                    state.forget_replaced(admin, kept.name)
-                except PostgresError as exc:
-                    warnings.append(str(exc))
-        return [*warnings, *copies.drop_expired(self._settings, listed)]
+        return [*kept.drop_expired(self._settings), *copies.drop_expired(self._settings, listed)]
 
     def outstanding(self) -> frozenset[str]:
         """The databases that wait for their restore."""

@@ -14,7 +14,6 @@ import contextlib
 import time
 import typing as t
 
-from ...domain import names
 from ...errors import PostgresError, RestoreRefused
 from .connection import ConnectionSettings, connect, transaction, translate, translated
 from .database_settings import Creation, capture, role_or_public
@@ -277,17 +276,3 @@ def drop_database(conn: Connection, name: str) -> None:
                 " (pg_replication_slots), subscriptions (pg_subscription)"
             )
         raise error from None
-
-
-def expire_replaced(conn: Connection, kept: t.Iterable[str], *, settings: ConnectionSettings) -> list[str]:
-    """Drop the kept databases whose time is over, and return their names; needs autocommit.
-
-    :param kept: their names, from the state; what can't be the name of a replaced database is refused.
-    """
-    expired = list(kept)
-    for name in expired:
-        if not names.is_replaced_name(name):
-            raise PostgresError(f"{name!r} is not a replaced database and is not dropped", phase="drop")
-    for name in expired:
-        drop_with_subscriptions(conn, name, settings=settings)
-    return expired

@@ -74,6 +74,7 @@ CREATE TABLE IF NOT EXISTS infrazero.replaced (
     replaced_at timestamptz NOT NULL DEFAULT now(),
     drop_after timestamptz NOT NULL
 );
+ALTER TABLE infrazero.replaced ADD COLUMN IF NOT EXISTS oid oid, ADD COLUMN IF NOT EXISTS before jsonb;
 CREATE TABLE IF NOT EXISTS infrazero.copy (
     name text PRIMARY KEY,
     oid oid NOT NULL,
@@ -129,17 +130,33 @@ class RestoreRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class Before:
+    """What a replaced database had, so that it can be swapped in again as it was.
+
+    :param settings: what belonged to it, as its maker wrote it.
+    :param record: what was recorded of it; ``None``: nothing.
+    """
+
+    settings: dict[str, t.Any]
+    record: DatabaseRecord | None
+
+
+@dataclasses.dataclass(frozen=True)
 class ReplacedRecord:
     """A database that was replaced and is kept for a while.
 
     :param name: its current name.
     :param database: its former name.
+    :param oid: its OID: another database may have its name by now; ``None``: an older release has not recorded it.
+    :param before: what was taken from it and what was recorded of it; ``None``: likewise.
     """
 
     name: str
     database: str
     replaced_at: datetime.datetime
     drop_after: datetime.datetime
+    oid: int | None = None
+    before: Before | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,12 +330,14 @@ def record_outcome(
 
 
 def put_back(conn: Connection, name: str, record: DatabaseRecord | None) -> None:
-    """Put an earlier record of database *name* back; ``None``: there was none."""
+    """Put an earlier record of database *name* back, with its time; ``None``: there was none."""
     if record is not None:
         record_outcome(conn, name, record.restore, restored_from=record.restored_from, dropped=record.dropped)
-        return
-    with translated(f"could not delete the record of database {name!r}", phase="state"), conn.cursor() as cursor:
-        cursor.execute("DELETE FROM infrazero.database WHERE name = %s", (name,))
+    with translated(f"could not put the record of database {name!r} back", phase="state"), conn.cursor() as cursor:
+        if record is None:
+            cursor.execute("DELETE FROM infrazero.database WHERE name = %s", (name,))
+        else:
+            cursor.execute("UPDATE infrazero.database SET since = %s WHERE name = %s", (record.since, name))
 
 
 def _database_record(
@@ -403,13 +422,23 @@ def end_restore(conn: Connection, restore_id: str) -> None:
 # Replaced databases -------------------------------------------------------------------------------------------------
 
 
-def record_replaced(conn: Connection, name: str, *, database: str, keep: datetime.timedelta) -> None:
+def record_replaced(
+    conn: Connection,
+    name: str,
+    *,
+    database: str,
+    keep: datetime.timedelta,
+    oid: int | None = None,
+    before: Before | None = None,
+) -> None:
     """Record that *database* was replaced and is kept as *name* for *keep*, by the server's clock."""
     ensure(conn)
+    written = None if before is None else json.dumps(dataclasses.asdict(before), default=datetime.datetime.isoformat)
     with translated(f"could not record the replaced database {name!r}", phase="state"), conn.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO infrazero.replaced (name, database, drop_after) VALUES (%s, %s, now() + %s)",
-            (name, database, keep),
+            "INSERT INTO infrazero.replaced (name, database, drop_after, oid, before)"
+            " VALUES (%s, %s, now() + %s, %s, %s)",
+            (name, database, keep, oid, written),
         )
 
 
@@ -421,12 +450,28 @@ def replaced(conn: Connection, *, expired: bool = False, database: str | None = 
     """
     rows = _read(
         conn,
-        "SELECT name, database, replaced_at, drop_after FROM infrazero.replaced"
+        # As JSON, a column that an older release did not have is a null.
+        "SELECT name, database, replaced_at, drop_after, (to_jsonb(r) ->> 'oid')::bigint, to_jsonb(r) -> 'before'"
+        " FROM infrazero.replaced r"
         " WHERE (drop_after <= now() OR NOT %(expired)s) AND (%(database)s IS NULL OR database = %(database)s)"
         " ORDER BY replaced_at, name",
         {"expired": expired, "database": database},
     )
-    return tuple(ReplacedRecord(*row) for row in rows)
+    return tuple(
+        ReplacedRecord(name, former, replaced_at, drop_after, oid, _before(before))
+        for name, former, replaced_at, drop_after, oid, before in rows
+    )
+
+
+def _before(data: dict[str, t.Any] | None) -> Before | None:
+    if data is None:
+        return None
+    said = data["record"]
+    if said is None:
+        return Before(data["settings"], None)
+    since = datetime.datetime.fromisoformat(said["since"])
+    record = _database_record(said["name"], said["restore"], said["restored_from"], since, said["dropped"])
+    return Before(data["settings"], record)
 
 
 def forget_replaced(conn: Connection, name: str) -> None:

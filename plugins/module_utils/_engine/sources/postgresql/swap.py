@@ -13,7 +13,7 @@ import typing as t
 
 from ...errors import PostgresError, RestoreRefused
 from .connection import transaction, translate, translated
-from .database_settings import DatabaseSettings, apply, capture, without_public_connect
+from .database_settings import DatabaseSettings, apply, close, without_public_connect
 from .sessions import Session, in_use, sessions_of
 
 try:
@@ -35,6 +35,19 @@ IDLE_TIMEOUT = "60s"
 
 _SWAP_ATTEMPTS = 3
 _TERMINATE_EVERY = 0.05  # seconds; the server looks every 0.1 s whether a database is unused
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """A database that was replaced.  Only superusers can connect to it.
+
+    :param name: that it has now.
+    :param settings: what belonged to it before it was closed.
+    """
+
+    name: str
+    oid: int
+    settings: DatabaseSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +87,7 @@ def swap(
     stage: str,
     keep_as: str,
     owner: str,
-    record: t.Callable[[str | None], None],
+    record: t.Callable[[Kept | None], None],
     on_connections: t.Literal["terminate", "refuse"] = "terminate",
     settings: DatabaseSettings | None = None,
     carries: bool = True,
@@ -82,24 +95,25 @@ def swap(
 ) -> SwapResult:
     """Swap *stage* in for *database*, which is kept as *keep_as*; all or nothing.
 
-    One transaction renames both, gives the staging database to *owner*, gives it what belonged to the replaced database
-    (read at that very moment) and calls *record*.  Until it commits only a superuser can connect to the new database.
-    If the client, the server or the host is killed in its middle, the old database stays in its place and open.
+    One transaction renames both, closes the replaced database, gives the staging database to *owner*, gives it what
+    belonged to the replaced one (read at that very moment) and calls *record*.  Until it commits only a superuser can
+    connect to the new database, and from then on only a superuser to the replaced one.  If the client, the server or
+    the host is killed in its middle, the old database stays in its place and open.
 
     The first rename takes the server's exclusive lock of the database and then waits until nobody is connected: new
     sessions wait for the lock, and *helper* meanwhile ends those that are there, again and again.  A client that
     connects during the swap waits a moment and then gets the error that the database "has just been renamed"; its next
     attempt reaches the new one.
 
-    The kept database stays as it is: its owner, its privileges and its settings, and it can be connected to, so that
-    somebody can look up or salvage rows.  Where there is no old database the staging database is only renamed.
+    The kept database belongs to the administrator, who can look up, salvage or dump rows, see
+    :func:`.database_settings.close`: neither its former owner nor anybody else can connect, nor get the privilege back.
+    What it had is passed to *record*.  Where there is no old database the staging database is only renamed.
 
     :param conn: not in a transaction.
     :param helper: another autocommit connection to the maintenance database, which only ends sessions.
     :param owner: of the new database.
     :param record: writes the state, with *conn*, in the same transaction, and last of all checks the database's lock,
-        so that a lost lock is a lost swap; it gets the name that the replaced database has now, ``None`` where
-        there was none.
+        so that a lost lock is a lost swap; it gets the replaced database, ``None`` where there was none.
     :param on_connections: ``refuse``: sessions in the old database are an error that names them.
     :param settings: for the new database, instead of those of the old one.
     :param carries: whether the new database gets what belonged to the old one.
@@ -109,9 +123,9 @@ def swap(
     """
     old, new = _oid(conn, database), _oid(conn, stage)
     if new is None:
-        raise PostgresError(f"the staging database {stage!r} is gone", phase="swap")
-    if old is not None:
-        _refuse_prepared(conn, database)
+        raise PostgresError(f"the database {stage!r} is gone", phase="swap")
+    for each in (database, stage):
+        _refuse_prepared(conn, each)
     sessions = sessions_of(conn, database)
     if sessions and on_connections == "refuse":
         raise in_use(database, sessions)
@@ -124,10 +138,12 @@ def swap(
                 (LOCK_TIMEOUT, IDLE_TIMEOUT),
             )
             carried = settings
+            kept: Kept | None = None
             with _ending_sessions(helper, targets):
                 if old is not None:
                     _rename(cursor, database, keep_as)
-                    carried = settings or (capture(conn, keep_as) if carries else None)
+                    kept = Kept(keep_as, old, close(conn, keep_as))
+                    carried = settings or (kept.settings if carries else None)
                 _rename(cursor, stage, database)
             # What comes next has the new owner's name in it.
             cursor.execute(
@@ -135,7 +151,7 @@ def swap(
             )
             if carried is not None:
                 apply(conn, database, carried if public_connect else without_public_connect(carried))
-            record(keep_as if old is not None else None)
+            record(kept)
         return carried
 
     carried = _attempted(
