@@ -42,7 +42,8 @@ attributes:
   idempotent:
     support: partial
     details:
-      - With O(outstanding_only=true), a second run finds nothing to do. Otherwise, each run restores again.
+      - With O(outstanding_only=true) or O(drop_replaced), a second run finds nothing to do. With O(undo=true), each run
+        swaps the two databases. Otherwise, each run restores again.
 options:
   only:
     description:
@@ -64,6 +65,21 @@ options:
       - Grants to roles that exist are kept then, unless O(skip_acl=true).
     type: bool
     default: false
+  undo:
+    description:
+      - Instead of restoring, swap the previous database of each of O(only) back in - the one that its last restore, or
+        its last undo, has replaced. It comes back with its rows, owner, privileges and settings.
+      - The present database is kept for O(keep_replaced) hours. A second undo brings it back.
+    type: bool
+    default: false
+    version_added: 0.2.0
+  drop_replaced:
+    description:
+      - Instead of restoring, drop the databases that restores of O(only) have replaced, before their time is over -
+        V(all), or V(all_but_newest), which leaves the one that an undo would bring back.
+    type: str
+    choices: [all, all_but_newest]
+    version_added: 0.2.0
 seealso:
   - module: infrazero.database.age_backup
   - module: infrazero.database.pg_db_bootstrap
@@ -113,6 +129,34 @@ EXAMPLES = r"""
     endpoint: s3.example.com
   become: true
   become_user: postgres
+
+- name: Restore yesterday's backup beside the database, to look at it
+  infrazero.database.s3_manifest_restore:
+    databases: "{{ infrazero_databases }}"
+    only: [shop]
+    source: db/shop/20260130T032000Z.sql.gz.age
+    as: shop_check
+    drop_after: 24
+    bucket: db-backups
+    endpoint: s3.example.com
+  become: true
+  become_user: postgres
+
+- name: Undo the last restore
+  infrazero.database.s3_manifest_restore:
+    databases: "{{ infrazero_databases }}"
+    only: [shop]
+    undo: true
+  become: true
+  become_user: postgres
+
+- name: Free the space of replaced databases, but for the last one
+  infrazero.database.s3_manifest_restore:
+    databases: "{{ infrazero_databases }}"
+    only: [shop]
+    drop_replaced: all_but_newest
+  become: true
+  become_user: postgres
 """
 
 RETURN = r"""
@@ -130,10 +174,76 @@ databases:
       description:
         - V(restored), V(restored_with_errors) if statements failed with O(on_error=continue), V(empty) if there is no
           backup, V(skipped) if no restore was requested, V(planned) in check mode, or V(failed).
+        - With O(undo=true), V(undone). With O(drop_replaced), V(dropped), or V(nothing) if there was none.
         - V(restored_with_errors) is not a failure of the module. The database was replaced, and C(warnings) describes
           what is missing.
       type: str
       sample: restored
+    as:
+      description: Name of the copy; null if the database itself was restored.
+      type: str
+      sample: shop_check
+      version_added: 0.2.0
+    drop_after:
+      description: Hours after which the copy is dropped; null if it stays, or there is none.
+      type: float
+      sample: 24.0
+      version_added: 0.2.0
+    kept:
+      description: Databases that were replaced before and are still kept, oldest first.
+      type: list
+      elements: dict
+      version_added: 0.2.0
+      contains: &kept
+        name:
+          description: Name of the replaced database.
+          type: str
+          sample: shop__replaced_5f2c9a01
+        size:
+          description: Its size in bytes.
+          type: int
+          sample: 7680000
+        sessions:
+          description: Connections to it at the moment.
+          type: int
+          sample: 0
+        replaced_at:
+          description: When it was replaced, UTC.
+          type: str
+          sample: "2026-01-31T03:23:55Z"
+        drop_after:
+          description: When it may be dropped, UTC.
+          type: str
+          sample: "2026-02-01T03:23:55Z"
+        restored_from:
+          description: URL of the dump that it was restored from; null if it was not, or that is not recorded.
+          type: str
+          sample: s3://db-backups/db/shop/20260130T032000Z.sql.gz.age
+    previous:
+      description: With O(undo=true), the database that comes back.
+      returned: with O(undo=true)
+      type: dict
+      version_added: 0.2.0
+      contains: *kept
+    restored_from:
+      description: With O(undo=true), URL of the dump that the present database was restored from; null if unknown.
+      returned: with O(undo=true)
+      type: str
+      sample: s3://db-backups/db/shop/20260131T032000Z.sql.gz.age
+      version_added: 0.2.0
+    keep_replaced:
+      description: With O(undo=true), hours for which the present database is kept.
+      returned: with O(undo=true)
+      type: float
+      sample: 24.0
+      version_added: 0.2.0
+    dropped:
+      description: With O(drop_replaced), the databases that were dropped; in check mode, those that would be.
+      returned: with O(drop_replaced)
+      type: list
+      elements: dict
+      version_added: 0.2.0
+      contains: *kept
     source:
       description: URL of the dump.
       type: str
@@ -167,7 +277,7 @@ databases:
       type: int
       sample: 3600
     size:
-      description: Size of the encrypted object in bytes.
+      description: Size of the encrypted object in bytes; with O(drop_replaced), of the databases.
       type: int
       sample: 104857600
     reads:
@@ -325,9 +435,15 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
+from ..module_utils._engine import outcome
 from ..module_utils._engine.domain import restoring
-from ..module_utils._engine.restore import restore
+from ..module_utils._engine.errors import ConfigurationError
+from ..module_utils._engine.restore import restore, undo
 from ..module_utils._engine.stores import registry
+
+if t.TYPE_CHECKING:
+    from ..module_utils._engine.domain.databases import Databases
+    from ..module_utils._engine.profile import Profile
 
 NAME = "s3_manifest_restore"
 
@@ -339,6 +455,8 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
     host = _ansible.profile(module, NAME)
     listed = _ansible.databases(module, host, private=True)
+    if params["undo"] or params["drop_replaced"]:
+        return _previous(module, host, listed)
     summary = restore.restore_all(
         listed.selected(params["only"]),
         settings=host.connection(),
@@ -358,6 +476,41 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     return result
 
 
+def _previous(module: AnsibleModule, host: Profile, listed: Databases) -> dict[str, t.Any]:
+    """Swap previous databases back in, or drop them."""
+    params, get = module.params, host.values.get
+    which = params["drop_replaced"]
+    given = [name for name in ("source", "as", "drop_after", "outstanding_only") if params[name]]
+    if params["undo"] and which:
+        given.append("drop_replaced")
+    if given or not params["only"]:
+        raise ConfigurationError(
+            "undo and drop_replaced do nothing else, to databases that are named",
+            cause=f"{', '.join(given)} was given as well" if given else "only was not given",
+            hint="name the databases with only, and give one of the two without options of a restore",
+        )
+    names = [entry.name for entry in listed.selected(params["only"])]
+
+    def work(name: str) -> outcome.Outcome:
+        settings, plan_only = host.connection(), module.check_mode
+        if which:
+            return undo.drop_replaced(name, which, settings=settings, plan_only=plan_only)
+        return undo.undo(
+            name,
+            settings=settings,
+            keep=get("restore", "keep_replaced"),
+            on_connections=get("restore", "on_connections"),
+            plan_only=plan_only,
+        )
+
+    summary = outcome.run_each(names, work)
+    result = _ansible.summed_up(summary, *((undo.DROPPED, undo.NOTHING) if which else (undo.UNDONE,)))
+    changed = [one for one in summary.outcomes if one.error is None and undo.changes(one)]
+    result["changed"] = bool(changed)
+    result["diff"] = [undo.difference(one) for one in changed]
+    return result
+
+
 def main() -> t.NoReturn:
     """Entry point."""
     spec = _ansible.ArgumentSpec(
@@ -366,6 +519,8 @@ def main() -> t.NoReturn:
         only={"type": "list", "elements": "str"},
         source={"type": "str"},
         outstanding_only={"type": "bool", "default": False},
+        undo={"type": "bool", "default": False},
+        drop_replaced={"type": "str", "choices": [undo.ALL, undo.ALL_BUT_NEWEST]},
         mutually_exclusive=[("source", "outstanding_only")],
     )
     _ansible.run(spec.module(supports_check_mode=True), run)

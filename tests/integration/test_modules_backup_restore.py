@@ -357,6 +357,65 @@ def test_a_restored_database_and_its_roles_as_the_options_say(directory: Scene) 
     assert path == '{"search_path=extra, public"}'
 
 
+def test_a_copy_an_undo_and_what_is_dropped(directory: Scene) -> None:
+    """In check mode and for real, each with a difference, and refused where it makes no sense."""
+    cluster, app = directory.cluster, scene.entry("app")
+    make(cluster, app)
+    directory.play(directory.backup(app))
+    cluster.psql("CREATE TABLE later (id int)", "app")
+    later, there = "SELECT to_regclass('public.later') IS NOT NULL", oids(cluster)
+
+    planned, taken, empty = directory.play(
+        directory.restore(app, **{"as": "app_check"}, drop_after=24, check=True, diff=True),
+        directory.restore(app, **{"as": "app"}),
+        directory.restore(app, only=["app"], undo=True, check=True),
+    )
+    (plan,) = planned["databases"]
+    assert planned["changed"] and (plan["as"], plan["drop_after"], plan["replaces"]) == ("app_check", 24, None)
+    assert planned["diff"][0]["before_header"] == "app_check" and planned["diff"][0]["before"] == "absent\n"
+    assert taken["failed"] and "it is a database of the list" in taken["msg"]
+    assert empty["failed"] and "no previous database of 'app' is kept" in empty["msg"]
+    assert oids(cluster) == there
+    (copied,) = directory.play(directory.restore(app, **{"as": "app_check"}))
+    assert copied["changed"] and copied["summary"] == "restored=1 empty=0 skipped=0 failed=0"
+    assert (cluster.psql(later, "app_check"), cluster.psql(later, "app")) == ("f", "t")
+
+    directory.play(directory.restore(app))
+    assert cluster.psql(later, "app") == "f"
+    there = oids(cluster)
+    planned, kept, *refused = directory.play(
+        directory.restore(app, only=["app"], undo=True, check=True, diff=True),
+        directory.restore(app, only=["app"], drop_replaced="all_but_newest", diff=True),
+        directory.restore(app, undo=True),
+        directory.restore(app, only=["app"], undo=True, source="db/app/"),
+        directory.restore(app, only=["app"], undo=True, drop_replaced="all"),
+        directory.restore(app, only=["app"], drop_replaced="all", outstanding_only=True),
+        directory.restore(app, only=["app"], drop_replaced="some"),
+    )
+    assert planned["changed"] and planned["databases"][0]["status"] == "planned"
+    assert "not from a backup, replaced 20" in planned["diff"][0]["after"]
+    assert not kept["changed"] and kept["databases"][0]["status"] == "nothing" and kept["diff"] == []
+    assert all(one["failed"] and not one.get("changed") for one in refused)
+    assert oids(cluster) == there
+
+    undone, again, few, dropped, none = directory.play(
+        directory.restore(app, only=["app"], undo=True, keep_replaced=2, diff=True),
+        directory.restore(app, only=["app"], undo=True),
+        directory.restore(app, only=["app"], drop_replaced="all", check=True, diff=True),
+        directory.restore(app, only=["app"], drop_replaced="all"),
+        directory.restore(app, only=["app"], drop_replaced="all"),
+    )
+    (back,) = undone["databases"]
+    assert undone["changed"] and (back["status"], back["keep_replaced"]) == ("undone", 2)
+    assert undone["summary"] == "undone=1 failed=0" and back["restored_from"].endswith(".age")
+    assert again["databases"][0]["previous"]["name"] == back["kept_as"] and cluster.psql(later, "app") == "f"
+    assert few["changed"] and few["databases"][0]["dropped"] == dropped["databases"][0]["dropped"]
+    assert few["diff"][0]["before"].startswith("app__replaced_") and few["diff"][0]["after"] == ""
+    assert dropped["changed"] and dropped["databases"][0]["status"] == "dropped"
+    assert not none["changed"] and none["databases"][0]["status"] == "nothing"
+    assert cluster.psql("SELECT count(*) FROM pg_database WHERE datname LIKE 'app\\_\\_%'") == "0"
+
+
 @pytest.mark.parametrize("name", ["age_backup", "backup_info", "s3_manifest_restore"])
 def test_examples_use_what_there_is(name: str) -> None:
     module = ROOT / "plugins" / "modules" / f"{name}.py"

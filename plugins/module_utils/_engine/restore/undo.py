@@ -122,6 +122,11 @@ def _dropped(chosen: t.Sequence[Kept]) -> dict[str, t.Any]:
     return {"dropped": [one.as_dict() for one in chosen], "size": sum(one.size for one in chosen), "warnings": []}
 
 
+def changes(result: outcome.Outcome) -> bool:
+    """Whether anything was changed, or would be."""
+    return bool(result.details["dropped"]) if "dropped" in result.details else True
+
+
 def difference(result: outcome.Outcome) -> dict[str, t.Any]:
     """What was changed, or would be, as Ansible's diff shows it."""
     details = result.details
