@@ -724,6 +724,50 @@ def test_a_restore_is_undone_and_what_is_left_dropped(host: Host, backed_up: Dat
     assert host.run("undo").status == host.run("drop-replaced", "app", "--keep-replaced", "1").status == 2
 
 
+def test_a_dump_to_a_file(host: Host, backed_up: Database, tmp_path: pathlib.Path) -> None:
+    key = {"DB_RESTORE_AGE_PRIVATE_KEY": key_of(backed_up)}
+    host.configure(backed_up, DB_HOST="/nowhere")  # no server is asked
+    path = tmp_path / "app.sql"
+    done = host.run("restore", "app", "db/app/", "--to-file", str(path), **key)
+    assert done.status == 0, done
+    assert re.match(
+        rf"app: written to {path} from \S+\.age, created just now, signed by \S+: 1 table, 10 rows, [\d.]+ KiB in"
+        r" [\d.]+ s, verified; SHA-256 [0-9a-f]{64}\n1 database written\n$",
+        done.out,
+    )
+    host.cluster.psql("CREATE DATABASE laptop")
+    host.cluster.psql(path.read_text(), "laptop")
+    assert host.cluster.psql("SELECT count(*) FROM t", "laptop") == "10"
+    again = host.run("restore", "app", "db/app/", "--to-file", str(path), **key)
+    assert again.status == 2 and f"{path} exists" in again.err
+    for arguments in (
+        ["--to-file", "app.sql"],
+        ["--to-file", "-"],
+        ["--to-file", "/nowhere/app.sql"],
+        ["--to-file", str(tmp_path / "other"), "--as", "copy"],
+        ["--to-file", str(tmp_path / "other"), "--dry-run"],
+    ):
+        assert host.run("restore", "app", "db/app/", *arguments, **key).status == 2, arguments
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_signal_while_a_file_is_written(host: Host, tmp_path: pathlib.Path) -> None:
+    app = scene.entry("app")
+    make_big(host.cluster, app)
+    host.configure(app)
+    assert host.run("backup").status == 0
+    folder = tmp_path / "files"
+    folder.mkdir()
+    running = host.start(
+        "restore", "app", "db/app/", "--to-file", str(folder / "app.sql"), DB_RESTORE_AGE_PRIVATE_KEY=key_of(app)
+    )
+    wait_until(lambda: any(one.stat().st_size for one in folder.iterdir()))
+    running.send_signal(signal.SIGTERM)
+    _out, err = running.communicate(timeout=60)
+    assert running.returncode == 128 + signal.SIGTERM, err
+    assert list(folder.iterdir()) == []
+
+
 def test_a_restore_that_goes_on_after_errors_has_an_exit_status_of_its_own(host: Host) -> None:
     """The backup is signed, so it is read once, and once more for rows that wait for others."""
     app = scene.entry("app")

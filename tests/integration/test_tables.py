@@ -280,9 +280,9 @@ def test_the_rows_of_the_others_are_proven_too(
     from ansible_collections.infrazero.database.plugins.module_utils._engine.restore import stage
 
     seen: list[dict[str, int]] = []
-    compare = stage._compare
+    compare = stage.compare
     monkeypatch.setattr(
-        stage, "_compare", lambda choice, rows, *rest: (seen.append(dict(rows)), compare(choice, rows, *rest))
+        stage, "compare", lambda choice, rows, *rest: (seen.append(dict(rows)), compare(choice, rows, *rest))
     )
     good(restored(cluster, store, shop, "public.orders"))
     assert seen == [{"public.orders": 300, "public.lines": 300, "sales.customers": 20}]

@@ -11,6 +11,7 @@ import typing as t
 from .. import outcome
 from ..domain import human
 from ..domain.restoring import REPLACE
+from ..errors import ConfigurationError
 from ..printing import printable, printable_name
 from ..stores.registry import open_store
 from ..streams import age
@@ -39,7 +40,14 @@ def register(command: common.Command) -> None:
         metavar="SOURCE",
         help="key of a dump or manifest, a prefix that ends with '/' (its latest backup), or s3://bucket/key",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
+    instead.add_argument(
+        "--to-file",
+        metavar="PATH",
+        help="write the plain dump to this new file, which only its owner can read, and restore nothing; no server is"
+        " needed",
+    )
     confirmation.add_flag(parser)
     common.add_flags(parser, "restore")
     identity.add_flag(parser)
@@ -48,7 +56,7 @@ def register(command: common.Command) -> None:
 def run(options: argparse.Namespace, reporter: Reporter) -> int:
     """Restore, or plan to; the exit status is returned."""
     # Not at the top: a backup, which starts every night on every host, starts sooner without it.
-    from ..restore import restore
+    from ..restore import restore, to_file
     from ..restore.choose import choose, is_encrypted
     from ..restore.plan import Request
     from ..sources import registry
@@ -78,6 +86,15 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         identities=() if key is None else tuple(age.parse_identities([key])),
     )
     settings = host.connection()
+    if options.to_file is not None:
+        if wanted.as_name is not None:
+            raise ConfigurationError(
+                "--to-file and --as exclude each other", hint="a file contains the whole dump: leave --as out"
+            )
+        summary = outcome.run_each(
+            [database.name], lambda _name: to_file.write(request, options.to_file, settings=settings, reporter=reporter)
+        )
+        return common.finish(options, summary, warnings=host.warnings, sentence=_written, done="written")
     warnings: list[str] = []
     shown: RestorePlan | None = None
     if not options.dry_run:
@@ -109,6 +126,18 @@ def _restored(one: outcome.Outcome) -> str:
         f"{result} from {printable(facts['source'])}{_made(facts)}: {contents} in"
         f" {human.duration(facts['duration_seconds'])}, {'verified' if facts['verified'] else 'not verified'}"
         + (f"; the replaced database is kept as {printable_name(kept)}" if kept else "")
+    )
+
+
+def _written(one: outcome.Outcome) -> str:
+    facts = one.details
+    contents = "an archive for pg_restore"
+    if facts["is_text"]:
+        contents = f"{human.counted(facts['tables'], 'table')}, {human.counted(facts['rows'], 'row')}"
+    return (
+        f"written to {printable(facts['file'])} from {printable(facts['source'])}{_made(facts)}: {contents},"
+        f" {human.size(facts['file_size'])} in {human.duration(facts['duration_seconds'])},"
+        f" {'verified' if facts['verified'] else 'not verified'}; SHA-256 {facts['file_sha256']}"
     )
 
 

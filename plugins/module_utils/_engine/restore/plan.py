@@ -249,13 +249,9 @@ def plan_restore(request: Request, *, session: Session) -> RestorePlan:
     if options.as_name is not None:
         session.require_copy(options.as_name)
     if said is not None:
-        _require_kind(choice, said, session.kind)
+        require_kind(choice, said, session.kind)
     look = _in_time(request, lambda: look_into(choice, request.identities))
-    if said is not None and said.size not in (None, look.size):
-        raise ChecksumMismatch(
-            f"{choice.url} has {look.size} bytes, its manifest says {said.size}",
-            hint="the object is damaged or was replaced: choose another backup",
-        )
+    require_size(choice, look.size)
     if look.head is not None:
         session.require_dump(look.head)
         if options.tables:
@@ -319,7 +315,17 @@ def _require_tables(request: Request, session: Session) -> None:
         session.require_tables(decoded, part=part, tables=request.options.tables)
 
 
-def _require_kind(choice: Choice, said: manifest.Manifest, kind: str) -> None:
+def require_size(choice: Choice, size: int) -> None:
+    """Raise unless the object of *size* bytes has the size that its manifest says."""
+    said = choice.manifest
+    if said is not None and said.size not in (None, size):
+        raise ChecksumMismatch(
+            f"{choice.url} has {size} bytes, its manifest says {said.size}",
+            hint="the object is damaged or was replaced: choose another backup",
+        )
+
+
+def require_kind(choice: Choice, said: manifest.Manifest, kind: str) -> None:
     """Raise unless the backup is a dump of the kind of source that it is to be restored to."""
     if said.source in (None, kind) and said.kind in (None, manifest.DUMP):
         return

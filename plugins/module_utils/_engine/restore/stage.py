@@ -103,19 +103,19 @@ def task_of(plan: RestorePlan, reporter: Reporter) -> Task:
 
 def make_room(choice: Choice, backup: Backup, staging: Staging) -> None:
     """Prove the backup to its last byte, then drop the old database."""
-    _compare(choice, backup.check(staging))
+    compare(choice, backup.check(staging))
     staging.make_room()
 
 
 def fill(choice: Choice, backup: Backup, staging: Staging) -> tuple[Loaded, tuple[str, ...]]:
     """Load the backup into the staged copy, compare it, and make it ready; what was loaded and warnings come back."""
     loaded = staging.load(backup.open)
-    _compare(choice, {**loaded.rows, **loaded.left_out}, loaded.failed_tables)
-    _compare_digests(choice, loaded.digests)
+    compare(choice, {**loaded.rows, **loaded.left_out}, loaded.failed_tables)
+    compare_digests(choice, loaded.digests)
     return loaded, staging.finish()
 
 
-def _compare(choice: Choice, rows: t.Mapping[str, int], failed: t.AbstractSet[str] = frozenset()) -> None:
+def compare(choice: Choice, rows: t.Mapping[str, int], failed: t.AbstractSet[str] = frozenset()) -> None:
     """Compare the source's own counts with those of the manifest.
 
     :param failed: tables whose rows are known to be missing.
@@ -136,7 +136,7 @@ def _compare(choice: Choice, rows: t.Mapping[str, int], failed: t.AbstractSet[st
     )
 
 
-def _compare_digests(choice: Choice, digests: t.Mapping[str, str]) -> None:
+def compare_digests(choice: Choice, digests: t.Mapping[str, str]) -> None:
     """Compare the digests of the rows that were loaded with those of the manifest."""
     said = choice.manifest
     if said is None or said.tables is None or not digests:

@@ -520,12 +520,37 @@ class LockedSession(Session, t.Protocol):
         """The staged copy of a restore; what killed restores of the database have left is removed first."""
 
 
+class CheckedDump(t.Protocol):
+    """The bytes of a dump, which are checked as they are read."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether they are text, in which rows are counted."""
+
+    def read(self, n: int, /) -> bytes:
+        """Up to *n* bytes; ``b""`` only at the end of a dump that is proven to be whole."""
+
+    @property
+    def rows(self) -> t.Mapping[str, int]:
+        """Rows of each table of a text, by its name in the dump; after the proven end only."""
+
+    @property
+    def digests(self) -> t.Mapping[str, str]:
+        """Digests of these rows, as a manifest has them; empty: the backup has no key for them."""
+
+
 class Source(t.Protocol):
     """Whatever holds databases."""
 
     @property
     def kind(self) -> str:
         """As a manifest's ``source`` names it."""
+
+    def checked(self, plain: Decoded, /) -> CheckedDump:
+        """The dump *plain* as it is; the source itself is not asked.
+
+        :raises ForeignFormat: if it is none.
+        """
 
     @property
     def warnings(self) -> tuple[str, ...]:

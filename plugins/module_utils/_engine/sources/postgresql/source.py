@@ -52,6 +52,7 @@ from . import (
     leftovers,
     lock,
     ownership,
+    plaintext,
     privileged,
     reading,
     room,
@@ -483,6 +484,10 @@ class PostgresqlSource:
         """Which node of its cluster the server is."""
         with contextlib.closing(connect(self._settings)) as admin:
             return facts.node(admin)
+
+    def checked(self, plain: Decoded, /) -> plaintext.CheckedDump:
+        """The dump *plain* as it is, SQL text or an archive."""
+        return plaintext.CheckedDump(plain)
 
     @contextlib.contextmanager
     def session(self) -> t.Iterator[PostgresqlSession]:
