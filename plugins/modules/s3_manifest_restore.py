@@ -351,6 +351,9 @@ databases:
         needed:
           description: Estimated number of bytes, with those that WAL may take on the same file system; null if unknown.
           type: int
+        wal:
+          description: Number of these bytes that WAL may take.
+          type: int
         estimated_from:
           description: What the estimate is derived from; null if it is unknown.
           type: str
@@ -365,6 +368,7 @@ databases:
           elements: dict
       sample:
         needed: 7680000
+        wal: 0
         estimated_from: the size of the database when it was backed up
         available: 12000000000
         kept: []

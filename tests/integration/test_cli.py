@@ -936,8 +936,18 @@ def test_on_a_terminal_the_plan_is_shown_and_confirmed(host: Host, backed_up: Da
     assert re.search(rf"signed by: {platform.node()}, key SHA256:\S+\r\n", shown)
     assert re.search(r"contents:  1 table, 10 rows, of PostgreSQL \d\S+, [\d.]+ KiB, read once\r\n", shown)
     assert re.search(r"replaces:  a database of app with [\d.]+ MiB and 0 sessions\r\n", shown)
-    assert re.search(r"space:     about [\d.]+ [GM]iB needed \(the size [^)]+\), [\d.]+ [GT]iB available\r\n", shown)
+    assert re.search(
+        r"space:     about [\d.]+ [GM]iB needed \(the size [^)]+ of WAL\), [\d.]+ [GT]iB available\r\n", shown
+    )
     assert shown.index("space: ") < shown.index("Replace app? Type yes to continue: ")
+
+    unsigned = ["--trust", "unsigned"]
+    (host.config / "allowed_signers").rename(host.config / "elsewhere")
+    (host.config / "signing" / "id_ed25519.pub").unlink()
+    status, shown = host.on_terminal("restore", "app", "db/app/", *unsigned, answer=lambda: "", **key)
+    assert status == 2
+    assert re.search(r"warning:   \S[^\r]+\r\n(  warning:[^\r]+\r\n)*\r\nReplace app\?", shown), shown
+    (host.config / "elsewhere").rename(host.config / "allowed_signers")
 
     status, shown = host.on_terminal("restore", "app", "db/app/", answer=lambda: "yes", **key)
     assert status == 0 and "app: restored from " in shown

@@ -103,7 +103,9 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
             shown = restore.look(request, settings=settings)
             shown.require_possible()
             name = printable_name(database.name)
-            confirmation.require(f"{name}: {described(shown.as_dict())}", _question(shown, name))
+            plan = [f"{name}: {described(shown.as_dict())}"]
+            plan += [f"  {'warning:':<11}{printable(text)}" for text in shown.warnings]
+            confirmation.require("\n".join(plan), _question(shown, name))
 
     def work(_name: str) -> outcome.Outcome:
         if options.dry_run:
@@ -216,7 +218,8 @@ def _replaces(facts: t.Mapping[str, t.Any]) -> str:
 
 def _space(space: t.Mapping[str, t.Any]) -> str:
     needed, available = space["needed"], space["available"]
-    text = "need unknown" if needed is None else f"about {human.size(needed)} needed ({space['estimated_from']})"
+    wal = f", with {human.size(space['wal'])} of WAL" if space["wal"] else ""
+    text = "need unknown" if needed is None else f"about {human.size(needed)} needed ({space['estimated_from']}{wal})"
     return f"{text}, {'an unknown amount' if available is None else human.size(available)} available"
 
 

@@ -83,6 +83,7 @@ class Space:
         """As plain data."""
         return {
             "needed": self.needed,
+            "wal": self.wal,
             "estimated_from": None if self.estimate is None else self.estimate.basis,
             "available": self.available,
             "kept": [dataclasses.asdict(one) for one in self.kept],

@@ -26,6 +26,7 @@ FACTS: dict[str, t.Any] = {
     "strategy": "swap",
     "space": {
         "needed": 9_000_000,
+        "wal": 0,
         "estimated_from": "the size of the database when it was backed up",
         "available": 12_000_000_000,
         "kept": [],
@@ -64,6 +65,11 @@ def test_what_is_unknown_is_said() -> None:
         "  replaces:  nothing: there is no such database",
         "  space:     need unknown, an unknown amount available",
     ]
+
+
+def test_what_is_needed_for_wal_is_named() -> None:
+    facts = {**FACTS, "space": {**FACTS["space"], "wal": 1 << 20}}
+    assert "was backed up, with 1.0 MiB of WAL), 11.2 GiB available" in restore.described(facts)
 
 
 def test_what_would_keep_it_from_beginning_is_in_the_plan() -> None:
