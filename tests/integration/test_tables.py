@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine import outcome
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import backup
@@ -248,6 +251,47 @@ def test_a_table_that_the_backup_lacks_is_refused_before_anything_is_created(
     assert cluster.psql("SELECT count(*) FROM infrazero.restore") == "0"
     for wrong, remedy in (("orders", "public.orders"), ("public.", "schema.table"), ("a.b.c", "schema.table")):
         assert remedy in str(error(restored(cluster, store, shop, wrong)))
+
+
+def as_user(cluster: Cluster, entry: Database, script: str) -> str:
+    """Run a script with the programs of PostgreSQL, as the user of the database and over TCP."""
+    environment = {
+        "PATH": f"{cluster.bindir}:{os.environ['PATH']}",
+        "PGHOST": "127.0.0.1",
+        "PGPORT": str(cluster.port),
+        "PGUSER": entry.user,
+        "PGPASSWORD": entry.password.reveal(),
+        "PGOPTIONS": "-c client_min_messages=warning",
+    }
+    command = ["/bin/bash", "-o", "pipefail", "-c", script]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_rows_get_back_into_the_original(cluster: Cluster, store: Store, shop: Database) -> None:
+    """What docs/restoring.md says, as the user of the database: its triggers are its own code."""
+    good(restored(cluster, store, shop, "sales.customers"))
+    cluster.psql("UPDATE sales.customers SET name = 'changed' WHERE id = 3", "shop")
+    cluster.psql("ALTER TABLE sales.customers DISABLE ROW LEVEL SECURITY", "shop")
+    back = "COPY sales.customers TO STDOUT"
+    script = (
+        f"psql -c '{back}' copy | psql --single-transaction --set=ON_ERROR_STOP=1"
+        " -c 'CREATE TEMPORARY TABLE back (LIKE sales.customers)' -c 'COPY back FROM STDIN'"
+        " -c 'INSERT INTO sales.customers OVERRIDING SYSTEM VALUE SELECT * FROM back"
+        " ON CONFLICT (id) DO UPDATE SET name = excluded.name'"
+        " -c \"SELECT setval(pg_get_serial_sequence('sales.customers', 'id'), max(id)) FROM sales.customers\" shop"
+    )
+    as_user(cluster, shop, script)
+    assert cluster.psql("SELECT name FROM sales.customers WHERE id = 3", "shop") == "customer 3"
+    assert cluster.psql("SELECT nextval('sales.customers_id_seq')", "shop") == "21"
+
+    good(restored(cluster, store, shop, "public.lines"))
+    cluster.psql("DROP TABLE public.lines CASCADE", "shop")
+    as_user(
+        cluster,
+        shop,
+        "pg_dump --table=public.lines copy | psql --single-transaction --set=ON_ERROR_STOP=1 shop",
+    )
+    assert cluster.psql("SELECT count(*) FROM public.lines", "shop") == "300"
 
 
 def test_dumps_of_older_tools(cluster: Cluster, store: Store) -> None:
