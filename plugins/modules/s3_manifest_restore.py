@@ -336,6 +336,12 @@ databases:
       elements: str
       version_added: 0.2.0
       sample: []
+    in_place:
+      description:
+        - Whether the database is restored in place, in one transaction, because the connected role is not a superuser.
+      type: bool
+      version_added: 0.2.0
+      sample: false
     replaces:
       description: Owner, size and sessions of the database that is replaced; null if there is none.
       type: dict

@@ -257,7 +257,7 @@ def plan_restore(request: Request, *, session: Session) -> RestorePlan:
         session.require_dump(look.head)
         if options.tables:
             _in_time(request, lambda: _require_tables(request, session))
-    fit = session.fit(None if said is None else said.part, options)
+    fit = session.fit(request.target, None if said is None else said.part, options)
     warnings = [*choice.warnings, *fit.warnings]
     if said is not None:
         warnings += _rolled_back(choice, name, session=session)

@@ -443,8 +443,11 @@ class Session(t.Protocol):
         :param passwords: whether the verifiers of passwords belong to them.
         """
 
-    def fit(self, part: Part | None, options: RestoreOptions, /) -> Fit:
-        """How a backup of which the manifest says *part* fits this source."""
+    def fit(self, database: Database, part: Part | None, options: RestoreOptions, /) -> Fit:
+        """How a backup of which the manifest says *part* fits this source.
+
+        :param database: that is restored.
+        """
 
     def replaced(self, name: str, /) -> Replaced | None:
         """The database that a restore of *name* would replace; ``None``: there is none."""

@@ -133,6 +133,7 @@ def load(
     options: LoadOptions,
     again: Again | None = None,
     selection: Selection | None = None,
+    execution: type[Execution] = Execution,
 ) -> LoadResult:
     """Load a dump into the connection's database, which must be empty.
 
@@ -141,6 +142,7 @@ def load(
         The dump changes its settings, so do not use it for anything else afterwards.
     :param again: for rows that are accepted only after those of other tables; ``None``: that is a failure.
     :param selection: chooses the statements that are loaded; ``None``: all.
+    :param execution: how statements and rows are sent.
     :raises LoadError: if the server refuses a statement.  The text names the statement's object, never its data.
     """
     with (
@@ -148,7 +150,7 @@ def load(
         bounded_memory(),
         contextlib.closing(Watch(connection, options.statement_seconds)) as watch,
     ):
-        execution = Execution(
+        session = execution(
             connection,
             cursor,
             watch,
@@ -158,7 +160,7 @@ def load(
             again=again,
             admin=admin,
         )
-        return _Loader(execution, admin, options, selection).run(events)
+        return _Loader(session, admin, options, selection).run(events)
 
 
 def analyze(connection: Connection, search_path: str) -> tuple[str, ...]:

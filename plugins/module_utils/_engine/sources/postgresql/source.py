@@ -34,6 +34,7 @@ from ..base import (
     Replaced,
     RestoreRules,
     Room,
+    Staging,
     Swapped,
     Task,
 )
@@ -48,6 +49,7 @@ from . import (
     extensions,
     facts,
     health,
+    inplace_fit,
     kept,
     leftovers,
     lock,
@@ -71,6 +73,7 @@ from .connection import (
 from .dumptext import events, preamble, selection
 from .dumptext.judgement import Judge
 from .dumptext.tally import KEY_SIZE, Tally
+from .inplace import InPlace
 from .restoration import Restoration, encoding_of
 
 if t.TYPE_CHECKING:
@@ -247,8 +250,8 @@ class PostgresqlSession:
             ),
         )
 
-    def fit(self, part: manifest.Part | None, options: RestoreOptions, /) -> Fit:
-        """How a backup fits this server: versions, extensions and roles."""
+    def fit(self, database: Database, part: manifest.Part | None, options: RestoreOptions, /) -> Fit:
+        """How a backup fits this server: versions, extensions and roles, and what the connected role can restore."""
         cluster = facts.cluster_facts(self._admin)
         said = part or manifest.Postgresql()
         warnings: list[str] = []
@@ -276,13 +279,17 @@ class PostgresqlSession:
                 warnings.append(
                     f"the backup is of PostgreSQL {theirs}, this server is {ours}: what only {theirs} knows fails"
                 )
-        refusal = None
+        refusal, in_place = None, not is_superuser(self._admin)
         if cluster.in_recovery:
             refusal = RestoreRefused(
                 "nothing can be restored on this server",
                 cause="it is a standby, which only copies its primary",
                 hint="restore on the primary: what it has appears here by itself",
             )
+        elif in_place:
+            found_here = inplace_fit.find(self._admin, database, part, options, settings=self._settings)
+            refusal = found_here.refusal
+            warnings += found_here.warnings
         elif missing_extensions:
             refusal = RestoreRefused(
                 "extensions of the backup can't be created on this server",
@@ -295,6 +302,7 @@ class PostgresqlSession:
                 "backup_server_version": said.server_version,
                 "missing_extensions": list(missing_extensions),
                 "missing_roles": list(missing_roles),
+                "in_place": in_place,
             },
             refusal=refusal,
             warnings=tuple(warnings),
@@ -461,8 +469,15 @@ class LockedPostgresqlSession(PostgresqlSession):
         kept.drop(self._admin, name, kept_as, settings=self._settings)
 
     @contextlib.contextmanager
-    def staging(self, task: Task, /) -> t.Iterator[Restoration]:
-        """A staging database, which is swapped with the database that it was filled for."""
+    def staging(self, task: Task, /) -> t.Iterator[Staging]:
+        """A staging database, which is swapped with the database that it was filled for.
+
+        Only a superuser can do that; anybody else restores in place.
+        """
+        if not is_superuser(self._admin):
+            with InPlace(task, admin=self._admin, held=self._held, settings=self._settings) as in_place:
+                yield in_place
+            return
         with Restoration(task, admin=self._admin, held=self._held, settings=self._settings) as restoration:
             yield restoration
 
