@@ -71,6 +71,7 @@ OPTIONS: t.Mapping[str, t.Mapping[str, str | None]] = {
         "database": "infrazero_database",
         "from": "infrazero_from",
         "options": "infrazero_options",
+        "tables": "infrazero_tables",
     },
 }
 

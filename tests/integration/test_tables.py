@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import getpass
+import json
 import os
+import pathlib
 import subprocess
+import sys
 
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine import outcome
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup import backup
 from ansible_collections.infrazero.database.plugins.module_utils._engine.backup.plan import BackupOptions
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import envfile
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import UNSIGNED, Trust
@@ -20,6 +25,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.
 
 from tests.support import scene
 from tests.support.cluster import Cluster
+from tests.support.controller import Controller
 from tests.support.outcomes import details_of as good
 from tests.support.outcomes import error
 
@@ -330,3 +336,38 @@ def test_the_rows_of_the_others_are_proven_too(
     )
     good(restored(cluster, store, shop, "public.orders"))
     assert seen == [{"public.orders": 300, "public.lines": 300, "sales.customers": 20}]
+
+
+def test_the_playbook_takes_tables(cluster: Cluster, store: Store, shop: Database, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "db.env").write_text(envfile.render({"DB_TYPE": "postgresql"}))
+    (tmp_path / "opt").mkdir()
+    (tmp_path / "opt" / "venv").symlink_to(sys.prefix)
+    variables = {
+        "ansible_connection": "local",
+        "infrazero_install_directory": str(tmp_path / "opt"),
+        "infrazero_config_directory": str(tmp_path / "etc"),
+        "infrazero_user": getpass.getuser(),
+        "infrazero_db_host": cluster.host,
+        "infrazero_db_port": cluster.port,
+        "infrazero_databases": [
+            {
+                "name": "shop",
+                "user": "shop",
+                "password": "x",
+                "backup_age_public_key": shop.recipients[0],
+                "backup_age_private_key": scene.key_of(shop),
+            }
+        ],
+        "infrazero_backup_directory": str(tmp_path),
+        "infrazero_restore_trust": "unsigned",
+        "infrazero_options": {"as": "copy"},
+    }
+    controller = Controller(tmp_path / "controller", variables)
+    arguments = ["--extra-vars", json.dumps({"database": "shop", "from": "db/shop/", "confirm": "yes"})]
+    wrong = controller.play("restore", *arguments, "--extra-vars", '{"tables": ["public.order"]}', hosts=("db1",))
+    assert wrong.status != 0 and "did you mean public.orders?" in " ".join(wrong.output.split()), wrong.output
+    done = controller.play("restore", *arguments, "--extra-vars", "tables=public.orders", hosts=("db1",))
+    assert done.status == 0, done.output
+    assert "tables:    public.orders" in done.output and "needed," in done.output
+    assert counts(cluster, "public.orders", "public.lines") == [300, 0]
