@@ -262,7 +262,7 @@ def test_rows_that_are_not_those_of_the_manifest_leave_everything_as_it_was(worl
     world.back_up()
     latest = f"{world.shop.prefix}latest-dump.json"
     fields = json.loads(world.store.get(latest, limit=1 << 20))
-    fields["tables"][0]["rows"] += 1
+    fields["postgresql"]["tables"][0]["rows"] += 1
     world.store.put(latest, json.dumps(fields).encode())
     world.run("DELETE FROM stock.moves")
     before = world.state()
