@@ -78,7 +78,7 @@ def host_report(
     """Results of a host and its databases, without secrets.
 
     :param results: registered results of modules: ``bootstrap`` of pg_db_bootstrap, ``restore`` of
-        s3_manifest_restore, ``backup`` of age_backup; each is optional.
+        s3_manifest_restore, ``backup`` and ``first_backup`` of age_backup; each is optional.
     :param entries: the host's list, to which ``bootstrap`` belongs.
     :param check_mode: whether the run is in check mode.
     :param unreachable: whether *failed_result* comes from a host that did not answer.
@@ -89,6 +89,8 @@ def host_report(
     for action in ("restore", "backup"):
         for outcome in (results.get(action) or {}).get("databases") or ():
             databases[outcome["database"]] = _outcome(outcome)
+    for outcome in (results.get("first_backup") or {}).get("databases") or ():
+        _add_first_backup(databases, outcome)
     error = None
     if failed_result is not None:
         task = failed_task or {}
@@ -122,6 +124,21 @@ def _outcome(outcome: Plain) -> dict[str, t.Any]:
     if outcome.get("error"):
         found["error"] = {name: outcome["error"].get(name, "") for name in ("phase", "message", "cause", "hint")}
     return found
+
+
+def _add_first_backup(databases: dict[str, dict[str, t.Any]], outcome: Plain) -> None:
+    """Add the result of a first backup to what else was done to a database; a failure comes before it."""
+    name = outcome["database"]
+    if outcome["status"] == FAILED:
+        databases[name] = _outcome(outcome)
+        return
+    if outcome["status"] == "present" and not outcome.get("warnings"):
+        return
+    known = databases.setdefault(name, {"database": name, "status": outcome["status"]})
+    if outcome["status"] in ("backed_up", PLANNED):
+        known["first_backup"] = outcome["key"]
+    if outcome.get("warnings"):
+        known["warnings"] = [*known.get("warnings", ()), *outcome["warnings"]]
 
 
 def _message(task: Plain, result: Plain) -> str:
@@ -205,7 +222,8 @@ def _details(database: Plain) -> str:
     signed_by = database.get("signed_by")
     if signed_by:
         backup += f", signed by {signed_by['name']}"
-    return "; ".join(filter(None, (backup, *database.get("warnings", ()))))
+    first = f"first backup {database['first_backup']}" if database.get("first_backup") else ""
+    return "; ".join(filter(None, (backup, first, *database.get("warnings", ()))))
 
 
 class FilterModule:

@@ -44,21 +44,36 @@ attributes:
     details:
       - A backup changes nothing that a diff could show.
   idempotent:
-    support: none
+    support: partial
     details:
-      - Every run creates a new backup.
+      - Every run creates a new backup, unless O(first=true).
 options:
   only:
     description:
       - Names of databases of O(databases) to back up. All of them, and the roles of the cluster, when not given.
     type: list
     elements: str
+  first:
+    description:
+      - Back up only what has no backup yet. A database with a backup is V(present); one whose store has the history of
+        another cluster is V(skipped), with a warning.
+      - Each backup is read back as far as the rights of the host go, see RV(databases.read_back).
+    type: bool
+    default: false
+    version_added: 0.2.0
 seealso:
   - module: infrazero.database.backup_info
   - module: infrazero.database.s3_manifest_restore
 """
 
 EXAMPLES = r"""
+- name: Make a first backup of every database that has none
+  infrazero.database.age_backup:
+    config: /etc/infrazero
+    first: true
+  become: true
+  become_user: postgres
+
 - name: Back every database up
   infrazero.database.age_backup:
     databases: "{{ infrazero_databases | infrazero.database.public }}"
@@ -98,6 +113,7 @@ databases:
       description:
         - V(backed_up), V(planned) in check mode, V(failed), or V(skipped) where another node of the cluster backs up
           (see O(run_on)).
+        - With O(first=true), also V(present) if there is a backup, or V(skipped) if none can be made.
       type: str
       sample: backed_up
     key:
@@ -155,6 +171,15 @@ databases:
       sample:
         name: db1
         key: SHA256:2l8Gd3nXmPqoXwEvnM0sZ0m2Ck4YV1d5Ykq3Yx1V2mE
+    read_back:
+      description:
+        - Parts of the backup that were read back and compared - V(manifest), V(latest), V(size) of the object and its
+          V(first chunk), which a host may not be allowed to read.
+      returned: with O(first=true), for a new backup
+      type: list
+      elements: str
+      version_added: 0.2.0
+      sample: [manifest, latest, size, first chunk]
     duration_seconds:
       description: How long it took, in seconds.
       type: float
@@ -186,6 +211,7 @@ summary:
   sample: backed_up=3 failed=0
 """
 
+import dataclasses
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -207,7 +233,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         cluster=None if module.params["only"] is not None else host.cluster_globals(),
         settings=host.connection(),
         store=registry.open_store(host.store()),
-        options=host.backup_options(),
+        options=dataclasses.replace(host.backup_options(), first=module.params["first"]),
     )
     statuses = [backup.PLANNED if module.check_mode else backup.BACKED_UP]
     if any(one.status == backup.SKIPPED for one in summary.outcomes):
@@ -218,7 +244,10 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
 def main() -> t.NoReturn:
     """Entry point."""
     spec = _ansible.ArgumentSpec(
-        _ansible.settings_of(NAME), _ansible.DATABASES, only={"type": "list", "elements": "str"}
+        _ansible.settings_of(NAME),
+        _ansible.DATABASES,
+        only={"type": "list", "elements": "str"},
+        first={"type": "bool", "default": False},
     )
     _ansible.run(spec.module(supports_check_mode=True), run)
 

@@ -35,6 +35,7 @@ SHARED = SETTINGS | frozenset(
         "infrazero_databases",
         "infrazero_databases_json_file",
         "infrazero_db_version",
+        "infrazero_first_backup",
         "infrazero_hosts",
         "infrazero_infisical_hosts",
         "infrazero_install_directory",

@@ -394,6 +394,7 @@ def test_a_trial_creates_an_object_under_each_prefix_once(bench: Bench) -> None:
     prefixes = ["db/shop/", "db/ledger/"]
     planned = trial.examine(bench.store, prefixes, write=False)
     assert (planned.error, planned.listing, planned.writing) == (None, policies.ALLOWED, trial.NOT_TRIED)
+    assert planned.created
     assert list(bench.store.list("")) == []
     for again in (False, True):
         found = trial.examine(bench.store, prefixes, write=True)

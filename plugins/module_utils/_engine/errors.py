@@ -257,6 +257,10 @@ class BackupRefused(EngineError):
     phase = "plan"
 
 
+class OtherHistory(BackupRefused):
+    """The backups under the prefix are another cluster's, or continue a history that this one does not."""
+
+
 class LoadError(PostgresError):
     """The server rejected a statement or rows of a dump."""
 

@@ -54,6 +54,7 @@ MODULES: t.Mapping[str, tuple[str, ...]] = {
     "pg_cluster_info": ("connection",),
     "pg_db_bootstrap": ("connection", "store", "signing", "cluster", "cluster_restore"),
     "s3_manifest_restore": ("connection", "store", "signing", "restore"),
+    "store_probe": ("store",),
 }
 
 #: The configuration directory of a host, and the key files of one, relative to it.

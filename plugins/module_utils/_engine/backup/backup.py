@@ -16,13 +16,14 @@ from .. import outcome
 from ..domain import layout, manifest, nodes
 from ..domain.databases import Database
 from ..domain.subjects import ClusterGlobals, Subject
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ManifestError, OtherHistory
 from ..reporting import Reporter, Silent
 from ..sources import registry
 from ..sources.base import Dump, Facts, LockedSession, RestoreRules, Source
+from ..stores import catalogue
 from ..stores.base import Store
 from ..streams import age, pipeline
-from . import dump, publish
+from . import dump, publish, readback
 from .plan import BackupOptions, BackupPlan, plan_backup
 
 #: Status of a database that was backed up, of one that another node of the cluster backs up, and of one that check mode
@@ -30,6 +31,9 @@ from .plan import BackupOptions, BackupPlan, plan_backup
 BACKED_UP = "backed_up"
 SKIPPED = "skipped"
 PLANNED = "planned"
+
+#: Status, where only first backups are wanted, of a database that has one; SKIPPED is that of one that can't have one.
+PRESENT = "present"
 
 
 def back_up(
@@ -149,7 +153,11 @@ class _Run:
         described = described_by(stream, dumped.part)
         warnings = publish.publish(plan, described, subject, session=session, store=store, options=options)
         warnings = [*plan.warnings, *dumped.warnings, *warnings]
-        return outcome.Outcome(subject.name, BACKED_UP, _details(plan, described, warnings=warnings))
+        details = _details(plan, described, warnings=warnings)
+        if options.first:
+            self.reporter.stage(subject.name, "check", "reading the backup back")
+            details["read_back"] = list(readback.read_back(store, described, prefix=subject.prefix))
+        return outcome.Outcome(subject.name, BACKED_UP, details)
 
 
 def _details(plan: BackupPlan, described: manifest.Manifest, *, warnings: t.Sequence[str]) -> dict[str, t.Any]:
@@ -202,7 +210,31 @@ def back_up_all(
             return back_up(by_name[name], **more)
         return back_up_globals(wanted[name], **more)
 
+    if options.first:
+        work = _of_those_without({**by_name, **wanted}, work, store=store)
     return outcome.run_each([*by_name, *wanted], work, jobs=options.jobs, warnings=warnings, reporter=reporter)
+
+
+def _of_those_without(
+    subjects: t.Mapping[str, Subject], work: t.Callable[[str], outcome.Outcome], *, store: Store
+) -> t.Callable[[str], outcome.Outcome]:
+    """*work* for each of *subjects* that has no backup, unless the store has another cluster's history of it."""
+
+    def guarded(name: str) -> outcome.Outcome:
+        subject = subjects[name]
+        try:
+            found = catalogue.read_latest(store, subject.prefix)
+        except ManifestError as exc:
+            # There is something, which the next backup judges.
+            return outcome.Outcome(name, PRESENT, {"kind": subject.kind, "warnings": [exc.message]})
+        if found is not None:
+            return outcome.Outcome(name, PRESENT, {"kind": subject.kind, "key": found.location.key})
+        try:
+            return work(name)
+        except OtherHistory as exc:
+            return outcome.Outcome(name, SKIPPED, {"kind": subject.kind, "reason": str(exc), "warnings": [str(exc)]})
+
+    return guarded
 
 
 def _skipped(names: t.Iterable[str], source: Source, options: BackupOptions) -> outcome.Summary | None:
@@ -261,4 +293,6 @@ def plan_all(
             plan = plan_backup(subject, look=look, session=session, store=store, options=options, moment=moment)
         return outcome.Outcome(name, PLANNED, {"kind": subject.kind, **plan.as_dict()})
 
+    if options.first:
+        work = _of_those_without({**by_name, **wanted}, work, store=store)
     return outcome.run_each([*by_name, *wanted], work, jobs=options.jobs, warnings=source.warnings)

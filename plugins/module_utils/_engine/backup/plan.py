@@ -15,7 +15,7 @@ from ..domain.records import OUTSTANDING, DatabaseRecord
 from ..domain.restoring import RestoreOptions
 from ..domain.subjects import Subject
 from ..domain.trust import Signed, Trust
-from ..errors import AccessDenied, BackupRefused, ConfigurationError
+from ..errors import AccessDenied, BackupRefused, ConfigurationError, OtherHistory
 from ..printing import shell_word
 from ..settings import name_for_errors
 from ..signing import keys, verification
@@ -38,6 +38,7 @@ class BackupOptions:
     :param trust: whose backups may be the previous one, in addition to those of *signer*.
     :param require_restorable: fail where a restore would refuse or leave out anything.
     :param restores: how this host restores, which says what would be refused or left out.
+    :param first: back up only what has no backup yet, and read back what was stored.
     """
 
     compression: Compression = dataclasses.field(default_factory=Compression)
@@ -50,6 +51,7 @@ class BackupOptions:
     trust: Trust = dataclasses.field(default_factory=Trust)
     require_restorable: bool = False
     restores: RestoreOptions = dataclasses.field(default_factory=RestoreOptions)
+    first: bool = False
 
     def __post_init__(self) -> None:
         if self.jobs < 1:
@@ -208,7 +210,7 @@ def _decide(
     decision = lineage.decide(latest, newer, known, take_over=options.take_over)
     if decision.refusal is not None and not options.take_over:
         own = "a bucket" if database.kind == manifest.DUMP else "a cluster_prefix"
-        raise BackupRefused(
+        raise OtherHistory(
             f"{database.name!r} must not be backed up to {location}",
             cause=decision.refusal,
             hint=f"restore from there first, or give this host {own} of its own; if this cluster is meant to "

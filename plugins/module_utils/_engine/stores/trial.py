@@ -26,7 +26,7 @@ class Trial:
 
     :param listing: :data:`.policies.ALLOWED` or :data:`.policies.DENIED`; :data:`.policies.UNKNOWN` after an error.
     :param writing: the same for create-only writes; :data:`NOT_TRIED` if none was wanted.
-    :param created: whether the trial has created an object, which stays.
+    :param created: whether the trial has created an object, which stays, or would have.
     :param capabilities: what the store honours; ``None``: nothing could be written.
     :param protection: what it does against the loss of objects; ``None``: nothing, or it was not asked.
     :param clock_offset: seconds that its clock is ahead of this host's; ``None``: unknown.
@@ -99,7 +99,7 @@ def _under(store: Store, prefix: str, *, write: bool, first: bool) -> Trial:
         if isinstance(exc, AccessDenied) and write:
             writing = policies.DENIED
         error = exc
-    created = absent and writing == policies.ALLOWED
+    created = absent and error is None
     return Trial(listing, writing, created, capabilities, protection, None, error, "" if error is None else prefix)
 
 

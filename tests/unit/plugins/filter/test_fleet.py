@@ -89,6 +89,30 @@ def test_bootstrap_and_restore() -> None:
     assert report["databases"][0] == {"database": "shop", "status": "restored", "source": "s3://b/k", "rows": 7}
 
 
+def test_first_backups_are_added_to_what_else_was_done() -> None:
+    bootstrap = {"databases": {"created": ["shop"], "changed": []}, "roles": {"created": [], "changed": []}}
+    outcomes = [
+        {"database": "shop", "status": "backed_up", "key": "db/shop/1.age", "warnings": ["look"]},
+        {"database": "ledger", "status": "present", "key": "db/ledger/1.age"},
+        {"database": "metrics", "status": "skipped", "reason": "no", "warnings": ["no"]},
+        {"database": "wiki", "status": "failed", "error": {"phase": "upload", "message": "full"}},
+        {"database": "cluster globals", "status": "present", "key": "cluster/1.age"},
+    ]
+    report = fleet.host_report({"bootstrap": bootstrap, "first_backup": {"databases": outcomes}}, entries=ENTRIES)
+    assert report["status"] == "failed"
+    assert statuses(report) == {"shop": "created", "ledger": "unchanged", "metrics": "unchanged", "wiki": "failed"}
+    assert report["databases"][0]["first_backup"] == "db/shop/1.age"
+    assert report["databases"][0]["warnings"] == ["look"]
+    assert "first_backup" not in report["databases"][1]
+    assert report["databases"][2]["warnings"] == ["no"]
+    (row,) = [
+        line
+        for line in fleet.fleet_table(fleet.fleet_summary({"db1": report}, playbook="site", started_at=""))
+        if "created" in line and "first" in line
+    ]
+    assert row.endswith("first backup db/shop/1.age; look")
+
+
 def test_check_mode_plans() -> None:
     bootstrap = {"databases": {"created": ["shop"], "changed": []}, "roles": {"created": [], "changed": ["wiki_user"]}}
     report = fleet.host_report({"bootstrap": bootstrap}, entries=ENTRIES, check_mode=True)
