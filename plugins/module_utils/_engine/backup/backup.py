@@ -210,9 +210,8 @@ def back_up_all(
             return back_up(by_name[name], **more)
         return back_up_globals(wanted[name], **more)
 
-    if options.first:
-        work = _of_those_without({**by_name, **wanted}, work, store=store)
-    return outcome.run_each([*by_name, *wanted], work, jobs=options.jobs, warnings=warnings, reporter=reporter)
+    do = _of_those_without({**by_name, **wanted}, work, store=store) if options.first else work
+    return outcome.run_each([*by_name, *wanted], do, jobs=options.jobs, warnings=warnings, reporter=reporter)
 
 
 def _of_those_without(
@@ -293,6 +292,5 @@ def plan_all(
             plan = plan_backup(subject, look=look, session=session, store=store, options=options, moment=moment)
         return outcome.Outcome(name, PLANNED, {"kind": subject.kind, **plan.as_dict()})
 
-    if options.first:
-        work = _of_those_without({**by_name, **wanted}, work, store=store)
-    return outcome.run_each([*by_name, *wanted], work, jobs=options.jobs, warnings=source.warnings)
+    do = _of_those_without({**by_name, **wanted}, work, store=store) if options.first else work
+    return outcome.run_each([*by_name, *wanted], do, jobs=options.jobs, warnings=source.warnings)
