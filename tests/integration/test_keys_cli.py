@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import textwrap
 import typing as t
 
 import pytest
@@ -25,7 +26,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 
-from conftest import COLLECTIONS
+from conftest import COLLECTIONS, ROOT
 from tests.support import manifests, scene
 from tests.support.cluster import Cluster
 from tests.support.foreign import FOREIGN, obeyed
@@ -266,6 +267,50 @@ def test_a_lost_key_and_escrow(host: Host, app: Database) -> None:
     assert f"is encrypted to {app.recipients[0]}; the given key belongs to {escrow.recipients[0]}" in done.stderr
     restored = host.run("restore", "app", "db/app/", "--identity-fd", FD, secret=key_of(new))
     assert restored.returncode == 0 and scene.rows(host.cluster, app) == rows
+
+
+def test_the_controller_as_the_guide_sets_it_up(host: Host, tmp_path: pathlib.Path) -> None:
+    """The commands of docs/keys.md, with a directory in place of the bucket."""
+    shop, new, third = (scene.entry("shop") for _unused in range(3))
+    scene.make(host.cluster, shop)
+    scene.fill(host.cluster, shop)
+    host.configure(shop)
+    assert host.run("backup").returncode == 0
+    text = (ROOT / "docs" / "keys.md").read_text()
+    (block,) = re.findall(r"```shell\n( *mkdir -m 0700 rekey.*?)```", text, re.DOTALL)
+    script = textwrap.dedent(block)
+    for old, replacement in (
+        ('DB_BACKUP_BUCKET="backups"', f'DB_BACKUP_DIRECTORY="{host.store}"'),
+        ("age1...", new.recipients[0]),
+    ):
+        assert script.count(old) == 1
+        script = script.replace(old, replacement)
+    office = tmp_path / "office"
+    office.mkdir()
+    signers = host.root / "etc" / "allowed_signers"
+    shutil.copy(signers, office)
+    subprocess.run(["bash", "-euc", script], cwd=office, check=True, stdout=subprocess.DEVNULL)
+    assert stat.S_IMODE((office / "rekey" / "db.env").stat().st_mode) == 0o600
+    rekey = ["rekey", "--config", str(office / "rekey"), "--all", "--identity-fd", FD]
+    done = command(*rekey, secret=key_of(shop))
+    assert done.returncode == 0 and ", signed, now the latest\n1 rekeyed\n" in done.stdout, done
+
+    # The host: first without, then with what the guide says to give it.
+    refused = host.run("restore", "shop", "db/shop/", "--identity-fd", FD, secret=key_of(new))
+    assert refused.returncode == 1 and "trust: " in refused.stderr
+    shutil.copy(office / "allowed_signers", signers)
+    with (host.root / "etc" / "db.env").open("a") as stream:
+        stream.write(envfile.render({"DB_RESTORE_SIGNERS": '{"shop": ["office"]}'}))
+    rows = scene.rows(host.cluster, shop)
+    restored = host.run("restore", "shop", "db/shop/", "--identity-fd", FD, secret=key_of(new))
+    assert restored.returncode == 0 and scene.rows(host.cluster, shop) == rows, restored
+    more = host.run("backup", "--json")
+    assert more.returncode == 0 and json.loads(more.stdout)["databases"][0]["sequence"] == 2
+    # Without the controller's own name for the database it refuses before anything is stored.
+    path = office / "rekey" / "db.env"
+    path.write_text(path.read_text().replace(', \\"office\\"', "").replace(new.recipients[0], third.recipients[0]))
+    unbound = command(*rekey, secret=f"{key_of(new)}\n{key_of(shop)}")
+    assert unbound.returncode == 1 and 'infrazero_signers: {"shop": ["office"]}' in unbound.stderr, unbound
 
 
 # The recovery kit -----------------------------------------------------------------------------------------------------
