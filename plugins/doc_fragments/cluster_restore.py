@@ -23,7 +23,7 @@ options:
     version_added: 0.2.0
   cluster_age_private_key:
     description:
-      - Age private key of the backups of the cluster's roles.
+      - Age private key of the backups of the cluster's roles, or several, one per line.
       - On a fresh cluster, the roles that are missing are created from the latest backup before the databases
         are restored. Without it, they are not restored.
     type: str

@@ -196,7 +196,7 @@ options:
     type: str
   age_private_key:
     description:
-      - Age private key to decrypt the backup with.
+      - Age private key to decrypt the backup with, or several, one per line.
       - Default - C(backup_age_private_key) of the list's entry; the command asks for it on a terminal.
     type: str
 requirements:

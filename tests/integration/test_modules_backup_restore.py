@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import pathlib
 import typing as t
 
@@ -13,6 +14,7 @@ import psycopg2
 import pytest
 import yaml
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql import state
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.connection import connect
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base, registry
@@ -262,6 +264,20 @@ def test_failures_of_a_restore_change_nothing(directory: Scene) -> None:
     assert twice["error"]["phase"] == hours["error"]["phase"] == unknown["error"]["phase"] == "configuration"
     assert "mutually exclusive" in exclusive["msg"]
     assert oids(cluster) == kept and scene.rows(cluster, app) == rows
+
+
+def test_several_private_keys_are_tried(directory: Scene) -> None:
+    """As during a rotation: in the list, and as an option."""
+    app, other = scene.entry("app"), scene.entry("other")
+    make(directory.cluster, app)
+    directory.play(directory.backup(app))
+    several = f"# the other one\n{key_of(other)}\n\n{key_of(app)}\n"
+    directory.secrets += [key_of(app), key_of(other)]
+    rotating = dataclasses.replace(app, identity=Secret(several))
+    for result in directory.play(
+        directory.restore(rotating), directory.restore(app, private=False, age_private_key=several)
+    ):
+        assert not result.get("failed") and result["databases"][0]["status"] == "restored", result
 
 
 def test_another_hosts_backup_is_restored_where_it_is_named(

@@ -639,7 +639,7 @@ TABLE: tuple[Setting, ...] = (
     _restore(
         "age_private_key",
         of.SECRET,
-        "age private key to decrypt the backup with",
+        "age private key to decrypt the backup with, or several, one per line",
         default_text="C(backup_age_private_key) of the list's entry; the command asks for it on a terminal",
         stored=False,
         flag=None,
@@ -694,7 +694,7 @@ TABLE: tuple[Setting, ...] = (
         "cluster_restore",
         "age_private_key",
         of.SECRET,
-        "age private key of the backups of the cluster's roles",
+        "age private key of the backups of the cluster's roles, or several, one per line",
         "On a fresh cluster, the roles that are missing are created from the latest backup before the databases are"
         " restored. Without it, they are not restored.",
         environment=None,
