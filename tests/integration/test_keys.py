@@ -27,6 +27,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     ConfigurationError,
     ForeignSigner,
     ForgedManifest,
+    ManifestError,
     NotFound,
     RevokedSigner,
     StoreError,
@@ -427,6 +428,20 @@ def test_nobody_without_a_key_keeps_a_backup_from_being_rekeyed(
         for key in stores.keys(store):
             if ".rekeyed-20261201" in key:
                 store.delete(key)
+
+
+def test_a_manifest_that_changes_between_plan_and_rekey(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost
+) -> None:
+    back_up(cluster, store, app, by=db1)
+    how, signed = options(app, db1, trust(db1)), read(store)
+    work = rekey.plan(store, [rotated(app)], options=how)
+    another = manifests.signed(db1, manifests.changed(signed, signature=..., host="db1", version="0.0"))
+    for fields, kind in ((another, ManifestError), (manifests.changed(signed, signature=...), Unsigned)):
+        store.put(manifest_of(FIRST), manifests.canonical(fields))
+        summary = rekey.rekey_all(store, work, options=how, moment=NOW)
+        assert type(summary.outcomes[0].error) is kind, summary
+    assert stores.keys(store) == sorted({FIRST, manifest_of(FIRST), LATEST})
 
 
 def test_unsigned_backups_stay_unsigned(cluster: Cluster, store: Store, app: Database, db1: SigningHost) -> None:

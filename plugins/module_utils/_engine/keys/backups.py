@@ -19,24 +19,27 @@ from ..stores.base import Store
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-    """One backup in a store.
+    """One backup in a store, and what its manifest says of its readers.
+
+    Manifests may be large, and anyone with write access to the store can leave any number of them, so none is kept.
 
     :param backup: its entry in the catalogue.
-    :param found: its manifest; ``None``: it has none that can be read.
+    :param manifest: key of its manifest; ``None``: it has none, or none that can be read.
+    :param sha256: SHA-256 of the manifest's bytes.
+    :param recipients: that the manifest names; ``None``: it names none.
+    :param stands_for: SHA-256 of the manifests that the backup had before it was rekeyed.
     :param signed_by: the accepted host that signed the manifest; ``None``: that is not proven.
     :param error: why the manifest can't be read, or is not proven.
     """
 
     subject: Subject
     backup: catalogue.Backup
-    found: catalogue.Found | None = None
+    manifest: str | None = None
+    sha256: str = ""
+    recipients: tuple[str, ...] | None = None
+    stands_for: tuple[str, ...] = ()
     signed_by: Signed | None = None
     error: EngineError | None = None
-
-    @property
-    def recipients(self) -> tuple[str, ...] | None:
-        """The recipients that the manifest names; ``None``: it names none."""
-        return None if self.found is None else self.found.manifest.recipients
 
     @property
     def is_for_others(self) -> bool:
@@ -59,30 +62,44 @@ def held(store: Store, subject: Subject, *, trust: Trust) -> list[Held]:
 
     :param trust: whose signatures are accepted.
     """
-    latest = catalogue.read_latest(store, subject.prefix)
     return [
-        _held(store, subject, backup, latest, trust=trust)
+        _held(store, subject, backup, trust=trust)
         for backup in catalogue.catalogue(store, subject.name, prefix=subject.prefix)
     ]
 
 
-def _held(
-    store: Store, subject: Subject, backup: catalogue.Backup, latest: catalogue.Found | None, *, trust: Trust
-) -> Held:
-    key = backup.key if backup.key.endswith(layout.MANIFEST_SUFFIX) else layout.manifest_key(backup.key)
-    found = latest if backup.latest else None
+def _held(store: Store, subject: Subject, backup: catalogue.Backup, *, trust: Trust) -> Held:
     try:
-        # What is beside the dump can't be replaced by its writer, as latest can.
-        found = catalogue.read_immutable(store, key)
-    except NotFound as exc:
-        if found is None:
-            return Held(subject, backup, error=exc)
+        found = _manifest(store, subject, backup)
     except EngineError as exc:
         return Held(subject, backup, error=exc)
-    wrong = misplaced(found.manifest, key=found.key, url=store.url(found.key), database=subject)
+    signed: Signed | None = None
+    error: EngineError | None = None
     try:
-        if wrong is not None:
-            raise wrong
-        return Held(subject, backup, found, verification.prove(found, trust=trust, database=subject))
+        signed = prove(found, subject, trust=trust)
     except EngineError as exc:  # for example, also if ssh-keygen is missing
-        return Held(subject, backup, found, error=exc)
+        error = exc
+    parsed = found.manifest
+    return Held(subject, backup, found.key, found.sha256, parsed.recipients, parsed.stands_for, signed, error)
+
+
+def _manifest(store: Store, subject: Subject, backup: catalogue.Backup) -> catalogue.Found:
+    key = backup.key if backup.key.endswith(layout.MANIFEST_SUFFIX) else layout.manifest_key(backup.key)
+    try:
+        # What is beside the dump can't be replaced by its writer, as latest can.
+        return catalogue.read_immutable(store, key)
+    except NotFound:
+        if not backup.latest:
+            raise
+        return catalogue.read_manifest(store, layout.latest_key(subject.prefix))
+
+
+def prove(found: catalogue.Found, subject: Subject, *, trust: Trust) -> Signed:
+    """The accepted host that signed a manifest, which is in the right place.
+
+    :raises TrustError: if that can't be proven.
+    """
+    wrong = misplaced(found.manifest, key=found.key, url=found.store.url(found.key), database=subject)
+    if wrong is not None:
+        raise wrong
+    return verification.prove(found, trust=trust, database=subject)

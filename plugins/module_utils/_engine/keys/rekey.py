@@ -23,7 +23,7 @@ from ..domain import layout, manifest, recipients, rekeying
 from ..domain import trust as trusting
 from ..domain.subjects import Subject
 from ..domain.trust import Trust
-from ..errors import ChecksumMismatch, ConfigurationError, NotFound, StoreError, WrongIdentity
+from ..errors import ChecksumMismatch, ConfigurationError, ManifestError, NotFound, StoreError, WrongIdentity
 from ..printing import printable
 from ..reporting import Reporter, Silent
 from ..signing import verification
@@ -34,7 +34,7 @@ from ..stores.base import Store
 from ..streams import age, pipeline
 from ..streams.flow import Ended
 from ..version import VERSION
-from .backups import Held, held
+from .backups import Held, held, prove
 
 #: Statuses: rekeyed; nothing had to be done; left alone, and why; what a dry run reports.
 REKEYED = "rekeyed"
@@ -130,15 +130,9 @@ def _names(one: Held) -> frozenset[str]:
 
 def _candidate(one: Held) -> rekeying.Candidate | None:
     """The backup as one that can take the place of another; ``None`` if nothing speaks for it."""
-    if one.found is None or one.backup.state != "complete" or not (one.signed_by or one.is_unsigned):
+    if one.manifest is None or one.backup.state != "complete" or not (one.signed_by or one.is_unsigned):
         return None
-    return rekeying.Candidate(
-        one.backup.key,
-        one.found.sha256,
-        one.recipients,
-        one.found.manifest.stands_for,
-        one.signed_by is not None,
-    )
+    return rekeying.Candidate(one.backup.key, one.sha256, one.recipients, one.stands_for, one.signed_by is not None)
 
 
 def rekey_all(
@@ -197,12 +191,12 @@ class _Run:
     @property
     def left_alone(self) -> str | None:
         """Why there is nothing to be rekeyed; ``None``: there is."""
-        if self.held.found is None and isinstance(self.held.error, NotFound):
+        if self.held.manifest is None and isinstance(self.held.error, NotFound):
             return "it has no manifest, so nothing says what it should be"
         return "its object is missing" if self.held.backup.state == "missing" else None
 
     def _found(self) -> catalogue.Found:
-        """The manifest of the backup, which may be rekeyed.
+        """The manifest of the backup, read and proven again, if the backup may be rekeyed.
 
         :raises EngineError: if it must not be.
         """
@@ -213,13 +207,21 @@ class _Run:
                 cause=self.left_alone,
                 hint="choose another backup; an object without a manifest can be decrypted and encrypted with age",
             )
-        if one.found is None or not (one.signed_by or one.is_unsigned):
+        if one.manifest is None or not (one.signed_by or one.is_unsigned):
             raise one.error or NotFound(f"{printable(self.store.url(self._key))} has no manifest")
+        found = catalogue.read_manifest(self.store, one.manifest)
+        if one.signed_by is not None:
+            prove(found, one.subject, trust=options.accepting)
+        if found.sha256 != one.sha256:
+            raise ManifestError(
+                f"{printable(self.store.url(one.manifest))} has changed since it was looked at",
+                hint="run the command again; manifests never change, so find out who writes to the store",
+            )
         if one.signed_by is not None and options.signer is not None:
             trusting.require_bound(
-                options.signer.host, one.found.manifest, trust=options.trust, database=one.subject, key=one.found.key
+                options.signer.host, found.manifest, trust=options.trust, database=one.subject, key=found.key
             )
-        return one.found
+        return found
 
     def planned(self) -> outcome.Outcome:
         """Report what :meth:`rekey` would do."""
@@ -254,7 +256,7 @@ class _Run:
             described = t.cast(Signer, self.options.signer).sign(described)
         data = manifest.render(described)
         self.store.put_if_absent(layout.manifest_key(key), data)
-        moved, warnings = self._move_latest(found, data)
+        moved, warnings = self._move_latest(data)
         details = self._details(found, key=key)
         details["warnings"] = [*details["warnings"], *warnings]
         details.update(
@@ -343,26 +345,26 @@ class _Run:
     def point_to(self, copy: str) -> outcome.Outcome:
         """Move ``latest``, which an interrupted run has left on the old one, to the copy that is there."""
         data = catalogue.read_immutable(self.store, layout.manifest_key(copy)).data
-        moved, warnings = self._move_latest(t.cast(catalogue.Found, self.held.found), data)
+        moved, warnings = self._move_latest(data)
         return outcome.Outcome(
             self._key, REKEYED if moved else UNCHANGED, {"copy": copy, "latest": moved, "warnings": warnings}
         )
 
-    def _move_latest(self, found: catalogue.Found, data: bytes) -> tuple[bool, list[str]]:
+    def _move_latest(self, data: bytes) -> tuple[bool, list[str]]:
         """Make the copy the latest backup if the old one is; whether it was, and warnings, come back.
 
         :param data: the manifest of the copy.
         """
         subject = self.held.subject
         latest = catalogue.read_latest(self.store, subject.prefix)
-        if latest is None or latest.sha256 != found.sha256:
+        if latest is None or latest.sha256 != self.held.sha256:
             return False, []
         trust = None if self.held.signed_by is None else self.options.accepting
         # A backup stores its own manifest before it moves latest, so one that is about to do that is seen here.
         newer = verification.survey(
-            self.store, subject.prefix, than=found.manifest.created_at, trust=trust, database=subject
+            self.store, subject.prefix, than=latest.manifest.created_at, trust=trust, database=subject
         )
-        if any(link.sequence > (found.manifest.sequence or 0) for link in newer.links):
+        if any(link.sequence > (latest.manifest.sequence or 0) for link in newer.links):
             return False, ["latest still names the old object, because there is a newer backup, which will move it"]
         self.store.put(layout.latest_key(subject.prefix), data)
         return True, []
