@@ -216,6 +216,37 @@ def test_the_database_that_was_restored_from_it_goes_on(
     assert (more["sequence"], more["previous"]) == (2, copy_of(FIRST))
 
 
+class Meanwhile:
+    """A store where something happens once an object was uploaded."""
+
+    def __init__(self, store: Store, happens: t.Callable[[], object]) -> None:
+        self._store = store
+        self._happens = happens
+
+    def __getattr__(self, name: str) -> t.Any:
+        return getattr(self._store, name)
+
+    def upload(self, key: str, source: t.Any, *, size_hint: int | None = None) -> t.Any:
+        done = self._store.upload(key, source, size_hint=size_hint)
+        self._happens()
+        return done
+
+
+def test_a_backup_that_runs_while_the_latest_is_rekeyed(
+    cluster: Cluster, store: Store, app: Database, db1: SigningHost
+) -> None:
+    back_up(cluster, store, app, by=db1)
+    new, before = rotated(app), store.get(LATEST, limit=1 << 20)
+    busy = t.cast(Store, Meanwhile(store, lambda: rekeyed(store, app, new, by=db1)))
+    more = back_up(cluster, busy, new, by=db1, at=NOON + datetime.timedelta(days=1))
+    assert copy_of(FIRST) in stores.keys(store)
+    assert (more["sequence"], read(store)["key"]) == (2, SECOND)
+    # It follows the manifest that it saw, which the copy's names.
+    assert read(store)["previous_sha256"] == manifest.digest(before)
+    assert read(store, manifest_of(copy_of(FIRST)))["rekeyed"]["sha256"] == manifest.digest(before)
+    assert back_up(cluster, store, new, by=db1, at=NOON + datetime.timedelta(days=2))["warnings"] == []
+
+
 def test_rekeyed_again(cluster: Cluster, store: Store, app: Database, db1: SigningHost) -> None:
     back_up(cluster, store, app, by=db1)
     second = rotated(app)
