@@ -344,8 +344,10 @@ class _Run:
 
     def point_to(self, copy: str) -> outcome.Outcome:
         """Move ``latest``, which an interrupted run has left on the old one, to the copy that is there."""
-        data = catalogue.read_immutable(self.store, layout.manifest_key(copy)).data
-        moved, warnings = self._move_latest(data)
+        found = catalogue.read_immutable(self.store, layout.manifest_key(copy))
+        if self.held.signed_by is not None:
+            prove(found, self.held.subject, trust=self.options.accepting)
+        moved, warnings = self._move_latest(found.data)
         return outcome.Outcome(
             self._key, REKEYED if moved else UNCHANGED, {"copy": copy, "latest": moved, "warnings": warnings}
         )
