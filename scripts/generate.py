@@ -2,15 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write what Ansible and readers need as literals, from the table in plugins/module_utils/_engine/settings.py.
+"""Write what Ansible and readers need as literals, from tables in plugins/module_utils/_engine.
 
-Whole files are the documentation fragments of sections.  In other files, the lines between "BEGIN generated: NAME" and
-"END generated" are replaced.  With --check, nothing is written, and the exit status is 1 if anything would be.
+The tables are settings.py and domain/listfields.py.  Whole files are the documentation fragments of sections and the
+JSON Schemas.  In other files, the lines between "BEGIN generated: NAME" and "END generated" are replaced.  With
+--check, nothing is written, and the exit status is 1 if anything would be.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import pathlib
 import re
 import sys
@@ -23,6 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "plugins" / "module_utils"))
 
 from _engine import secretfiles, settings  # noqa: E402 - found by the line above
+from _engine.domain import listfields  # noqa: E402
 
 if t.TYPE_CHECKING:
     from _engine.settings import Setting
@@ -231,6 +234,52 @@ def reference() -> str:
     return "".join(parts)
 
 
+# JSON Schemas ---------------------------------------------------------------------------------------------------------
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def list_schema() -> dict[str, t.Any]:
+    """The list as JSON."""
+    return {"$schema": DIALECT, "title": "The list of databases (databases_json)", **listfields.schema()}
+
+
+def inventory_schema() -> dict[str, t.Any]:
+    """Variables of an inventory: the lists, and the names and descriptions of all settings."""
+    # A list may also be JSON text, or a template.
+    part = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/databases"}]}
+    path = "Path of a file on the controller that holds JSON text. It is a part of the list like the others."
+    variables = {
+        f"infrazero_{row.variable}": {"description": plain(sentence(row.help))}
+        for row in settings.TABLE
+        if row.variable
+    }
+    return {
+        "$schema": DIALECT,
+        "title": "Variables of the collection infrazero.database in an inventory",
+        "type": "object",
+        "properties": {
+            "infrazero_databases": {"description": "The list of databases of a host.", **part},
+            "infrazero_databases_json_file": {"description": path, "type": "string"},
+            **variables,
+        },
+        "patternProperties": {
+            "^infrazero_databases_(?!json_file(?![\\s\\S]))": {"description": "A part of the list.", **part}
+        },
+        "$defs": {"databases": listfields.schema(templates=True)},
+    }
+
+
+def plain(text: str) -> str:
+    """Ansible's markup as plain text."""
+    return _MARKUP.sub(lambda match: match[2], text)
+
+
+def as_json(document: t.Any) -> str:
+    """*document* as the text of a file."""
+    return json.dumps(document, indent=2) + "\n"
+
+
 # Files ----------------------------------------------------------------------------------------------------------------
 
 RUNTIME = ROOT / "roles" / "runtime"
@@ -257,6 +306,9 @@ def with_block(text: str, name: str, body: str, *, path: pathlib.Path) -> str:
 def files() -> dict[pathlib.Path, str]:
     """What each file should contain."""
     wanted = {ROOT / "plugins" / "doc_fragments" / f"{section}.py": fragment(section) for section in settings.SECTIONS}
+    formats = ROOT / "docs" / "formats"
+    wanted[formats / "databases.schema.json"] = as_json(list_schema())
+    wanted[formats / "inventory.schema.json"] = as_json(inventory_schema())
     for path, name, make in BLOCKS:
         wanted[path] = with_block(wanted.get(path) or path.read_text(encoding="utf-8"), name, make(), path=path)
     return wanted

@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 import subprocess
 import sys
+
+import jsonschema
+import yaml
+from ansible_collections.infrazero.database.plugins.module_utils._engine import settings
 
 from conftest import ROOT
 
@@ -40,3 +45,37 @@ def test_a_changed_default_is_found_in_every_file(tmp_path: pathlib.Path) -> Non
         "roles/runtime/defaults/main.yml",
         "roles/runtime/meta/argument_specs.yml",
     ]
+
+
+def schema(name: str) -> jsonschema.Draft202012Validator:
+    """A JSON Schema that editors and CI use."""
+    document = json.loads((ROOT / "docs" / "formats" / name).read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(document)
+    return jsonschema.Draft202012Validator(document)
+
+
+def test_the_schema_of_an_inventory_knows_the_example() -> None:
+    inventory = schema("inventory.schema.json")
+    files = sorted((ROOT / "examples" / "inventory" / "group_vars").rglob("*.yml"))
+    found = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files if path.name != "vault.yml"]
+    lists = [name for variables in found for name in variables if name.startswith("infrazero_databases")]
+    assert len(lists) >= 3
+    for variables in found:
+        assert [error.message for error in inventory.iter_errors(variables)] == []
+        for name in lists:
+            if name in variables:
+                (entry, *others) = variables[name]
+                changed = {**variables, name: [{**entry, "backup_prefx": "x/"}, *others]}
+                assert not inventory.is_valid(changed), name
+
+
+def test_the_schema_of_an_inventory_describes_every_setting() -> None:
+    properties = schema("inventory.schema.json").schema["properties"]
+    assert {f"infrazero_{row.variable}" for row in settings.TABLE if row.variable} < {*properties}
+    assert all(each["description"].endswith(".") for each in properties.values())
+
+
+def test_the_schema_of_a_list() -> None:
+    assert schema("databases.schema.json").is_valid(
+        [{"name": "a", "user": "a", "password": "x", "backup_age_public_key": ["age1x"]}]
+    )

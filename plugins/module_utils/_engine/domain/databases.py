@@ -17,32 +17,10 @@ import typing as t
 
 from ..errors import ConfigurationError
 from . import layout, manifest, names, suggestions
+from .listfields import FIELDS, FILE_FIELDS, MAX_NAME_BYTES, RESERVED_ROLES, SYSTEM_DATABASES
 from .secret import Secret
 from .text import NotJson, strict_json, utf8_size
 
-#: ``datname`` and ``rolname`` are of PostgreSQL's type ``name``: 63 bytes and a terminating NUL.
-MAX_NAME_BYTES = 63
-#: Databases that every cluster has; the list must not contain them.
-SYSTEM_DATABASES = frozenset({"postgres", "template0", "template1"})
-#: Words that PostgreSQL rejects as the name of a role.
-RESERVED_ROLES = frozenset({"public", "none"})
-#: The fields of an entry in the order of docs/formats/databases-list.md; the last two are additions of this collection.
-FIELDS = (
-    "name",
-    "user",
-    "password",
-    "backup_age_public_key",
-    "backup_age_private_key",
-    "restore_latest",
-    "restore_dump_path",
-    "backup_prefix",
-    "backup_signers",
-)
-#: Fields that name a file, each with the field whose value is in it; see :func:`with_files`.
-FILE_FIELDS: t.Mapping[str, str] = {
-    "password_file": "password",
-    "backup_age_private_key_file": "backup_age_private_key",
-}
 #: Name of the list in errors, unless the user knows it by another name.
 DEFAULT_NAME = "databases_json"
 _PRIVATE_FIELD = "backup_age_private_key"

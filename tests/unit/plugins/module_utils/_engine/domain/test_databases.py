@@ -11,7 +11,7 @@ import typing as t
 
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine import errors
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import databases
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import databases, listfields
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from hypothesis import given
 from hypothesis import strategies as st
@@ -538,7 +538,7 @@ def valid_entries(draw: st.DrawFn) -> dict[str, t.Any]:
     key = draw(KEYS)
     recipients = ["age1" + other for other in draw(st.lists(KEYS, max_size=2))] + ["age1" + key]
     fields: dict[str, t.Any] = {
-        "name": draw(NAMES.filter(lambda name: name not in databases.SYSTEM_DATABASES)),
+        "name": draw(NAMES.filter(lambda name: name not in listfields.SYSTEM_DATABASES)),
         "user": draw(NAMES),
         "password": draw(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)),
         "backup_age_public_key": recipients if len(recipients) > 1 else recipients[0],
@@ -584,13 +584,13 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(alphabet=st.characters()),
     lambda inner: (
         st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(databases.FIELDS) | st.text(max_size=5), inner, max_size=8)
+        | st.dictionaries(st.sampled_from(listfields.FIELDS) | st.text(max_size=5), inner, max_size=8)
     ),
     max_leaves=25,
 )
 
 
-@given(JSON | st.lists(st.dictionaries(st.sampled_from(databases.FIELDS), JSON), max_size=3), st.booleans())
+@given(JSON | st.lists(st.dictionaries(st.sampled_from(listfields.FIELDS), JSON), max_size=3), st.booleans())
 def test_arbitrary_json_is_valid_or_has_faults(source: t.Any, private: bool) -> None:
     for form in (source, json.dumps(source)):
         with contextlib.suppress(databases.InvalidDatabases):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hypothesis
 import hypothesis.strategies as st
 import pytest
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import databases, suggestions
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import listfields, suggestions
 
 VARIABLES = ("infrazero_s3_bucket", "infrazero_s3_prefix", "infrazero_hosts", "infrazero_from", "infrazero_jobs")
 SETTINGS = ("DB_HOST", "DB_PORT", "S3_BUCKET", "S3_ENDPOINT_URL", "DB_BACKUP_COMPRESSION")
@@ -16,9 +16,9 @@ SETTINGS = ("DB_HOST", "DB_PORT", "S3_BUCKET", "S3_ENDPOINT_URL", "DB_BACKUP_COM
 @pytest.mark.parametrize(
     ("name", "known", "expected"),
     [
-        ("backup_age_publickey", databases.FIELDS, "backup_age_public_key"),
-        ("pasword", databases.FIELDS, "password"),
-        ("backupPrefix", databases.FIELDS, "backup_prefix"),
+        ("backup_age_publickey", listfields.FIELDS, "backup_age_public_key"),
+        ("pasword", listfields.FIELDS, "password"),
+        ("backupPrefix", listfields.FIELDS, "backup_prefix"),
         ("infrazero_s3_buckets", VARIABLES, "infrazero_s3_bucket"),
         ("infrazero_host", VARIABLES, "infrazero_hosts"),
         ("db_host", SETTINGS, "DB_HOST"),
@@ -32,9 +32,9 @@ def test_finds_what_was_meant(name, known, expected):
 @pytest.mark.parametrize(
     ("name", "known"),
     [
-        ("comment", databases.FIELDS),
+        ("comment", listfields.FIELDS),
         ("infrazero_colour", VARIABLES),
-        ("", databases.FIELDS),
+        ("", listfields.FIELDS),
         ("anything", ()),
         # What all names begin with says nothing.
         ("infrazero_", VARIABLES),
@@ -44,9 +44,9 @@ def test_suggests_nothing_that_is_unlike(name, known):
     assert suggestions.nearest(name, known) is None
 
 
-@hypothesis.given(st.sampled_from(VARIABLES + databases.FIELDS + SETTINGS))
+@hypothesis.given(st.sampled_from(VARIABLES + listfields.FIELDS + SETTINGS))
 def test_a_known_name_is_its_own_nearest(name):
-    assert suggestions.nearest(name, VARIABLES + databases.FIELDS + SETTINGS) == name
+    assert suggestions.nearest(name, VARIABLES + listfields.FIELDS + SETTINGS) == name
 
 
 @hypothesis.given(st.text(), st.lists(st.text()))
@@ -55,13 +55,13 @@ def test_any_text_is_answered_with_a_known_name_or_nothing(name, known):
 
 
 def test_the_message_names_what_was_written_and_what_was_meant():
-    assert suggestions.unknown("backup_age_publickey", databases.FIELDS, "an option") == (
+    assert suggestions.unknown("backup_age_publickey", listfields.FIELDS, "an option") == (
         "backup_age_publickey is not an option; did you mean backup_age_public_key?"
     )
-    assert suggestions.unknown("colour", databases.FIELDS, "an option") == "colour is not an option"
+    assert suggestions.unknown("colour", listfields.FIELDS, "an option") == "colour is not an option"
 
 
 def test_the_message_is_one_short_line_whatever_the_name_is():
-    message = suggestions.unknown("\x1b[2J\n" + "x" * 10_000, databases.FIELDS, "an option")
+    message = suggestions.unknown("\x1b[2J\n" + "x" * 10_000, listfields.FIELDS, "an option")
     assert message.isprintable()
     assert len(message) < 200
