@@ -236,13 +236,6 @@ def reference() -> str:
 
 # JSON Schemas ---------------------------------------------------------------------------------------------------------
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
-
-
-def list_schema() -> dict[str, t.Any]:
-    """The list as JSON."""
-    return {"$schema": DIALECT, "title": "The list of databases (databases_json)", **listfields.schema()}
-
 
 def inventory_schema() -> dict[str, t.Any]:
     """Variables of an inventory: the lists, and the names and descriptions of all settings."""
@@ -255,7 +248,7 @@ def inventory_schema() -> dict[str, t.Any]:
         if row.variable
     }
     return {
-        "$schema": DIALECT,
+        "$schema": listfields.DIALECT,
         "title": "Variables of the collection infrazero.database in an inventory",
         "type": "object",
         "properties": {
@@ -307,7 +300,7 @@ def files() -> dict[pathlib.Path, str]:
     """What each file should contain."""
     wanted = {ROOT / "plugins" / "doc_fragments" / f"{section}.py": fragment(section) for section in settings.SECTIONS}
     formats = ROOT / "docs" / "formats"
-    wanted[formats / "databases.schema.json"] = as_json(list_schema())
+    wanted[formats / "databases.schema.json"] = as_json(listfields.document())
     wanted[formats / "inventory.schema.json"] = as_json(inventory_schema())
     for path, name, make in BLOCKS:
         wanted[path] = with_block(wanted.get(path) or path.read_text(encoding="utf-8"), name, make(), path=path)

@@ -31,7 +31,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores import base, registry
 from ansible_collections.infrazero.database.plugins.module_utils._engine.version import VERSION
 
-from conftest import COLLECTIONS
+from conftest import COLLECTIONS, ROOT
 from tests.support import scene, signing
 from tests.support.cluster import Cluster, wait_until
 from tests.support.foreign import COMMANDS, FOREIGN, UNENCODABLE, obeyed
@@ -537,6 +537,47 @@ def test_faults_of_the_configuration_are_exit_status_2(host: Host) -> None:
         assert ended.status == 2 and ended.err.startswith("error: configuration: "), (changes, ended)
     (host.config / "db.env").write_text(f"DATABASES_JSON='{CANARY}")
     assert host.run("backup").status == 2
+
+
+def test_validate_needs_neither_server_nor_store_and_reports_everything(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = scene.entry("app")
+    nowhere = {"DB_HOST": "/nonexistent", "DB_BACKUP_DIRECTORY": "/nonexistent"}
+    host.configure(app, **nowhere)
+    good = host.run("validate")
+    assert (good.status, good.out, good.err) == (0, f"{host.config}: valid, 1 database\n", "")
+    host.configure(app, app, **nowhere, DB_PORT="five", DB_BACKUP_JOB="2")
+    bad = host.run("validate")
+    assert bad.status == 2 and bad.out == f"{host.config}: 2 errors\n"
+    assert "error: settings, DB_PORT: is not a whole number" in bad.err
+    assert "error: entry 2 (app), name: 'app' is already the name of entry 1" in bad.err
+    assert "warning: " in bad.err and "did you mean DB_BACKUP_JOBS?" in bad.err
+    found = host.run("validate", "--json")
+    assert found.status == 2 and not found.document["valid"]
+    assert {(each["entry"], each["field"]) for each in found.document["errors"]} == {
+        ("settings", "DB_PORT"),
+        ("entry 2 (app)", "name"),
+    }
+    assert all(each["reason"] and each["remedy"] for each in found.document["errors"])
+    # A list alone, from a file and from a pipe.
+    monkeypatch.chdir(host.config.parent)
+    listed = [{"name": app.name, "user": app.user, "password": CANARY, "backup_age_public_key": app.recipients[0]}]
+    private = [{**listed[0], "backup_age_private_key": key_of(app)}]
+    pathlib.Path("list.json").write_text(json.dumps(private), encoding="utf-8")
+    assert host.run("validate", "list.json").out == "list.json: valid, 1 database\n"
+    refused = host.run("validate", "list.json", "--public")
+    assert refused.status == 2 and "backup_age_private_key: must not be present here" in refused.err
+    pathlib.Path("list.json").write_text(json.dumps([{**listed[0], "user": "pg_x\x1b[2J"}]), encoding="utf-8")
+    odd = host.run("validate", "list.json")
+    assert odd.status == 2 and "\x1b" not in odd.err and "is reserved by PostgreSQL" in odd.err
+    assert host.run("validate", "none.json").status == 2
+    assert host.run("validate", "--public").status == 2
+    # Where there is no configuration at all, a list and the schema can be had as well.
+    host.config = host.config / "none"
+    assert host.run("validate").status == 2
+    schema = (ROOT / "docs" / "formats" / "databases.schema.json").read_text(encoding="utf-8")
+    assert host.run("validate", "--schema").document == json.loads(schema)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="steps down to another user")

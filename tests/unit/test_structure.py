@@ -33,7 +33,7 @@ LAYERS: tuple[frozenset[str], ...] = (
 USE_CASES = len(LAYERS)
 
 #: What reads settings, calls use cases and reports; the packages that are neither these nor in a layer are use cases.
-FRONT = frozenset({"__init__", "access", "checks", "cli", "commands", "profile", "progress"})
+FRONT = frozenset({"__init__", "access", "checks", "cli", "commands", "profile", "progress", "validation"})
 
 #: Packages that decide and never read or write.
 PURE = (("domain",), ("sources", "postgresql", "dumptext"))

@@ -34,6 +34,7 @@ from .commands import (
     rekey,
     restore,
     undo,
+    validate,
 )
 from .domain import suggestions
 from .errors import EngineError
@@ -153,7 +154,20 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run, parser=sub)
         return sub
 
-    for module in (backup, restore, cluster, listing, access, doctor, rekey, keygen, readers, recovery_kit, undo):
+    for module in (
+        backup,
+        restore,
+        cluster,
+        listing,
+        access,
+        doctor,
+        rekey,
+        keygen,
+        readers,
+        recovery_kit,
+        undo,
+        validate,
+    ):
         module.register(command)
     return parser
 

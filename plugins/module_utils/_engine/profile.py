@@ -61,6 +61,17 @@ class Profile:
 
         :raises ConfigurationError: where it can't be read, or a setting in it is not valid.
         """
+        found, errors = cls.examine(directory)
+        for error in errors.values():
+            raise error
+        return found
+
+    @classmethod
+    def examine(cls, directory: str | pathlib.Path) -> tuple[Profile, dict[str, ConfigurationError]]:
+        """Read ``db.env`` in *directory*: the settings that are valid, and the errors in the others, by their names.
+
+        :raises ConfigurationError: where it can't be read as a settings file.
+        """
         directory = _absolute(directory)
         path = directory / "db.env"
         try:
@@ -73,19 +84,25 @@ class Profile:
                 hint="run as the user it belongs to, or run role runtime, which writes it",
             ) from None
         given = envfile.parse(text, name=str(path))
-        settings.refuse_stored(given, name=str(path))
         named = f"{{}} in {path}"
-        secrets = (*settings.in_files(settings.STORED), settings.LIST)
-        given, exposed = secretfiles.resolve(given, secrets, directory=directory, named=named)
-        values = settings.read(given, settings.STORED, named=named)
+        errors = settings.not_to_be_stored(given, name=str(path))
+        warnings = list(_unknown(given, name=str(path)))
+        for secret in (*settings.in_files(settings.STORED), settings.LIST):
+            try:
+                given, exposed = secretfiles.resolve(given, [secret], directory=directory, named=named)
+                warnings += exposed
+            except ConfigurationError as exc:
+                errors[secret + secretfiles.SUFFIX] = exc
+        values, invalid = settings.examine(given, settings.STORED, named=named)
         file = given.get(settings.LIST + secretfiles.SUFFIX, "").strip()
-        return cls(
+        found = cls(
             directory,
             Values(_anchored(values, directory)),
             list_text=given.get(settings.LIST, ""),
             list_name=str(directory / file) if file else settings.LIST,
-            warnings=(*_unknown(given, name=str(path)), *exposed),
+            warnings=tuple(warnings),
         )
+        return found, {**errors, **invalid}
 
     @classmethod
     def empty(cls, directory: str | pathlib.Path) -> Profile:

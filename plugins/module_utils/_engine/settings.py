@@ -776,26 +776,40 @@ def read(
     :param named: how errors name a setting: a pattern for the name.
     :raises ConfigurationError: naming the setting, never with its value where that is a secret.
     """
-    found = {}
+    found, errors = examine(given, rows, named=named)
+    for error in errors.values():
+        raise error
+    return found
+
+
+def examine(
+    given: t.Mapping[str, t.Any], rows: t.Mapping[str, Setting], *, named: str = "{}"
+) -> tuple[dict[tuple[str, str], t.Any], dict[str, ConfigurationError]]:
+    """As :func:`read`: the values that are valid, and the errors in the others, by the name that was given."""
+    found: dict[tuple[str, str], t.Any] = {}
+    errors: dict[str, ConfigurationError] = {}
     for name, row in rows.items():
         value = given.get(name)
         if value is None or (isinstance(value, str) and not value.strip()):
             continue
-        found[row.key] = row.type.read(value, named.format(name))
-    return found
+        try:
+            found[row.key] = row.type.read(value, named.format(name))
+        except ConfigurationError as exc:
+            errors[name] = exc
+    return found, errors
 
 
-def refuse_stored(values: t.Iterable[str], *, name: str) -> None:
-    """Refuse what a file on a host must not hold: settings of a single run, of which one is a private key.
+def not_to_be_stored(values: t.Iterable[str], *, name: str) -> dict[str, ConfigurationError]:
+    """Errors for what a file on a host must not hold: settings of a single run, of which one is a private key.
 
     :param name: of the file.
-    :raises ConfigurationError: naming the setting.
     """
     switches = {**SWITCHES, **{f"{each}{secretfiles.SUFFIX}": SWITCHES[each] for each in in_files(SWITCHES)}}
-    for each in values:
-        row = switches.get(each)
-        if row is not None and not row.stored:
-            raise ConfigurationError(
-                f"{name} contains {each}, which is for a single restore",
-                hint="remove the line, and set it in the environment of that restore",
-            )
+    return {
+        each: ConfigurationError(
+            f"{name} contains {each}, which is for a single restore",
+            hint="remove the line, and set it in the environment of that restore",
+        )
+        for each in values
+        if each in switches and not switches[each].stored
+    }

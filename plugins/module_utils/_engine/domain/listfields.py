@@ -132,9 +132,15 @@ FIELDS: tuple[str, ...] = tuple(row.name for row in TABLE if not row.file_of)
 #: Fields that name a file, each with the field whose value is in it; see :func:`.databases.with_files`.
 FILE_FIELDS: t.Mapping[str, str] = {row.name: row.file_of for row in TABLE if row.file_of}
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 #: A location of a backup, where a fresh cluster restores it.
 _LOCATION = rf"^(?:{_END}|(?:s3://{_BUCKET}/|(?!s3://)(?![\s\S]*://))(?!/)(?!{_END}){_PARTS})"
 _TEMPLATE = {"type": "string", "pattern": r"\{\{"}
+
+
+def document() -> dict[str, t.Any]:
+    """The JSON Schema of a list as a document of its own."""
+    return {"$schema": DIALECT, "title": "The list of databases (databases_json)", **schema()}
 
 
 def schema(*, templates: bool = False) -> dict[str, t.Any]:

@@ -127,10 +127,19 @@ def test_an_error_names_the_setting_and_never_a_secret() -> None:
 
 
 def test_a_file_must_not_hold_what_is_for_one_restore() -> None:
-    with pytest.raises(ConfigurationError, match=r"db.env contains DB_RESTORE_AGE_PRIVATE_KEY") as caught:
-        settings.refuse_stored({"DB_RESTORE_AGE_PRIVATE_KEY": "canary"}, name="db.env")
-    assert "canary" not in str(caught.value)
-    settings.refuse_stored(settings.STORED, name="db.env")
+    for name in ("DB_RESTORE_AGE_PRIVATE_KEY", "DB_RESTORE_AGE_PRIVATE_KEY_FILE", "DB_RESTORE_SIGNER"):
+        errors = settings.not_to_be_stored({name: "canary", "DB_PORT": "1"}, name="db.env")
+        assert [*errors] == [name]
+        assert f"db.env contains {name}, which is for a single restore" in str(errors[name])
+        assert "canary" not in str(errors[name])
+    assert settings.not_to_be_stored(settings.STORED, name="db.env") == {}
+
+
+def test_every_error_is_found_and_valid_values_are_kept() -> None:
+    given = {"DB_PORT": "five", "DB_BACKUP_JOBS": "0", "DB_BACKUP_COMPRESSION": "zstd"}
+    values, errors = settings.examine(given, settings.STORED)
+    assert values == {("backup", "compression"): "zstd"}
+    assert [*errors] == ["DB_PORT", "DB_BACKUP_JOBS"]
 
 
 def test_a_hint_names_a_setting_for_every_reader() -> None:
