@@ -250,7 +250,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _ansible
 from ..module_utils._engine.domain import records
-from ..module_utils._engine.domain.databases import SYSTEM_DATABASES
+from ..module_utils._engine.domain.listfields import SYSTEM_DATABASES
 from ..module_utils._engine.sources.postgresql import facts, state
 from ..module_utils._engine.sources.postgresql.connection import connect
 

@@ -115,7 +115,14 @@ def test_a_run_that_changes_nothing_asks_the_host_once(host: Host) -> None:
         environment = remote.environment
         run = host.controller().play("bootstrap", *mode, environment=environment, infrazero_databases=host.entries)
         assert good(run).changed == 0
-        assert remote.modules("host") == ["raw", "host_info", "pg_db_bootstrap", "store_probe", "age_backup", "secret_scrub"]
+        assert remote.modules("host") == [
+            "raw",
+            "host_info",
+            "pg_db_bootstrap",
+            "store_probe",
+            "age_backup",
+            "secret_scrub",
+        ]
 
 
 def test_what_somebody_has_changed_is_corrected(host: Host) -> None:

@@ -12,7 +12,7 @@ import typing as t
 
 from ..errors import ConfigurationError
 from . import names, recipients
-from .databases import SYSTEM_DATABASES
+from .listfields import SYSTEM_DATABASES
 from .trust import Trust
 
 SWAP = "swap"

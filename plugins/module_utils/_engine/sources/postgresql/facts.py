@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ...domain.databases import SYSTEM_DATABASES
+from ...domain.listfields import SYSTEM_DATABASES
 from ...domain.nodes import Node
 from ...domain.records import OUTSTANDING, DatabaseRecord
 from ...errors import PostgresError
