@@ -74,6 +74,7 @@ def host_report(
     unreachable: bool = False,
     failed_task: Plain | None = None,
     failed_result: Plain | None = None,
+    warnings: t.Sequence[str] = (),
 ) -> dict[str, t.Any]:
     """Results of a host and its databases, without secrets.
 
@@ -84,6 +85,7 @@ def host_report(
     :param unreachable: whether *failed_result* comes from a host that did not answer.
     :param failed_task: the task that failed on the host, ``ansible_failed_task`` in a rescue.
     :param failed_result: its result.
+    :param warnings: about the host and none of its databases.
     """
     databases = {one["database"]: one for one in _bootstrapped(results.get("bootstrap"), entries, check_mode)}
     for action in ("restore", "backup"):
@@ -98,7 +100,10 @@ def host_report(
         status = UNREACHABLE if unreachable else FAILED
     else:
         status = FAILED if any(one["status"] == FAILED for one in databases.values()) else OK
-    return {"status": status, "error": error, "databases": list(databases.values())}
+    report: dict[str, t.Any] = {"status": status, "error": error, "databases": list(databases.values())}
+    if warnings:
+        report["warnings"] = [printable(str(warning)) for warning in warnings]
+    return report
 
 
 def _bootstrapped(result: Plain | None, entries: t.Sequence[Plain], check_mode: bool) -> t.Iterator[dict[str, t.Any]]:
@@ -204,6 +209,7 @@ def fleet_table(summary: Plain) -> list[str]:
             error = host["error"] or {"task": "", "message": ""}
             rows.append((host["host"], "-", host["status"], ": ".join(filter(None, (error["task"], error["message"])))))
         rows += [(host["host"], one["database"], one["status"], _details(one)) for one in host["databases"]]
+        rows += [(host["host"], "-", "warning", warning) for warning in host.get("warnings", ())]
     # A host controls the results of its modules, and anyone with write access to the store controls keys.
     cells = [[printable(text) for text in row] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(3)]

@@ -63,6 +63,28 @@ def signer_report(text: str, name: str, public_key: str) -> str:
         raise AnsibleFilterError(f"infrazero.database.signer_report: {exc}") from None
 
 
+def signers_file(inventory_dir: str | None, lines: object = ()) -> str:
+    """File on the controller in which signing keys are gathered by default."""
+    return signers.file_beside(None if inventory_dir is None else str(inventory_dir), lines=lines)
+
+
+def signers_warning(text: str, name: str, public_key: str, *, path: str = "", lines: str | t.Sequence[str] = "") -> str:
+    """Warning that the key of a host is kept nowhere but on that host."""
+    given = lines if isinstance(lines, str) else "\n".join(lines)
+    try:
+        return signers.warning(public_key, name=name, path=path, lines=given, text=text)
+    except EngineError as exc:
+        raise AnsibleFilterError(f"infrazero.database.signers_warning: {exc}") from None
+
+
+def host_signers(text: str, name: str, public_key: str, *, found: str = "", keep: bool = False) -> str:
+    """Text of the allowed_signers file of a host."""
+    try:
+        return signers.on_host(text, name=name, public_key=public_key, found=found, keep=keep)
+    except EngineError as exc:
+        raise AnsibleFilterError(f"infrazero.database.host_signers: {exc}") from None
+
+
 class FilterModule:
     """Filters of infrazero.database."""
 
@@ -70,7 +92,10 @@ class FilterModule:
         """By name."""
         return {
             "gathered_signers": gathered_signers,
+            "host_signers": host_signers,
             "signer_line": signer_line,
             "signer_report": signer_report,
+            "signers_file": signers_file,
+            "signers_warning": signers_warning,
             "signing_name": signing_name,
         }

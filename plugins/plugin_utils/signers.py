@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import base64
 import datetime
+import os
+import pathlib
 import re
 import struct
 import typing as t
@@ -19,6 +21,12 @@ import typing as t
 from ..module_utils._engine.domain import allowed_signers, trust
 from ..module_utils._engine.domain.allowed_signers import Entry
 from ..module_utils._engine.errors import ConfigurationError
+
+#: Name of the file beside the inventory.
+FILE = "allowed_signers"
+#: First line of a host's file, and the line in front of those that only this host has.
+_MANAGED = "# Lines of the inventory: a bootstrap replaces them.\n"
+_KEPT = "# Lines of this host that were here before: they are kept.\n"
 
 #: Inventory names of the controller itself.
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -106,6 +114,82 @@ def gathered(
     if elsewhere:
         return result
     return result + ("\n" if result and not result.endswith("\n") else "") + signer_line(public_key, name) + "\n"
+
+
+def file_beside(inventory_dir: str | None, *, lines: object = ()) -> str:
+    """Path of the file on the controller in which keys are gathered unless the inventory names one; ``""``: none.
+
+    :param inventory_dir: directory of the inventory, an absolute path.  Ansible says ``"None"`` if it has none.
+    :param lines: lines that the inventory itself has, in place of a file.
+    """
+    directory = pathlib.Path(inventory_dir or "")
+    return str(directory / FILE) if directory.is_absolute() and not lines else ""
+
+
+def warning(public_key: str, *, name: str, path: str, lines: str, text: str) -> str:
+    """The warning that the key of a host is kept nowhere but on that host; ``""`` if it is, or will be.
+
+    :param public_key: the host's answer; ``""`` if it has no key yet.
+    :param name: name under which the host signs.
+    :param path: the file in which keys are gathered; ``""``: none.
+    :param lines: lines that the inventory itself has.
+    :param text: contents of the file.
+    """
+    line = signer_line(public_key, name) if public_key else ""
+    key = line.rpartition(" ")[2]
+    if key and any(entry is not None and _b64(entry.blob) == key for entry in _entries(f"{lines}\n{text}")):
+        return ""
+    if path:
+        if _writable(path):
+            return ""
+        reason = f"{path} cannot be written"
+    elif lines:
+        reason = "infrazero_allowed_signers has no line for it"
+    else:
+        reason = "no file for it is set, and the inventory has no directory for one"
+    keep = f"keep this line: {line}" if line else "keep its line, which the run without --check shows"
+    return (
+        f"the signing key of {name} is kept nowhere but on the host itself: {reason}. If the host is lost, no restore "
+        "accepts its backups without that key: set infrazero_allowed_signers_file to a file that can be written, or "
+        f"{keep}"
+    )
+
+
+def on_host(text: str, *, name: str, public_key: str = "", found: str = "", keep: bool = False) -> str:
+    """The text of a host's own ``allowed_signers`` file: the inventory's lines, and that of the host's key.
+
+    :param text: the inventory's lines.
+    :param name: name under which the host signs.
+    :param public_key: the host's answer; ``""`` if it has no key yet.
+    :param found: what the file has now.
+    :param keep: keep lines that only this file has.  Those that an earlier bootstrap has written are replaced.
+    """
+    listed = {entry.blob for entry in _entries(text) if entry is not None}
+    result = _MANAGED + text.strip() + "\n"
+    if public_key:
+        own = _own_blob(public_key, name)
+        if own not in listed:
+            result += signer_line(public_key, name) + "\n"
+            listed.add(own)
+    managed, marker, rest = found.partition(_KEPT)
+    kept = rest if marker or managed.startswith(_MANAGED) else found
+    lines = [line for line in kept.split("\n") if _is_only_in(line, listed)] if keep else []
+    return result + (_KEPT + "\n".join(lines) + "\n" if lines else "")
+
+
+def _entries(text: str) -> list[Entry | None]:
+    return [allowed_signers.read(line) for line in text.split("\n")]
+
+
+def _is_only_in(line: str, listed: t.Collection[bytes]) -> bool:
+    entry = allowed_signers.read(line)
+    return entry is not None and entry.blob not in listed
+
+
+def _writable(path: str) -> bool:
+    """Whether this process can write the file, which Ansible replaces as a whole."""
+    file = pathlib.Path(path)
+    return os.access(file.parent, os.W_OK | os.X_OK) and (not file.exists() or os.access(file, os.W_OK))
 
 
 def report(text: str, *, name: str, public_key: str) -> str:

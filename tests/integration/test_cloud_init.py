@@ -38,6 +38,7 @@ PRIVATE = (
 )
 CLUSTER_KEY = scene.key_of(scene.entry("cluster"))
 THIRD = as_json(scene.entry("third"))
+LINE = 'db0 namespaces="manifest@infrazero.database" ssh-ed25519 AAAA'
 PLAYBOOK = [{"hosts": "all", "gather_facts": False, "become": True, "roles": ["infrazero.database.cloud_init"]}]
 
 
@@ -82,6 +83,9 @@ def assigned(script: bytes, name: str) -> str:
 
 
 def test_what_a_new_host_is_given(tmp_path: pathlib.Path) -> None:
+    # As earlier bootstraps have left it beside the inventory.
+    (tmp_path / "controller").mkdir()
+    (tmp_path / "controller" / "allowed_signers").write_text(f"# gathered\n{LINE}\n", encoding="utf-8")
     run = good(render(tmp_path, "-vvv", "--diff", cloud_init_settings={"runtime_wheelhouse": "/opt/wheels"}))
     assert run.changed == 1
     for entry in ENTRIES:
@@ -99,6 +103,8 @@ def test_what_a_new_host_is_given(tmp_path: pathlib.Path) -> None:
     listed = Controller(tmp_path / "host", {}).play(str(show(tmp_path)), "--inventory", str(inventory))
     assert json.loads((tmp_path / "seen.json").read_text(encoding="utf-8")) == {
         "ansible_connection": "local",
+        "infrazero_allowed_signers": ["# gathered", LINE],
+        "infrazero_allowed_signers_file": "",
         "infrazero_s3_bucket": "backups",
         "infrazero_s3_secret_access_key": NASTY,
         "infrazero_signing_name": "db1",
@@ -114,7 +120,7 @@ def test_what_a_new_host_is_given(tmp_path: pathlib.Path) -> None:
 def show(directory: pathlib.Path) -> pathlib.Path:
     """A playbook that writes down what db1 knows."""
     names = ["ansible_connection", "infrazero_s3_bucket", "infrazero_s3_secret_access_key", "infrazero_signing_name"]
-    names.append("runtime_wheelhouse")
+    names += ["runtime_wheelhouse", "infrazero_allowed_signers", "infrazero_allowed_signers_file"]
     seen = "{{ dict(names | zip(query('ansible.builtin.vars', *names))) | to_json }}"
     path = directory / "show.yml"
     copy = {"content": seen, "dest": str(directory / "seen.json"), "mode": "0600"}

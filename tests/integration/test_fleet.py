@@ -66,6 +66,10 @@ def summary(controller: Controller) -> dict[str, t.Any]:
     return json.loads(text)
 
 
+def warnings(found: t.Mapping[str, t.Any]) -> dict[str, list[str]]:
+    return {host["host"]: host["warnings"] for host in found["hosts"] if "warnings" in host}
+
+
 def by_host(found: t.Mapping[str, t.Any]) -> dict[str, dict[str, str]]:
     return {host["host"]: {one["database"]: one["status"] for one in host["databases"]} for host in found["hosts"]}
 
@@ -255,3 +259,16 @@ def test_a_first_boot_needs_no_group(controller: Controller) -> None:
     said = failed(run)
     assert "nothing to work on" not in said and "PRIVATE_CIDR: 'none' is not a network" in said
     assert summary(controller)["hosts_by_status"]["failed"] == ["localhost"]
+
+
+def test_a_host_whose_key_would_be_kept_nowhere_is_in_the_summary(controller: Controller) -> None:
+    """One is beside an inventory, where keys can be gathered; the other comes from the command line."""
+    run = controller.play("bootstrap", "--check", "--inventory", "bare,", hosts=("good",), infrazero_hosts="all")
+    assert run.status == 0, run.output
+    found = summary(controller)
+    assert found["ok"] and list(warnings(found)) == ["bare"]
+    (warning,) = warnings(found)["bare"]
+    assert warning.startswith("the signing key of bare is kept nowhere but on the host itself: no file for it is set")
+    rows = [" ".join(row.split()) for row in table(run)]
+    assert [row for row in rows if row.startswith("bare - warning the signing key of bare is kept nowhere")]
+    assert not [row for row in rows if row.startswith("good - warning")]

@@ -30,6 +30,8 @@ from tests.support.host import Host, new_host
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="roles install as root and step down")
 
 HOSTS = ("db1", "db2", "db3")
+#: A public key that no host has.
+OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 ROTATE = ("--extra-vars", "infrazero_rotate_signing_key=true")
 
 
@@ -78,7 +80,13 @@ class Fleet:
         program.write_text(f"#!/bin/sh\nprintf '%s\\n' '{name}'\n", encoding="utf-8")
         program.chmod(0o755)
 
-    def gather(self, *arguments: str, hosts: t.Sequence[str] = HOSTS, **variables: t.Any) -> Run:
+    def gather(
+        self, *arguments: str, hosts: t.Sequence[str] = HOSTS, by_default: bool = False, **variables: t.Any
+    ) -> Run:
+        """Apply that part of the role.
+
+        :param by_default: the inventory names no file.
+        """
         task = {"ansible.builtin.include_role": {"name": "infrazero.database.backup", "tasks_from": "signing.yml"}}
         path = f"{self.root}/bin/{{{{ inventory_hostname }}}}:{os.environ['PATH']}"
         play = {"hosts": "all", "gather_facts": False, "environment": {"PATH": path}, "tasks": [task]}
@@ -89,6 +97,8 @@ class Fleet:
             "infrazero_allowed_signers_file": str(self.file),
             "backup_manage_packages": False,
         }
+        if by_default:
+            del settings["infrazero_allowed_signers_file"]
         controller = Controller(self.root / "controller", settings)
         return controller.play(str(playbook), *arguments, hosts=hosts, **variables)
 
@@ -267,6 +277,42 @@ def test_a_host_that_trusts_only_itself_keeps_its_older_keys(fleet: Fleet) -> No
         own.read_text(encoding="utf-8"),
     )
     assert good(fleet.gather(hosts=["db1"], infrazero_allowed_signers_file="")).changed == 0
+
+
+def test_by_default_keys_are_gathered_beside_the_inventory(fleet: Fleet) -> None:
+    path = fleet.root / "controller" / "allowed_signers"
+    run = good(fleet.gather(by_default=True))
+    assert sorted(path.read_text(encoding="utf-8").splitlines(keepends=True)) == [
+        line(host, fleet.key_of(host)) for host in HOSTS
+    ]
+    assert "WARNING" not in run.output
+    for arguments in ([], ["--check"]):
+        assert good(fleet.gather(*arguments, by_default=True)).changed == 0
+    # Lines in the inventory are instead of the file.
+    path.unlink()
+    every = [line(host, fleet.key_of(host)) for host in HOSTS]
+    run = good(fleet.gather(by_default=True, infrazero_allowed_signers=every))
+    assert not path.exists() and "WARNING" not in run.output
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"infrazero_allowed_signers_file": "/nonexistent/signers"}, "/nonexistent/signers cannot be written"),
+        ({"infrazero_allowed_signers_file": ""}, "no file for it is set"),
+        ({"infrazero_allowed_signers": line("db2", OTHER)}, "infrazero_allowed_signers has no line for it"),
+    ],
+)
+def test_a_key_that_is_kept_nowhere_else_is_said(fleet: Fleet, variables: dict[str, t.Any], reason: str) -> None:
+    by_default = "infrazero_allowed_signers_file" not in variables
+    run = good(fleet.gather("--check", hosts=["db1"], by_default=by_default, **variables))
+    assert "WARNING: the signing key of db1 is kept nowhere but on the host itself" in said(run)
+    assert reason in said(run) and "the run without --check shows" in said(run)
+    for arguments in ([], [], ["--check"]):
+        run = good(fleet.gather(*arguments, hosts=["db1"], by_default=by_default, **variables))
+        shown = said(run).replace("\\", "")
+        assert reason in shown and f"keep this line: {line('db1', fleet.key_of('db1')).strip()}" in shown
+    assert run.changed == 0
 
 
 def test_what_can_not_be_a_name_is_refused_before_anything_changes(fleet: Fleet) -> None:

@@ -280,3 +280,14 @@ def test_table_forges_no_row_and_holds_nothing_that_a_terminal_obeys() -> None:
 def test_a_failed_task_s_message_is_printable() -> None:
     report = fleet.host_report({}, failed_task={"name": "Restore"}, failed_result={"msg": "no \x1b[2J\n\u202e"})
     assert report["error"]["message"] == r"no \x1b[2J \u202e"
+
+
+def test_a_warning_about_a_host_has_a_row_of_its_own() -> None:
+    report = fleet.host_report({}, warnings=["its key\x1b[2J is kept nowhere"])
+    assert report["status"] == fleet.OK and report["warnings"] == ["its key\\x1b[2J is kept nowhere"]
+    lines = fleet.fleet_table(summary({"db1": report}))
+    assert [" ".join(line.split()) for line in lines[1:-1]] == [
+        "db1 - ok",
+        "db1 - warning its key\\x1b[2J is kept nowhere",
+    ]
+    assert "warnings" not in fleet.host_report({})

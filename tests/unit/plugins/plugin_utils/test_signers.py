@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import pathlib
 import struct
 import typing as t
 
@@ -260,3 +261,72 @@ def test_what_a_run_reports() -> None:
         f"its key {second} counts only for backups from before 2026-02-01 12:30:00 UTC; "
         f"the key {third} still counts, because its line is not only for db1: remove it by hand if necessary"
     )
+
+
+# By default -----------------------------------------------------------------------------------------------------------
+
+
+def test_keys_are_gathered_beside_the_inventory_unless_it_has_the_lines() -> None:
+    assert signers.file_beside("/srv/inventory") == "/srv/inventory/allowed_signers"
+    assert signers.file_beside("/srv/inventory", lines=[line("db1", ONE)]) == ""
+    # Ansible's own word for the inventory localhost, is a text.
+    assert signers.file_beside(None) == signers.file_beside("") == signers.file_beside("None") == ""
+
+
+def warned(public_key: str = ONE, *, path: str = "", lines: str = "", text: str = "") -> str:
+    return signers.warning(public_key, name="db1", path=path, lines=lines, text=text)
+
+
+def test_a_key_that_is_gathered_or_can_be_causes_no_warning(tmp_path: pathlib.Path) -> None:
+    assert warned(path=str(tmp_path / "allowed_signers")) == ""
+    assert warned("", path=str(tmp_path / "allowed_signers")) == ""
+    # Nothing has to be written.
+    assert warned(path="/nonexistent/allowed_signers", text=line("db1", ONE)) == ""
+    assert warned(lines=line("db2", TWO) + line("db1,old", ONE, 'valid-after="20260101"')) == ""
+
+
+@pytest.mark.parametrize(
+    ("rest", "reason"),
+    [
+        ({}, "the inventory has no directory"),
+        ({"path": "/nonexistent/allowed_signers"}, "/nonexistent/allowed_signers cannot be written"),
+        ({"path": "/nonexistent/allowed_signers", "text": line("db1", TWO)}, "cannot be written"),
+        ({"lines": line("db1", TWO)}, "infrazero_allowed_signers has no line for it"),
+    ],
+)
+def test_a_key_that_is_kept_nowhere_causes_a_warning_with_its_line(rest: dict[str, str], reason: str) -> None:
+    text = warned(**rest)
+    assert text.startswith("the signing key of db1 is kept nowhere but on the host itself: ") and reason in text
+    assert text.endswith(f"keep this line: {line('db1', ONE).strip()}")
+    unknown = warned("", **rest)
+    assert reason in unknown and "without --check" in unknown
+
+
+def on_host(text: str, public_key: str = ONE, **rest: t.Any) -> str:
+    return signers.on_host(text, name="db1", public_key=public_key, **rest)
+
+
+def entries(text: str) -> str:
+    return "".join(f"{each}\n" for each in text.splitlines() if each and not each.startswith("#"))
+
+
+def test_a_host_has_the_inventorys_lines_and_its_own() -> None:
+    others = line("db2", TWO)
+    assert entries(on_host(others)) == others + line("db1", ONE)
+    assert entries(on_host(others + line("db1,old", ONE))) == others + line("db1,old", ONE)
+    assert entries(on_host(others, "")) == others
+
+
+def test_what_a_host_had_before_is_kept_if_that_is_wanted() -> None:
+    """Somebody has written lines there while nothing was gathered."""
+    found = line("db1", ONE) + "# from Ann\n" + line("old", THREE)
+    first = on_host(line("db2", TWO), found=found, keep=True)
+    assert entries(first) == line("db2", TWO) + line("db1", ONE) + line("old", THREE)
+    assert on_host(line("db2", TWO), found=first, keep=True) == first
+    assert "old" not in on_host(line("db2", TWO), found=first)
+    assert "old" not in on_host(line("db2", TWO), found=found)
+    # A line of the inventory is gone when it is gone from there.
+    second = on_host(line("db4", f"ssh-ed25519 {blob(4)}"), found=first, keep=True)
+    assert entries(second) == line("db4", f"ssh-ed25519 {blob(4)}") + line("db1", ONE) + line("old", THREE)
+    # One that it lists now is not listed twice.
+    assert entries(on_host(line("old", THREE), found=first, keep=True)) == line("old", THREE) + line("db1", ONE)
