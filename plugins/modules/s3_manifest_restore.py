@@ -490,7 +490,7 @@ def _previous(module: AnsibleModule, host: Profile, listed: Databases) -> dict[s
     """Swap previous databases back in, or drop them."""
     params, get = module.params, host.values.get
     which = params["drop_replaced"]
-    given = [name for name in ("source", "as", "drop_after", "outstanding_only") if params[name]]
+    given = [name for name in ("source", "as", "drop_after", "tables", "outstanding_only") if params[name]]
     if params["undo"] and which:
         given.append("drop_replaced")
     if given or not params["only"]:

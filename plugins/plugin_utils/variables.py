@@ -68,11 +68,15 @@ OPTIONS: t.Mapping[str, t.Mapping[str, str | None]] = {
     "restore": {
         "age_private_key": "infrazero_age_private_key",
         "allow_many": "infrazero_allow_many",
+        "as": "infrazero_as",
         "confirm": "infrazero_confirm",
         "database": "infrazero_database",
+        "drop_after": "infrazero_drop_after",
+        "drop_replaced": "infrazero_drop_replaced",
         "from": "infrazero_from",
         "options": "infrazero_options",
         "tables": "infrazero_tables",
+        "undo": "infrazero_undo",
     },
 }
 

@@ -348,6 +348,37 @@ def test_restore_playbook(host: Host) -> None:
     assert host.rows() == before
 
 
+def test_restore_playbook_beside_the_database_and_back_again(host: Host) -> None:
+    def played(variables: str, *more: str) -> Run:
+        arguments = ["--extra-vars", f"database=app confirm=yes {variables}", *more]
+        return good(host.controller().play("restore", *arguments, infrazero_databases=host.entries))
+
+    oid = "SELECT oid FROM pg_database WHERE datname = 'app'"
+    before = host.cluster.psql(oid)
+    run = played("from=db/app/ as=app_check drop_after=2", "--check", "--diff")
+    assert "app, beside it as app_check, owned by app" in run.output and "replaces:  nothing" in run.output
+    played("from=db/app/ as=app_check drop_after=2")
+    assert (
+        host.cluster.psql("SELECT drop_after - created_at FROM infrazero.copy WHERE name = 'app_check'") == "02:00:00"
+    )
+    assert host.cluster.psql(oid) == before
+    twice = ["--extra-vars", "database=app from=db/app/ undo=true"]
+    assert "exclude each other" in failed(host.controller().play("restore", *twice, infrazero_databases=host.entries))
+
+    played("from=db/app/")
+    assert host.cluster.psql(oid) != before
+    run = played("undo=true", "--check", "--diff")
+    assert "comes back: app__replaced_" in run.output and "put aside:  a database owned by app" in run.output
+    assert host.cluster.psql(oid) != before
+    assert "undone=1 failed=0" in played("undo=true").output
+    assert host.cluster.psql(oid) == before
+    assert "app__replaced_" in played("drop_replaced=all", "--check").output
+    assert "dropped=1 nothing=0 failed=0" in played("drop_replaced=all").output
+    assert "dropped=0 nothing=1 failed=0" in played("drop_replaced=all").output
+    host.cluster.psql("DROP DATABASE app_check")
+    assert host.cluster.psql("SELECT count(*) FROM pg_database WHERE datname LIKE 'app%'") == "1"
+
+
 # Lost, and brought back -----------------------------------------------------------------------------------------------
 
 
