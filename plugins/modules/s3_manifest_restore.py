@@ -232,8 +232,7 @@ databases:
       sample: s3://db-backups/db/shop/20260131T032000Z.sql.gz.age
       version_added: 0.2.0
     keep_replaced:
-      description: With O(undo=true), hours for which the present database is kept.
-      returned: with O(undo=true)
+      description: Hours for which the database that is replaced will be kept; V(0) if it will not.
       type: float
       sample: 24.0
       version_added: 0.2.0
@@ -368,16 +367,11 @@ databases:
             - Number of free bytes, with those of a database that O(strategy=replace) drops first.
             - Null if the server's directory cannot be examined, for example because the server is on another host.
           type: int
-        kept:
-          description: Replaced databases that are kept, each with C(name), C(database) and C(size).
-          type: list
-          elements: dict
       sample:
         needed: 7680000
         wal: 0
         estimated_from: the size of the database when it was backed up
         available: 12000000000
-        kept: []
     refusal:
       description: Why the backup cannot be restored here, such as too little space; null if it can.
       type: str

@@ -976,7 +976,7 @@ def test_on_a_terminal_the_plan_is_shown_and_confirmed(host: Host, backed_up: Da
     assert re.search(r"backup:    \S+/db/app/\S+\.age, created \S+Z, just now\r\n", shown)
     assert re.search(rf"signed by: {platform.node()}, key SHA256:\S+\r\n", shown)
     assert re.search(r"contents:  1 table, 10 rows, of PostgreSQL \d\S+, [\d.]+ KiB, read once\r\n", shown)
-    assert re.search(r"replaces:  a database of app with [\d.]+ MiB and 0 sessions\r\n", shown)
+    assert re.search(r"replaces:  a database of app with [\d.]+ MiB and 0 sessions, which is kept for 24 h\r\n", shown)
     assert re.search(
         r"space:     about [\d.]+ [GM]iB needed \(the size [^)]+ of WAL\), [\d.]+ [GT]iB available\r\n", shown
     )

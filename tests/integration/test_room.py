@@ -122,7 +122,7 @@ def test_without_room_for_a_second_database_nothing_starts(small: Cluster, store
     with ballast(small, left=size - 8 * MIB):
         with pytest.raises(RestoreRefused, match="not enough") as again:
             restored(small, planned(small, store, shop))
-        assert f"drop replaced databases that are kept: {kept} (" in again.value.hint
+        assert f"drop-replaced DATABASE): {kept} (" in again.value.hint
         small.psql(f'DROP DATABASE "{kept}"; DELETE FROM infrazero.replaced')
         assert planned(small, store, shop).refusal is None
 

@@ -169,7 +169,7 @@ def described(facts: t.Mapping[str, t.Any]) -> str:
         ("replaces", _replaces(facts)),
         ("space", _space(facts["space"])),
     ]
-    kept = [f"{printable_name(one['name'])} ({human.size(one['size'])})" for one in facts["space"]["kept"]]
+    kept = [f"{printable_name(one['name'])} ({human.size(one['size'])})" for one in facts["kept"]]
     if kept:
         lines.append(("kept", f"{', '.join(kept)}: replaced before, and not dropped yet"))
     if facts["refusal"] is not None:
@@ -211,9 +211,18 @@ def _replaces(facts: t.Mapping[str, t.Any]) -> str:
     what = "a database" if facts["as"] is None else "an earlier copy"
     return (
         f"{what} of {printable_name(replaced['owner'])} with {human.size(replaced['size'])} and"
-        f" {human.counted(replaced['sessions'], 'session')}"
-        + (", which is dropped first" if facts["strategy"] == REPLACE and facts["as"] is None else "")
+        f" {human.counted(replaced['sessions'], 'session')}" + _fate(facts)
     )
+
+
+def _fate(facts: t.Mapping[str, t.Any]) -> str:
+    """What becomes of the database that is replaced."""
+    if facts["as"] is not None:
+        return ""
+    if facts["strategy"] == REPLACE:
+        return ", which is dropped first"
+    hours = facts["keep_replaced"]
+    return f", which is kept for {hours:g} h" if hours else ", which is not kept"
 
 
 def _space(space: t.Mapping[str, t.Any]) -> str:

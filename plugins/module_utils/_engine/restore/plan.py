@@ -86,7 +86,6 @@ class Space:
             "wal": self.wal,
             "estimated_from": None if self.estimate is None else self.estimate.basis,
             "available": self.available,
-            "kept": [dataclasses.asdict(one) for one in self.kept],
         }
 
 
@@ -165,7 +164,7 @@ class RestorePlan:
         if space.kept:
             largest = sorted(space.kept, key=lambda one: one.size, reverse=True)[:_MOST_KEPT]
             names = ", ".join(f"{printable_name(one.name)} ({human.size(one.size)})" for one in largest)
-            ways.append(f"drop replaced databases that are kept: {names}")
+            ways.append(f"drop replaced databases that are kept (infrazero-database drop-replaced DATABASE): {names}")
         return RestoreRefused(
             f"there is not enough free space for the restored {name}",
             cause=f"about {human.size(space.needed)} are needed ({', with '.join(basis)}), and the file system of the"
@@ -229,6 +228,7 @@ class RestorePlan:
             "encrypted": self.encrypted,
             **self.fit.details,
             "replaces": None if self.replaces is None else dataclasses.asdict(self.replaces),
+            "keep_replaced": options.keep_replaced.total_seconds() / 3600 if self.keeps_another else 0.0,
             "space": self.space.as_dict(),
             "refusal": None if self.refusal is None else str(self.refusal),
             "kept": [one.as_dict() for one in self.kept],

@@ -29,8 +29,9 @@ FACTS: dict[str, t.Any] = {
         "wal": 0,
         "estimated_from": "the size of the database when it was backed up",
         "available": 12_000_000_000,
-        "kept": [],
     },
+    "kept": [],
+    "keep_replaced": 24.0,
     "refusal": None,
 }
 
@@ -41,7 +42,7 @@ def test_a_plan_is_told_in_words() -> None:
         "  backup:    s3://backups/db/shop/20260131T032000Z.sql.gz.age, created 2026-01-31T03:20:00Z, 2 h ago",
         "  signed by: db1, key SHA256:abc",
         "  contents:  12 tables, 1,200,345 rows, of PostgreSQL 15.18, 100.0 MiB, read once",
-        "  replaces:  a database of shop with 7.3 MiB and 2 sessions",
+        "  replaces:  a database of shop with 7.3 MiB and 2 sessions, which is kept for 24 h",
         "  space:     about 8.6 MiB needed (the size of the database when it was backed up), 11.2 GiB available",
     ]
 
@@ -73,8 +74,8 @@ def test_what_is_needed_for_wal_is_named() -> None:
 
 
 def test_what_would_keep_it_from_beginning_is_in_the_plan() -> None:
-    kept = [{"name": "shop__replaced_1", "database": "shop", "size": 1 << 30}]
-    facts = {**FACTS, "space": {**FACTS["space"], "kept": kept}, "refusal": "restore: no room"}
+    kept = [{"name": "shop__replaced_1", "size": 1 << 30}]
+    facts = {**FACTS, "kept": kept, "refusal": "restore: no room"}
     *_rest, kept_line, refused = restore.described(facts).splitlines()
     assert kept_line == "  kept:      shop__replaced_1 (1.0 GiB): replaced before, and not dropped yet"
     assert refused == "  refused:   restore: no room"
@@ -86,6 +87,7 @@ def test_a_copy_is_told_from_the_database() -> None:
     assert copy[4] == "  replaces:  an earlier copy of shop with 7.3 MiB and 2 sessions"
     replaced = restore.described({**FACTS, "strategy": "replace"})
     assert "2 sessions, which is dropped first" in replaced
+    assert "2 sessions, which is not kept" in restore.described({**FACTS, "keep_replaced": 0.0})
 
 
 @pytest.mark.parametrize("foreign", [*FOREIGN.values(), *UNENCODABLE.values()], ids=[*FOREIGN, *UNENCODABLE])
@@ -97,8 +99,9 @@ def test_what_others_wrote_is_shown_and_not_obeyed(foreign: str) -> None:
         "signed_by": {"name": foreign, "key": foreign},
         "backup_server_version": foreign,
         "replaces": {**FACTS["replaces"], "owner": foreign},
-        "space": {**FACTS["space"], "kept": [{"name": foreign, "database": foreign, "size": 1}]},
+        "kept": [{"name": foreign, "size": 1}],
+        "only_tables": [foreign],
         "refusal": foreign,
     }
     shown = restore.described(facts)
-    assert not obeyed(shown) and len(shown.splitlines()) == 8
+    assert not obeyed(shown) and len(shown.splitlines()) == 9
