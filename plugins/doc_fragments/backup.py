@@ -44,14 +44,24 @@ options:
     description:
       - 'Which nodes of a cluster with standbys back up: V(primary), V(standby), or V(any) node.'
       - A node that is not meant to ends with a success, and its databases have the status C(skipped).
-      - 'With V(standby), the primary backs up as well where no standby is connected to it. Of several nodes
-        that are meant to, each backs up: schedule the backup on one of them.'
+      - With V(standby), the primary backs up as well where no standby is connected to it. Of several nodes
+        that are meant to, one backs up in each O(run_on_window).
       - Default - V(primary).
     type: str
     choices:
       - primary
       - standby
       - any
+    version_added: 0.2.0
+  run_on_window:
+    description:
+      - How long the backup of another node of the cluster stands for those of this one, in hours, unless O(run_on)
+        is V(primary).
+      - It has to be shorter than the time between two backups of a schedule, and longer than the time by which
+        the nodes' runs differ. Runs at the same time do not know of each other, so let the nodes begin one
+        after the other.
+      - Default - V(12).
+    type: float
     version_added: 0.2.0
   take_over:
     description:

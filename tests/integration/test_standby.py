@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import pathlib
 import typing as t
@@ -75,6 +76,38 @@ def test_only_the_nodes_that_are_meant_to_back_up(
         [pair.shop], settings=pair.standby.settings, store=store, options=BackupOptions(run_on=run_on)
     )
     assert outcomes.good(planned).status == (backup.SKIPPED if run_on == nodes.PRIMARY else backup.PLANNED)
+
+
+@pytest.mark.parametrize("run_on", [nodes.ANY, nodes.STANDBY])
+def test_another_node_s_backup_stands_for_those_of_this_one(
+    pair: Nodes, store: Store, tmp_path: pathlib.Path, run_on: str
+) -> None:
+    first, second = (signing.SigningHost.make(tmp_path / "keys", name) for name in ("node1", "node2"))
+    accepted: dict[str, t.Any] = {"signers": {"shop": ("node1", "node2")}}
+    one: dict[str, t.Any] = {"signer": first.signer, "trust": signing.trust(first, second, **accepted)}
+    two: dict[str, t.Any] = {"signer": second.signer, "trust": signing.trust(second, first, **accepted)}
+    # Two candidates: two standbys would be the same to each other.
+    assert outcomes.good(back_up(pair.standby, store, pair.shop, run_on=run_on, **one)).status == backup.BACKED_UP
+    skipped = outcomes.good(back_up(pair.standby, store, pair.shop, run_on=run_on, **two))
+    assert skipped.status == backup.SKIPPED
+    assert skipped.details["reason"] == f"node1 backed it up 0 minutes ago; run_on is {run_on}"
+    planned = backup.plan_all(
+        [pair.shop], settings=pair.standby.settings, store=store, options=BackupOptions(run_on=run_on, **two)
+    )
+    assert outcomes.good(planned).status == backup.SKIPPED
+    # Its own backups are nothing to wait for, nor are old ones.
+    assert outcomes.good(back_up(pair.standby, store, pair.shop, run_on=run_on, **one)).status == backup.BACKED_UP
+    short = datetime.timedelta(0)
+    late = back_up(pair.standby, store, pair.shop, run_on=run_on, run_on_window=short, **two)
+    assert outcomes.good(late).status == backup.BACKED_UP
+
+
+def test_nobody_stops_backups_in_silence(pair: Nodes, store: Store, tmp_path: pathlib.Path) -> None:
+    """A latest backup that is not accepted is an error, as ever, and not a reason to skip."""
+    first, second = (signing.SigningHost.make(tmp_path / "keys", name) for name in ("node1", "node2"))
+    back_up(pair.standby, store, pair.shop, run_on=nodes.ANY, signer=first.signer, trust=signing.trust(first))
+    mine = back_up(pair.standby, store, pair.shop, run_on=nodes.ANY, signer=second.signer, trust=signing.trust(second))
+    assert "is not that of a backup that this host accepts" in outcomes.error(mine)
 
 
 def test_without_a_standby_the_primary_backs_up(pair: Nodes, store: Store) -> None:

@@ -235,6 +235,7 @@ class Profile:
             compression=Compression(method=values["compression"]),
             jobs=values["jobs"],
             run_on=values["run_on"],
+            run_on_window=values["run_on_window"],
             take_over=values["take_over"],
             allow_unsigned=values["allow_unsigned"],
             lock_wait_seconds=int(values["lock_wait"].total_seconds()),

@@ -392,8 +392,19 @@ TABLE: tuple[Setting, ...] = (
         "which nodes of a cluster with standbys back up: V(primary), V(standby), or V(any) node",
         "A node that is not meant to ends with a success, and its databases have the status C(skipped).",
         "With V(standby), the primary backs up as well where no standby is connected to it. Of several nodes that are"
-        " meant to, each backs up: schedule the backup on one of them.",
+        " meant to, one backs up in each O(run_on_window).",
         default=PRIMARY,
+        added="0.2.0",
+    ),
+    _backup(
+        "run_on_window",
+        of.HOURS,
+        "how long the backup of another node of the cluster stands for those of this one, in hours, unless O(run_on) is"
+        " V(primary)",
+        "It has to be shorter than the time between two backups of a schedule, and longer than the time by which the"
+        " nodes' runs differ. Runs at the same time do not know of each other, so let the nodes begin one after the"
+        " other.",
+        default=12,
         added="0.2.0",
     ),
     _backup(

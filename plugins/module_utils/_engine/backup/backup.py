@@ -115,6 +115,8 @@ class _Run:
         """
         subject, session, store, options = self.subject, self.session, self.store, self.options
         plan = plan_backup(subject, look=look, session=session, store=store, options=options, moment=moment)
+        if plan.covered is not None:
+            return outcome.Outcome(subject.name, SKIPPED, {"reason": plan.covered})
         if plan.previous is not None and plan.previous.created_at == moment.replace(microsecond=0):
             # Keys have whole seconds, and this one's is taken: the next second's is not.
             time.sleep(1 - moment.microsecond / 1_000_000)
@@ -290,6 +292,8 @@ def plan_all(
 
         with source.session() as session:
             plan = plan_backup(subject, look=look, session=session, store=store, options=options, moment=moment)
+        if plan.covered is not None:
+            return outcome.Outcome(name, SKIPPED, {"reason": plan.covered})
         return outcome.Outcome(name, PLANNED, {"kind": subject.kind, **plan.as_dict()})
 
     do = _of_those_without({**by_name, **wanted}, work, store=store) if options.first else work

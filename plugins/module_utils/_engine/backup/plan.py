@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import platform
 import typing as t
 
 from ..domain import layout, lineage, manifest, nodes
@@ -31,6 +32,7 @@ class BackupOptions:
 
     :param jobs: databases that are backed up at the same time.
     :param run_on: which nodes of a cluster back up, see :mod:`..domain.nodes`.
+    :param run_on_window: how long another node's backup stands for one of this node.
     :param take_over: continue the history of a prefix even if its latest backup is another cluster's.
     :param allow_unsigned: back up without a signature even if the latest backup is signed.
     :param lock_wait_seconds: how long the dump waits for a table that somebody else holds exclusively.
@@ -44,6 +46,7 @@ class BackupOptions:
     compression: Compression = dataclasses.field(default_factory=Compression)
     jobs: int = 1
     run_on: str = nodes.PRIMARY
+    run_on_window: datetime.timedelta = datetime.timedelta(hours=12)
     take_over: bool = False
     allow_unsigned: bool = False
     lock_wait_seconds: int = 60
@@ -52,6 +55,11 @@ class BackupOptions:
     require_restorable: bool = False
     restores: RestoreOptions = dataclasses.field(default_factory=RestoreOptions)
     first: bool = False
+
+    @property
+    def host(self) -> str:
+        """The name of this host in manifests."""
+        return platform.node() if self.signer is None else self.signer.host
 
     def __post_init__(self) -> None:
         if self.jobs < 1:
@@ -72,6 +80,8 @@ class BackupPlan:
         is not a manifest; ``None``: nothing is there.
     :param follows_signed: whether the backup has no signature although the latest one has: the operator allowed it.
     :param latest_text_size: bytes of the dump's text in the latest backup; ``None``: unknown.
+    :param covered: why the latest backup, of another node, stands for this one, which is not to be made; ``None``: it
+        does not.
     """
 
     database: str
@@ -83,6 +93,7 @@ class BackupPlan:
     follows_signed: bool
     latest_text_size: int | None
     warnings: tuple[str, ...]
+    covered: str | None = None
 
     @property
     def expected_text_size(self) -> int:
@@ -173,6 +184,14 @@ def plan_backup(
         follows_signed=follows_signed,
         latest_text_size=None if latest is None or latest.manifest is None else latest.manifest.plaintext_size,
         warnings=tuple(warnings),
+        covered=nodes.covered(
+            latest,
+            run_on=options.run_on,
+            window=options.run_on_window,
+            name=options.host,
+            system_identifier=found.system_identifier,
+            moment=moment,
+        ),
     )
 
 

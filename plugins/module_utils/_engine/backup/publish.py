@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import platform
 import typing as t
 
 from ..domain import layout, manifest
@@ -58,7 +57,7 @@ def describe(
         recipients=tuple(database.recipients),
         destination=store.facts,
         duration_seconds=round(seconds, 3),
-        host=platform.node() if signer is None else signer.host,
+        host=options.host,
         sequence=plan.sequence,
         previous_sha256=None if previous is None else previous.sha256,
         allow_unsigned=plan.follows_signed or None,

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import typing as t
 
@@ -48,10 +49,16 @@ def run(options: common.Options, reporter: Reporter) -> int:
         options=host.backup_options(),
         reporter=reporter,
     )
-    if summary.outcomes and all(one.status == backup.SKIPPED for one in summary.outcomes) and not options.json:
+    if not options.json:
         # One line, every night, in the mail of cron or the journal of each other node.
-        sys.stdout.write(f"not backed up here: {summary.outcomes[0].details['reason']}\n")
-        return common.OK
+        for reason in dict.fromkeys(
+            str(one.details["reason"]) for one in summary.outcomes if one.status == backup.SKIPPED
+        ):
+            sys.stdout.write(f"not backed up here: {reason}\n")
+        done_here = tuple(one for one in summary.outcomes if one.status != backup.SKIPPED)
+        if summary.outcomes and not done_here:
+            return common.OK
+        summary = dataclasses.replace(summary, outcomes=done_here)
     sentence, done = (_planned, "can be backed up") if options.dry_run else (_backed_up, "backed up")
     return common.finish(options, summary, warnings=host.warnings, sentence=sentence, done=done)
 

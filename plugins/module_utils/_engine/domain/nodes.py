@@ -7,11 +7,21 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import typing as t
+
+from ..printing import printable_name
+
+if t.TYPE_CHECKING:
+    from .lineage import Latest
 
 #: Values of the setting ``run_on``.
 PRIMARY = "primary"
 STANDBY = "standby"
 ANY = "any"
+
+#: How far the clocks of nodes may differ.
+_SKEW = datetime.timedelta(minutes=5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,3 +46,31 @@ def backs_up_elsewhere(node: Node, run_on: str) -> str | None:
     if run_on == STANDBY and not node.in_recovery and node.standbys:
         return "this node is the primary; run_on is standby"
     return None
+
+
+def covered(
+    latest: Latest | None,
+    *,
+    run_on: str,
+    window: datetime.timedelta,
+    name: str,
+    system_identifier: str,
+    moment: datetime.datetime,
+) -> str | None:
+    """Return why the latest backup, of another node, stands for one of this node; ``None``: it does not.
+
+    Only an accepted backup counts: anyone who can write to the store could otherwise stop all others in silence.
+
+    :param window: how old it may be.
+    :param name: the name that this node signs with.
+    :param system_identifier: of the cluster.
+    :param moment: the run's timestamp.
+    """
+    link = None if latest is None else latest.link
+    if run_on == PRIMARY or latest is None or latest.manifest is None or link is None or link.created_at is None:
+        return None
+    host, age = latest.manifest.host, moment - link.created_at
+    if host in (None, name) or link.system_identifier != system_identifier or not -_SKEW <= age < window:
+        return None
+    minutes = max(0, int(age.total_seconds() // 60))
+    return f"{printable_name(str(host))} backed it up {minutes} minutes ago; run_on is {run_on}"
