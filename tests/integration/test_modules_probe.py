@@ -68,7 +68,7 @@ def test_check_mode_then_once_then_nothing_to_do(server: S3Server, bucket: str) 
     assert keys(server) == ["db/ledger/.infrazero/probe.age", "db/shop/.infrazero/probe.age"]
 
 
-WRONG = {
+WRONG: dict[str, tuple[dict[str, t.Any], str]] = {
     "secret": ({"secret_access_key": "not-the-secret-of-it"}, "secret access key is wrong"),
     "bucket": ({"bucket": "absent"}, "NoSuchBucket"),
     "endpoint": ({"endpoint": "http://127.0.0.1:9"}, "nothing answers at http://127.0.0.1:9"),

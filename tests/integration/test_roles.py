@@ -174,7 +174,7 @@ def test_backup_script(host: Host) -> None:
     assert host.script("backup.sh", "--help").returncode == 0
     done = host.script("backup.sh", "--database", "nobody's")
     assert done.returncode == 2
-    assert "not in databases_json" in done.stderr
+    assert "not in the databases list" in done.stderr
 
 
 def test_the_command_is_on_the_path(host: Host) -> None:
@@ -219,7 +219,7 @@ def test_backup_playbook(host: Host) -> None:
     [
         ([], {}, "the following arguments are required: DATABASE, SOURCE"),
         (["app"], {}, "the following arguments are required: SOURCE"),
-        (["nobody", "db/app/"], {"AGE_PRIVATE_KEY": OTHER_KEY}, "not in databases_json"),
+        (["nobody", "db/app/"], {"AGE_PRIVATE_KEY": OTHER_KEY}, "not in the databases list"),
         (["app", "db/app/"], {}, "no age private key was given"),
         (["app", "db/app/"], {"NON_INTERACTIVE": "true"}, "no age private key was given"),
         (["app", "db/app/"], {"AGE_PRIVATE_KEY": "x" * 40000}, "too long"),

@@ -54,7 +54,7 @@ def test_a_host_without_a_destination_is_refused_before_anything_changes(
     assert host.names() == {"postgres", "template0", "template1"}
 
 
-WRONG = {
+WRONG: dict[str, tuple[dict[str, t.Any], str]] = {
     "secret": ({"infrazero_s3_secret_access_key": "not-the-secret-of-it"}, "the secret access key is wrong"),
     "bucket": ({"infrazero_s3_bucket": "absent"}, "create the bucket, or correct its name"),
 }

@@ -32,18 +32,20 @@ class ConfiguredHost:
 
     :param directory: for its configuration; created.
     :param settings: names and values of db.env besides the list and the server.
+    :param name: that it signs under.
     """
 
     directory: pathlib.Path
     cluster: Cluster
     entries: t.Sequence[Database]
     settings: t.Mapping[str, str]
+    name: str = platform.node()
 
     def __post_init__(self) -> None:
         self.directory.mkdir()
         self.configure()
         key = self.directory / "signing" / "id_ed25519"
-        line = trust.signers_line(platform.node(), signing.make_key(key))
+        line = trust.signers_line(self.name, signing.make_key(key))
         (self.directory / "allowed_signers").write_text(line + "\n")
 
     def configure(self, **changes: str) -> None:
@@ -61,6 +63,7 @@ class ConfiguredHost:
             "DATABASES_JSON": json.dumps(listed),
             "DB_HOST": self.cluster.host,
             "DB_PORT": str(self.cluster.port),
+            "DB_SIGNING_NAME": self.name,
             **self.settings,
             **changes,
         }

@@ -174,7 +174,9 @@ class Profile:
         if values["bucket"] is None:
             raise ConfigurationError(
                 "nothing says where backups are stored",
-                hint="set bucket (DB_BACKUP_BUCKET in db.env, infrazero_s3_bucket in the inventory), or directory",
+                cause="neither a bucket nor a directory is set",
+                hint="set bucket (DB_BACKUP_BUCKET in db.env, infrazero_s3_bucket in the inventory), or directory"
+                " (DB_BACKUP_DIRECTORY, infrazero_backup_directory)",
             )
         return S3Settings(**values)
 

@@ -113,10 +113,11 @@ class Databases:
         for entry in self.entries:
             if entry.name == name:
                 return entry
+        near = suggestions.nearest(name, [entry.name for entry in self.entries])
         raise ConfigurationError(
-            f"database {name!r} is not in databases_json",
+            f"database {name!r} is not in the databases list" + ("" if near is None else f"; did you mean {near!r}?"),
             cause="the list has " + ", ".join(repr(entry.name) for entry in self.entries),
-            hint="name one of these databases, or add an entry",
+            hint="name one of these databases, or add an entry (infrazero_databases, DATABASES_JSON in db.env)",
         )
 
     def selected(self, names: t.Sequence[str] | None) -> tuple[Database, ...]:

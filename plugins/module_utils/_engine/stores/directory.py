@@ -50,7 +50,7 @@ _UNREACHABLE = frozenset(
     {errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN}
 )
 _HINTS = {
-    errno.ENOSPC: "the file system is full: free some space, then run again",
+    errno.ENOSPC: "the file system is full: free some space or enlarge it, then run again",
     errno.EDQUOT: "the quota is used up: free some space, then run again",
     errno.EROFS: "the file system is mounted read-only: check the kernel log, then remount it",
     errno.EFBIG: "the file system does not support files of this size",
@@ -189,7 +189,7 @@ class DirectoryStore:
                     raise NotFound(
                         f"the object {key!a} does not exist", phase=phase, cause=cause, hint=ABSENT
                     ) from None
-            raise _error(error, message, phase) from error
+            raise _error(error, message, phase, where=str(self._root)) from error
 
     def _write(self, key: str, chunks: t.Iterator[bytes], *, replace: bool) -> None:
         path = self._path(key)
@@ -283,7 +283,7 @@ class FileReader:
         try:
             data = self._file.read(min(n, self.size - self._position))
         except OSError as error:
-            raise _error(error, f"{self.info.key!a} can't be read", "download") from error
+            raise _error(error, f"{self.info.key!a} can't be read", "download", where="the object's file") from error
         if not data:
             raise StoreError(
                 f"{self.info.key!a} ended after {self._position} of {self.size} bytes",
@@ -364,9 +364,10 @@ def _sync_directory(path: pathlib.Path) -> None:
         os.close(descriptor)
 
 
-def _error(error: OSError, message: str, phase: str) -> StoreError:
+def _error(error: OSError, message: str, phase: str, *, where: str) -> StoreError:
+    """Translate *error*, which happened in *where* if it names no file itself."""
     number = error.errno or 0
-    cause = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+    cause = f"{error.strerror}: {error.filename or where}"
     if number in (errno.EACCES, errno.EPERM):
         return AccessDenied(
             message,

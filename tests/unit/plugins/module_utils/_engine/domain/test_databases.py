@@ -196,9 +196,11 @@ def test_the_error_calls_the_list_as_the_user_does() -> None:
 def test_a_database_is_found_by_name() -> None:
     parsed = parse([entry(), entry(name="other")])
     assert parsed.named("other").name == "other"
-    with pytest.raises(errors.ConfigurationError, match="database 'x' is not in databases_json") as caught:
+    with pytest.raises(errors.ConfigurationError, match="database 'x' is not in the databases list") as caught:
         parsed.named("x")
     assert caught.value.cause == "the list has 'app', 'other'"
+    with pytest.raises(errors.ConfigurationError, match="did you mean 'other'"):
+        parsed.named("ohter")
 
 
 def test_ten_thousand_entries() -> None:
