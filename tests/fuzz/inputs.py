@@ -129,6 +129,14 @@ _MANIFESTS = st.fixed_dictionaries(
         )
         | _SCALARS,
         "recipients": st.lists(_SCALARS, max_size=3) | _SCALARS,
+        "rekeyed": st.fixed_dictionaries(
+            {
+                "at": st.just("2026-01-31T03:20:00Z") | _SCALARS,
+                "sha256": st.just("f" * 64) | _SHA,
+                "manifest": st.dictionaries(st.sampled_from(["key", "signature", "rekeyed", "later"]), _JSON) | _JSON,
+            }
+        )
+        | _SCALARS,
         "destination": st.fixed_dictionaries(
             {}, optional={"kind": _SCALARS, **dict.fromkeys(("create_only", "checksums"), _SCALARS | st.booleans())}
         )

@@ -12,6 +12,7 @@ and read again; no secret in an error; a time that grows with the length and no 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -233,6 +234,18 @@ def manifests(data: bytes) -> None:
         found = dataclasses.replace(found, schema_version=manifest.SCHEMA_VERSION)
     assert manifest.parse(manifest.render(found)) == found
     assert manifest.render(manifest.parse(manifest.render(found))) == manifest.render(found)
+    if found.rekeyed is not None:
+        assert found.stands_for[0] == found.rekeyed.sha256
+        with contextlib.suppress(ManifestError):
+            assert isinstance(json.loads(manifest.earlier(data)), dict)
+    try:
+        new = manifest.rekeyed(data, at=found.created_at, recipients=("age1new",), changes={"key": "new.age"})
+    except ManifestError:
+        return
+    assert manifest.agree(dataclasses.replace(found, schema_version=new.schema_version), new)
+    assert json.loads(manifest.earlier(manifest.render(new))) == {
+        name: value for name, value in json.loads(data).items() if value is not None
+    }
 
 
 def json_text(data: bytes) -> None:

@@ -107,7 +107,7 @@ def _list(data: bytes) -> None:
 
 
 def _manifest(data: bytes) -> None:
-    for read in (manifest.parse, manifest.signed_text):
+    for read in (manifest.parse, manifest.signed_text, manifest.earlier):
         with contextlib.suppress(EngineError):
             read(data)
 

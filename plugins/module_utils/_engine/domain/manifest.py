@@ -176,6 +176,10 @@ def _rekeyed(fields: Fields, name: str) -> Rekeyed | None:
     earlier = inner.any("manifest")
     if not isinstance(earlier, dict):
         raise inner.invalid("manifest", "is not an object")
+    try:
+        _canonical(earlier)
+    except (ValueError, RecursionError):
+        raise inner.invalid("manifest", "can't be brought into its canonical form") from None
     return Rekeyed(inner.required_moment("at"), inner.required_sha256("sha256"), earlier)
 
 
@@ -402,7 +406,12 @@ def rekeyed(
     names = {name for name in {*old, *new} if old.get(name) != new.get(name)} | {"signature"}
     known = {name: old.get(name) for name in sorted(names)}
     after = dataclasses.replace(bare, rekeyed=Rekeyed(at.replace(microsecond=0), digest(data), known))
-    if before.signature is not None and signed_text(earlier(render(after))) != signed_text(data):
+    try:
+        embedded = earlier(render(after))
+        whole = before.signature is None or signed_text(embedded) == signed_text(data)
+    except (ValueError, RecursionError):
+        whole = False
+    if not whole:
         raise invalid("can't be embedded in that of a rekeyed backup")
     return after
 

@@ -749,6 +749,18 @@ def test_jq_shows_the_manifest_before() -> None:
     assert subprocess.run(jq, input=data, stdout=subprocess.PIPE, check=True).stdout == GOLDEN
 
 
+@pytest.mark.parametrize("strange", [b'{"x":1e999}', b'"\\ud800"'])
+def test_what_has_no_canonical_form_is_not_embedded(strange: bytes) -> None:
+    plain = encoded(CONTRACT)
+    data = plain[:-1] + b',"later":' + strange + b"}"
+    assert manifest.parse(data) == manifest.parse(plain)
+    with pytest.raises(errors.ManifestError, match="embedded"):
+        rekeyed(data)
+    inner = b'{"at":"2026-12-01T04:00:00Z","sha256":"%s","manifest":{"later":%s}}' % (SHA256.encode(), strange)
+    with pytest.raises(errors.ManifestError, match="rekeyed.manifest can't be brought into its canonical form"):
+        manifest.parse(of_ours()[:-1] + b',"rekeyed":' + inner + b"}")
+
+
 @pytest.mark.parametrize(
     "value", [[], "x", {}, {"at": "2026-12-01T04:00:00Z", "sha256": SHA256, "manifest": []}, {"manifest": {}}]
 )
