@@ -11,35 +11,10 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 from ansible.utils.display import Display
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain import databases
-from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import EngineError
-from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import age
-
-try:
-    import pyrage
-except ImportError:
-    pyrage = None
-
-#: What errors call a list that comes from an inventory.
-NAME = "infrazero_databases"
+from ansible_collections.infrazero.database.plugins.plugin_utils.validation import NAME, key_rules
 
 display = Display()
-
-
-class _CheckedByTheHost:
-    """Accepts every age key if the controller has no pyrage: the modules check them before they change anything."""
-
-    def recipient_fault(self, text: str) -> str | None:
-        return None
-
-    def mix_fault(self, recipients: t.Sequence[str]) -> str | None:
-        return None
-
-    def identity_fault(self, secret: Secret) -> str | None:
-        return None
-
-    def pair_fault(self, recipients: t.Sequence[str], secret: Secret) -> str | None:
-        return None
 
 
 def public(value: object, *, name: str = NAME) -> list[dict[str, t.Any]]:
@@ -66,7 +41,7 @@ def validated(
         source = databases.decoded(value, name=name)
         found = databases.parse(
             source,
-            rules=_CheckedByTheHost() if pyrage is None else age,
+            rules=key_rules(),
             private=private,
             maintenance_database=maintenance_db,
             name=name,
@@ -82,9 +57,8 @@ def validated(
 
 def backup_prefixes(value: object, *, name: str = NAME) -> list[str]:
     """Where the backups of the list's databases are, in the order of the list."""
-    rules = _CheckedByTheHost() if pyrage is None else age
     try:
-        found = databases.parse(value, rules=rules, private=True, name=name)
+        found = databases.parse(value, rules=key_rules(), private=True, name=name)
     except EngineError as exc:
         raise AnsibleFilterError(f"infrazero.database.backup_prefixes: {exc}") from None
     return [entry.prefix for entry in found.entries]

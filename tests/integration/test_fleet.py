@@ -212,7 +212,7 @@ def test_options_of_a_playbook_come_from_the_inventory_too(controller: Controlle
     assert "has no entry for nobody. It has: shop, wiki." in " ".join(run.output.split())
 
 
-PLAYBOOKS = ("backup", "bootstrap", "infisical", "policies", "restore", "server", "site")
+PLAYBOOKS = ("backup", "bootstrap", "infisical", "policies", "restore", "server", "site", "validate")
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
@@ -272,3 +272,44 @@ def test_a_host_whose_key_would_be_kept_nowhere_is_in_the_summary(controller: Co
     rows = [" ".join(row.split()) for row in table(run)]
     assert [row for row in rows if row.startswith("bare - warning the signing key of bare is kept nowhere")]
     assert not [row for row in rows if row.startswith("good - warning")]
+
+
+def test_an_inventory_is_validated_without_a_connection(controller: Controller) -> None:
+    # All hosts are away.
+    nowhere = {
+        **NOWHERE,
+        "ansible_connection": "ssh",
+        "infrazero_backup_directory": "",
+        "infrazero_s3_bucket": "backups",
+    }
+    run = controller.play("validate", hosts=("good", "other"), **nowhere)
+    assert run.status == 0, run.output
+    said = " ".join(run.output.split())
+    assert "valid; databases: shop, wiki" in said and "valid; databases: shop" in said
+    assert "good, other store backups in the same place, s3://backups/db/shop/" in said
+    assert run.changed == 0 and "unreachable=1" not in run.output
+
+
+def test_every_error_of_an_inventory_is_reported_at_once(controller: Controller) -> None:
+    variables = {
+        **NOWHERE,
+        "ansible_connection": "ssh",
+        "infrazero_restore_timout": 5,
+        "infrazero_backup_jobs": "zero",
+        "infrazero_s3_secret_access_key": "{{ vault_of_nobody }}",
+    }
+    run = controller.play("validate", hosts=HOSTS, **variables)
+    said = failed(run)
+    for part in (
+        "infrazero_restore_timout is not a variable of this collection; did you mean infrazero_restore_timeout?",
+        "infrazero_backup_jobs is not a whole number",
+        "infrazero_s3_secret_access_key cannot be templated: 'vault_of_nobody' is undefined",
+        "There is no list of databases for empty",
+        "entry 1 (shop), user: is missing",
+    ):
+        assert part in said, part
+    assert PASSWORD not in run.output
+    assert "failed=1" in run.output and "unreachable=1" not in run.output
+    # What only one of them has is reported of that one, and what is about all of them once.
+    assert run.output.count("There is no list of databases for empty") <= 2
+    assert "There is no list of databases for good" not in run.output

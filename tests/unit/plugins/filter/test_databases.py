@@ -13,6 +13,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.infrazero.database.plugins.filter import databases as filters
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import age
+from ansible_collections.infrazero.database.plugins.plugin_utils import validation
 
 IDENTITY = str(pyrage.x25519.Identity.generate())
 RECIPIENT = age.public_of(Secret(IDENTITY))
@@ -33,7 +34,7 @@ def entry(**changes: t.Any) -> dict[str, t.Any]:
 @pytest.fixture
 def no_pyrage(monkeypatch: pytest.MonkeyPatch) -> None:
     """A controller without the library."""
-    monkeypatch.setattr(filters, "pyrage", None)
+    monkeypatch.setattr(validation, "pyrage", None)
     monkeypatch.setattr(age, "pyrage", None)
 
 
