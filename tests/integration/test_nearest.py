@@ -208,7 +208,8 @@ def server() -> t.Iterator[S3Server]:
 
 @pytest.fixture
 def proxy(server: S3Server) -> t.Iterator[PolicyProxy]:
-    with PolicyProxy(server.endpoint, BUCKET, {}) as running:
+    running = PolicyProxy(server.endpoint, BUCKET, {})
+    with running:
         yield running
 
 
