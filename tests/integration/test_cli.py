@@ -736,14 +736,15 @@ def test_a_restore_is_undone_and_what_is_left_dropped(host: Host, backed_up: Dat
     key = {"DB_RESTORE_AGE_PRIVATE_KEY": key_of(backed_up)}
     assert host.run("restore", "app", "db/app/", **key).status == 0
     dry = host.run("undo", "app", "--dry-run")
-    assert dry.status == 0 and "would be swapped back in, which was not restored from a backup" in dry.out
-    assert "the present database, which was restored from" in dry.out and "kept for 24 h" in dry.out
+    assert dry.status == 0 and "plan of the undo" in dry.out
+    assert "replaced just now), not restored from a backup" in dry.out
+    assert "put aside:  the present database with" in dry.out and "kept for 24 h" in dry.out
     assert host.cluster.psql(later, "app") == "f"
     # On a terminal it asks, and anything but yes changes nothing.
     status, shown = host.on_terminal("undo", "app", answer=lambda: "no")
     assert status != 0 and "Undo the last restore of app?" in shown and host.cluster.psql(later, "app") == "f"
     status, shown = host.on_terminal("undo", "app", answer=lambda: "yes")
-    assert status == 0 and "is back, which was not restored from a backup" in shown
+    assert status == 0 and "app: swapped back in: app__replaced_" in shown
     assert host.cluster.psql(later, "app") == "t"
     again = host.run("undo", "app", "--json", "--keep-replaced", "2")
     (facts,) = again.document["databases"]

@@ -80,6 +80,10 @@ SESSIONS: dict[str, tuple[Command, ...]] = {
         Command(f"sha256sum {FILES}/shop.sql"),
     ),
     "restore": (Command("restore.sh shop db/shop/", ("KEY", "yes")),),
+    "undo": (
+        Command("infrazero-database undo shop", ("yes",)),
+        Command("infrazero-database drop-replaced shop --dry-run"),
+    ),
 }
 
 

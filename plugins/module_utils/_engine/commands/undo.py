@@ -67,7 +67,7 @@ def undo(options: argparse.Namespace, reporter: Reporter) -> int:
     if not options.dry_run and confirmation.is_wanted(options, interactive=not get("restore", "non_interactive")):
         confirmation.require(_undo_plan(work(plan_only=True)), f"Undo the last restore of {printable_name(name)}?")
     summary = outcome.run_each([name], lambda _name: work(plan_only=options.dry_run), reporter=reporter)
-    sentence, done = (_undo_plan, "can be swapped back in") if options.dry_run else (_undone, "swapped back in")
+    sentence, done = (_undo_plan, "planned") if options.dry_run else (_undone, "swapped back in")
     return common.finish(options, summary, warnings=host.warnings, sentence=sentence, done=done)
 
 
@@ -93,7 +93,7 @@ def drop_replaced(options: argparse.Namespace, reporter: Reporter) -> int:
         if planned.details["dropped"]:
             confirmation.require(_drop_plan(planned), "Drop them?")
     summary = outcome.run_each([name], lambda _name: work(plan_only=options.dry_run), reporter=reporter)
-    sentence, done = (_drop_plan, "looked at") if options.dry_run else (_dropped, "tidied up")
+    sentence, done = (_drop_plan, "planned") if options.dry_run else (_dropped, "tidied up")
     return common.finish(options, summary, warnings=host.warnings, sentence=sentence, done=done)
 
 
@@ -103,20 +103,22 @@ def drop_replaced(options: argparse.Namespace, reporter: Reporter) -> int:
 def _undo_plan(one: outcome.Outcome) -> str:
     facts = one.details
     previous, present = facts["previous"], facts["replaces"]
-    text = f"{_kept(previous)} would be swapped back in, {_origin(previous['restored_from'])}"
+    back = f"{_kept(previous)}, {_origin(previous['restored_from'])}"
     if previous["sessions"]:
-        text += f"; {human.counted(previous['sessions'], 'session')} in it would be ended"
-    if present is None:
-        return f"{text}; no database is replaced"
-    return (
-        f"{text}; the present database, {_origin(facts['restored_from'])}, with {human.size(present['size'])} and"
-        f" {human.counted(present['sessions'], 'session')}, would be kept for {facts['keep_replaced']:g} h"
-    )
+        back += f"; {human.counted(previous['sessions'], 'session')} in it would be ended"
+    aside = "nothing: there is no such database"
+    if present is not None:
+        aside = (
+            f"the present database with {human.size(present['size'])} and"
+            f" {human.counted(present['sessions'], 'session')}, {_origin(facts['restored_from'])}; kept for"
+            f" {facts['keep_replaced']:g} h"
+        )
+    return f"plan of the undo\n  comes back: {back}\n  put aside:  {aside}"
 
 
 def _undone(one: outcome.Outcome) -> str:
     facts = one.details
-    text = f"{_kept(facts['previous'])} is back, {_origin(facts['previous']['restored_from'])}"
+    text = f"swapped back in: {_kept(facts['previous'])}, {_origin(facts['previous']['restored_from'])}"
     if facts["kept_as"] is None:
         return text
     return (
@@ -147,4 +149,4 @@ def _kept(facts: t.Mapping[str, t.Any]) -> str:
 
 
 def _origin(url: str | None) -> str:
-    return "which was not restored from a backup" if url is None else f"which was restored from {printable(url)}"
+    return "not restored from a backup" if url is None else f"restored from {printable(url)}"

@@ -57,7 +57,7 @@ def undo(
             return outcome.Outcome(name, PLANNED, _undo_plan(name, session, keep))
     with source.locked(name, doing="restore") as locked:
         details = _undo_plan(name, locked, keep)
-        progress.stage(name, "swap", f"swapping {details['previous']['name']} in again")
+        progress.stage(name, "swap", f"swapping {details['previous']['name']} back in")
         swapped = locked.undo(name, keep=keep, on_connections=on_connections)
     details.update(
         kept_as=swapped.kept,
