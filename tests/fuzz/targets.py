@@ -46,6 +46,9 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.sources
     scanner as dumptext_scanner,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
+    selection as dumptext_selection,
+)
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
     statements as dumptext_statements,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
@@ -176,6 +179,7 @@ def statements(data: bytes) -> None:
         assert dumptext_statements.rewrite_roles(statement, roles, {}, encoding=encoding).text == data
         for role in roles:
             assert 0 <= role.start < role.end <= len(text)
+        dumptext_selection.Selection(["public.a"]).takes(statement, encoding=encoding)
 
 
 def identities(data: bytes) -> None:

@@ -80,10 +80,8 @@ SESSIONS: dict[str, tuple[Command, ...]] = {
         Command(f"sha256sum {FILES}/shop.sql"),
     ),
     "restore": (Command("restore.sh shop db/shop/", ("KEY", "yes")),),
-    "undo": (
-        Command("infrazero-database undo shop", ("yes",)),
-        Command("infrazero-database drop-replaced shop --dry-run"),
-    ),
+    "undo": (Command("infrazero-database undo shop", ("yes",)),),
+    "drop": (Command("infrazero-database drop-replaced shop", ("yes",)),),
 }
 
 

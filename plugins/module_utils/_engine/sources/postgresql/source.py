@@ -18,7 +18,7 @@ from ...domain.databases import Database
 from ...domain.nodes import Node
 from ...domain.records import BackupRecord, DatabaseRecord
 from ...domain.subjects import CLUSTER_GLOBALS
-from ...errors import BackupRefused, EngineError, PostgresError, ProcessFailed, RestoreRefused
+from ...errors import BackupRefused, EngineError, LoadError, PostgresError, ProcessFailed, RestoreRefused
 from ...printing import printable
 from ...settings import name_for_errors
 from ...streams.flow import CHUNK, Readable
@@ -43,11 +43,13 @@ from . import (
     cluster_globals,
     cluster_roles,
     cluster_text,
+    containment,
     copies,
     database_settings,
     dump,
     extensions,
     facts,
+    failures,
     health,
     inplace_fit,
     kept,
@@ -228,9 +230,17 @@ class PostgresqlSession:
         if encoding is None:
             encoding = encoding_of(plain.peek(HEAD_SIZE))
         counted = None if part is None or part.tables is None else [one.name for one in part.tables]
-        with archive.as_text(plain, server_version_num=self._admin.info.server_version) as text:
-            _preamble, dumped = preamble.read(text)
-            selection.require(events.read(dumped), tables, encoding=codec_of(encoding or "UTF8"), counted=counted)
+        try:
+            with (
+                containment.bounded_memory(),
+                archive.as_text(plain, server_version_num=self._admin.info.server_version) as text,
+            ):
+                _preamble, dumped = preamble.read(text)
+                selection.require(events.read(dumped), tables, encoding=codec_of(encoding or "UTF8"), counted=counted)
+        except MemoryError:
+            raise LoadError(
+                "the beginning of the dump needs more memory than the host can spare", hint=failures.HINT_MEMORY
+            ) from None
 
     def globals_facts(self, *, passwords: bool) -> Facts:
         """The globals of the cluster before their backup."""

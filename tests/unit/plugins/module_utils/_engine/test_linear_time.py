@@ -20,7 +20,10 @@ import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
     scanner as dumptext_scanner,
 )
-from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import statements
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.postgresql.dumptext import (
+    selection,
+    statements,
+)
 
 from conftest import ROOT
 from tests.support.hostiletexts import GENERIC, HOSTILE
@@ -124,6 +127,9 @@ _SIZE = 60_000
         b"ALTER TABLE E'" + b"\\'" * (_SIZE // 2) + b"';",
         b"ALTER TABLE t " + b"+-" * (_SIZE // 2) + b";",
         b"ALTER TABLE t " + b"," * _SIZE + b";",
+        b"ALTER TABLE t ALTER a ADD GENERATED " + b"," * _SIZE + b";",
+        b"CREATE TABLE t () INHERITS (" + b"a," * (_SIZE // 2) + b"a);",
+        b"CREATE RULE t AS ON " + b"+ " * (_SIZE // 2) + b";",
     ],
     ids=lambda text: text[:16].decode(),
 )
@@ -136,6 +142,7 @@ def test_memory_is_in_proportion_to_the_statement(text: bytes) -> None:
             for event in scanner.feed(text[at : at + 1_024]):
                 if isinstance(event, dumptext_scanner.Statement):
                     statements.classify(event)
+                    selection.Selection(["public.a"]).takes(event, encoding="utf-8")
         _now, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -74,7 +74,7 @@ class Selection:
         self._wanted = [parse(text) for text in texts]
         self._chosen = set(self._wanted)
         self._tables: set[Name] = set()
-        self._children: dict[Name, list[Name]] = {}
+        self._children: dict[Name, set[Name]] = {}
         self._owners: dict[Name, Name] = {}  # of sequences: the tables
         self._indexes: set[Name] = set()  # that are loaded, also those of constraints
         self._statistics: set[Name] = set()
@@ -145,7 +145,7 @@ class Selection:
     def _descends(self, child: Name | None, parent: Name | None) -> None:
         if child is None or parent is None:
             return
-        self._children.setdefault(parent, []).append(child)
+        self._children.setdefault(parent, set()).add(child)
         if parent in self._chosen:
             self._choose(child)
 
@@ -199,6 +199,7 @@ class Selection:
             self._descends(table, self._named(cursor))
             while cursor.symbol(","):
                 self._descends(table, self._named(cursor))
+                cursor.forget()
 
     def _create_index(self, cursor: Cursor) -> bool:
         cursor.skip_any("concurrently", "if", "not", "exists")
@@ -267,10 +268,7 @@ class Selection:
         cursor.words("column")
         if cursor.name() is None or not cursor.words("add", "generated"):
             return
-        while not cursor.symbol("("):
-            if cursor.advance() is None:
-                return
-        if cursor.words("sequence", "name"):
+        if cursor.seek("identity") and cursor.symbol("(") and cursor.words("sequence", "name"):
             sequence = self._named(cursor)
             if sequence is not None:
                 self._owners[sequence] = table

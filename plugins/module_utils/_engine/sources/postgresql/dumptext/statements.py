@@ -525,6 +525,11 @@ class _Cursor:
             if not self.symbol(","):
                 return tuple(found)
 
+    def forget(self) -> None:
+        """Keep nothing of what was read: a statement may be long, and no caller goes back."""
+        del self._tokens[: self._at]
+        self._at = 0
+
     def seek(self, *words: str) -> str | None:
         """Advance past the next of these words that is outside brackets, and return it."""
         depth = 0
@@ -532,8 +537,7 @@ class _Cursor:
             token = self.advance()
             if token is None:
                 return None
-            del self._tokens[: self._at]  # a statement may be long, and no caller goes back
-            self._at = 0
+            self.forget()
             if token.kind == "symbol":
                 depth += (token.value in "([") - (token.value in ")]")
             elif token.kind == "word" and not depth and token.value in words:
