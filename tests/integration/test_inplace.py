@@ -192,6 +192,7 @@ def test_the_plan_says_it_before(world: World) -> None:
     details = outcomes.details_of(world.restore(key, plan_only=True))
     assert details["in_place"] is True
     assert details["refusal"] is None
+    assert details["keep_replaced"] == 0
     text = " ".join(details["warnings"])
     assert "other sessions wait for its tables" in text
     assert "can't be brought back (undo)" in text

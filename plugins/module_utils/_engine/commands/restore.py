@@ -221,6 +221,8 @@ def _fate(facts: t.Mapping[str, t.Any]) -> str:
         return ""
     if facts["strategy"] == REPLACE:
         return ", which is dropped first"
+    if facts["in_place"]:
+        return ", whose contents are replaced in place and not kept"
     hours = facts["keep_replaced"]
     return f", which is kept for {hours:g} h" if hours else ", which is not kept"
 

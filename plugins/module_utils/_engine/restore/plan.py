@@ -127,8 +127,14 @@ class RestorePlan:
             replaces is not None
             and not replaces.empty
             and not self.drops_first
+            and not self.in_place
             and bool(self.request.options.keep_replaced)
         )
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the contents of the database are replaced, because the source does not let us create another."""
+        return bool(self.fit.details.get("in_place"))
 
     @property
     def space(self) -> Space:
@@ -159,7 +165,11 @@ class RestorePlan:
         if space.wal:
             basis.append(f"{human.size(space.wal)} of WAL")
         ways = ["add space"]
-        if self.replaces is not None and self.request.options.as_name is None and not self.drops_first:
+        if (
+            self.replaces is not None
+            and self.request.options.as_name is None
+            and not (self.drops_first or self.in_place)
+        ):
             ways.insert(0, f"set {name_for_errors('restore', 'strategy')} to {REPLACE}: it drops {name} first")
         if space.kept:
             largest = sorted(space.kept, key=lambda one: one.size, reverse=True)[:_MOST_KEPT]

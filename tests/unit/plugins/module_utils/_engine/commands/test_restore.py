@@ -32,6 +32,7 @@ FACTS: dict[str, t.Any] = {
     },
     "kept": [],
     "keep_replaced": 24.0,
+    "in_place": False,
     "refusal": None,
 }
 
@@ -87,6 +88,8 @@ def test_a_copy_is_told_from_the_database() -> None:
     assert copy[4] == "  replaces:  an earlier copy of shop with 7.3 MiB and 2 sessions"
     replaced = restore.described({**FACTS, "strategy": "replace"})
     assert "2 sessions, which is dropped first" in replaced
+    in_place = restore.described({**FACTS, "in_place": True, "keep_replaced": 0.0})
+    assert "2 sessions, whose contents are replaced in place and not kept" in in_place
     assert "2 sessions, which is not kept" in restore.described({**FACTS, "keep_replaced": 0.0})
 
 
