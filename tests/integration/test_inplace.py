@@ -315,6 +315,53 @@ def test_continuing_over_errors_keeps_all_the_rest(world: World) -> None:
     assert world.psql("SELECT count(*) FROM public.two") == "1"
 
 
+def test_nothing_becomes_wider_than_in_the_source(world: World) -> None:
+    """What the source has revoked from everybody, and the user may not revoke here."""
+    before = world.state()
+    text = "CREATE TABLE public.one ();\nREVOKE ALL ON FUNCTION pg_catalog.pg_sleep(double precision) FROM PUBLIC;\n"
+    refused = outcomes.error(world.restore_text(text))
+    assert "can't be revoked, because it does not belong to 'shop'" in refused
+    assert "roles could do more here than in the source" in refused
+    assert world.state() == before
+    details = outcomes.details_of(world.restore_text(text, on_error="continue"))
+    assert any("roles can do more here than in the source" in warning for warning in details["warnings"])
+
+
+def test_what_takes_a_superuser_is_left_out_and_named(world: World) -> None:
+    details = outcomes.details_of(
+        world.restore_text(
+            "CREATE TABLE public.one ();\nCREATE PUBLICATION every FOR ALL TABLES WITH (publish = 'insert');\n"
+            "CREATE SUBSCRIPTION feed CONNECTION 'dbname=x' PUBLICATION p WITH (connect = false, slot_name = 'feed');\n"
+        )
+    )
+    text = " ".join(details["warnings"])
+    assert "publication every left out: only a superuser may create it" in text
+    assert "subscription feed left out" in text
+    assert world.psql("SELECT count(*) FROM pg_publication") == "0"
+
+
+def test_the_search_path_follows_the_tables(world: World) -> None:
+    outcomes.good(world.restore_text("CREATE SCHEMA main;\nCREATE TABLE main.one ();\n"))
+    with contextlib.closing(connect(world.settings, database="shop")) as conn, conn.cursor() as cursor:
+        cursor.execute("SELECT setconfig::text FROM pg_db_role_setting WHERE setrole = 'shop'::regrole")
+        assert cursor.fetchall() == [('{"search_path=main, public"}',)]
+
+
+def test_rows_may_depend_on_rows_of_later_tables(world: World) -> None:
+    """A check that looks into another table: the dump is read once more, in the same transaction."""
+    outcomes.good(
+        world.restore_text(
+            "CREATE TABLE public.a (x int);\nCREATE TABLE public.b (x int);\n"
+            "CREATE FUNCTION public.known(x int) RETURNS bool LANGUAGE plpgsql AS"
+            " 'BEGIN IF NOT EXISTS (SELECT FROM public.b WHERE b.x = known.x) THEN RAISE ''no''; END IF; RETURN true;"
+            " END';\n"
+            "ALTER TABLE public.a ADD CHECK (public.known(x));\n"
+            "COPY public.a (x) FROM stdin;\n1\n\\.\nCOPY public.b (x) FROM stdin;\n1\n\\.\n"
+        )
+    )
+    assert world.psql("SELECT count(*) FROM public.a") == "1"
+
+
 def test_sessions_of_the_user_are_ended_or_in_the_way(world: World) -> None:
     key = world.back_up()
     with contextlib.closing(connect(world.settings, database="shop", application_name="app")) as conn:
