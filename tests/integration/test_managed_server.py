@@ -37,6 +37,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.streams
 from tests.support import outcomes, scene
 from tests.support.cluster import Cluster
 from tests.support.managed import Managed, managed_server
+from tests.support.playbook import Task, play
 
 from .conftest import empty
 
@@ -272,6 +273,36 @@ def test_the_host_s_command_backs_up_with_the_settings_of_db_env(
     assert "shop: backed up as" in printed.out
     assert "password of reader" not in printed.out + printed.err
     assert "is not a setting" not in printed.err
+
+
+def test_the_modules_back_up_and_restore_with_a_password(server: Managed, tmp_path: pathlib.Path) -> None:
+    own = scene.entry("own")
+    scene.make(server.cluster, own, "CREATE TABLE things AS SELECT g AS id FROM generate_series(1, 50) g")
+    entry = {"name": "own", "user": "own", "password": "password of own", "backup_age_public_key": list(own.recipients)}
+    options: dict[str, t.Any] = {
+        "databases": [entry],
+        "directory": str(tmp_path),
+        "login_host": "localhost",
+        "login_port": server.cluster.port,
+        "login_user": "own",
+        "login_password": "password of own",
+        "ssl_mode": "verify-full",
+        "ssl_rootcert": str(server.authority),
+    }
+    key = {"backup_age_private_key": scene.key_of(own)}
+    restore_options = {**options, "databases": [{**entry, **key}], "trust": "unsigned"}
+    (made,) = play(Task("age_backup", options)).results
+    assert made["summary"] == "backed_up=1 failed=0"
+    server.cluster.psql("DELETE FROM things", "own")
+    played = play(
+        Task("s3_manifest_restore", restore_options, check=True),
+        Task("s3_manifest_restore", restore_options, diff=True),
+    )
+    planned, restored = (result["databases"][0] for result in played.results)
+    assert (planned["status"], planned["in_place"]) == ("planned", True)
+    assert (restored["status"], restored["rows"]) == ("restored", 50)
+    assert server.cluster.psql("SELECT count(*) FROM things", "own") == "50"
+    assert "password of own" not in played.output
 
 
 # The lock -----------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.streams
 
 from tests.support import outcomes, scene, signing
 from tests.support.cluster import Cluster, wait_until
+from tests.support.playbook import Task, play
 from tests.support.replication import Standby
 
 
@@ -169,6 +170,22 @@ def read_while_dropped(dump: Dump, pair: Nodes) -> None:
     wait_until(lambda: pair.standby.psql(arrived, "shop") == "t")
     while text:
         text = dump.read(1 << 16)
+
+
+def test_the_module_reports_that_another_node_backs_up(pair: Nodes, tmp_path: pathlib.Path) -> None:
+    entry = {"name": "shop", "user": "shop", "password": "x", "backup_age_public_key": list(pair.shop.recipients)}
+    options = {"databases": [entry], "directory": str(tmp_path), "login_host": pair.standby.host}
+    task = {**options, "login_port": pair.standby.port}
+    skipped, planned, made = play(
+        Task("age_backup", task),
+        Task("age_backup", task, check=True),
+        Task("age_backup", {**task, "run_on": "standby"}),
+    ).results
+    for result in (skipped, planned):
+        assert result["changed"] is False
+        assert result["summary"].endswith("=0 skipped=1 failed=0")
+        assert result["databases"][0]["reason"] == "this node is a standby; run_on is primary"
+    assert made["summary"] == "backed_up=1 failed=0"
 
 
 def test_what_the_primary_cancels_has_a_remedy(pair: Nodes) -> None:
