@@ -20,6 +20,10 @@ class Standby(Cluster):
         super().__init__(primary.major, configuration=configuration)
         self._primary = primary
 
+    def __enter__(self) -> Standby:
+        super().__enter__()
+        return self
+
     def start(self) -> None:
         """Start it, and copy the primary first where there is no copy; it follows the primary from then on."""
         super().start()
