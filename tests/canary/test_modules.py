@@ -38,6 +38,7 @@ CRASHES = {
     "age_backup": ("domain/databases.py:parse", "boto3/session.py:client", "streams/age.py:_recipient"),
     "s3_manifest_restore": ("streams/age.py:_identities", "boto3/session.py:client", "domain/secret.py:__init__"),
     "backup_info": ("boto3/session.py:client", "_ansible.py:store"),
+    "store_probe": ("boto3/session.py:client",),
     "pg_cluster_info": ("psycopg2/__init__.py:connect", "_ansible.py:connection"),
     "secret_scrub": ("_scrub.py:__init__", "secret_scrub.py:run"),
 }
@@ -140,6 +141,7 @@ class Scene:
                 "trust": "unsigned",
             },
             "backup_info": {"names": ["app", "shop"], **self.store},
+            "store_probe": {"prefixes": ["db/app/"], **self.store},
             "pg_cluster_info": self.login,
             "secret_scrub": {"paths": [str(self.root / "*.sh")], "secrets": [plain(self.scrubbed)]},
         }[module]
@@ -224,7 +226,13 @@ def test_modules(scene: Scene, request: pytest.FixtureRequest) -> None:
     script = scene.root / "run.sh"
     script.write_text(f"export DATABASES_JSON_PRIVATE_B64=x\n# {scene.scrubbed.text}\n", encoding="utf-8")
     modules = list(CRASHES)
-    first = {"age_backup": "changed", "s3_manifest_restore": "changed", "backup_info": "ok", "pg_cluster_info": "ok"}
+    first = {
+        "age_backup": "changed",
+        "s3_manifest_restore": "changed",
+        "backup_info": "ok",
+        "store_probe": "changed",
+        "pg_cluster_info": "ok",
+    }
     # Only on a fresh cluster does it read from the store.
     fresh = scene.arguments("pg_db_bootstrap")
     scene.add("pg_db_bootstrap", "failed", {**fresh, "secret_access_key": plain(scene.wrong_s3_key)}, diff=True)
@@ -263,7 +271,9 @@ def test_modules(scene: Scene, request: pytest.FixtureRequest) -> None:
 
     asynchronous = {"async": 60, "poll": 1}
     for module in modules:
-        expected = {"secret_scrub": "ok", "pg_db_bootstrap": "ok"}.get(module, first.get(module, ""))
+        expected = {"secret_scrub": "ok", "pg_db_bootstrap": "ok", "store_probe": "ok"}.get(
+            module, first.get(module, "")
+        )
         if everything or module in ("age_backup", "pg_db_bootstrap"):
             scene.add(module, expected, scene.arguments(module), **asynchronous)
     crashing = {"PYTHONPATH": str(CRASH)}

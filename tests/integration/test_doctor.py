@@ -235,3 +235,13 @@ def test_a_directory_is_probed_as_a_backup_uses_it(configured: ConfiguredHost, t
     done = configured.run("probe")
     assert done.returncode == 1
     assert "-> mount its file system" in done.stdout
+
+
+def test_a_role_without_superuser_is_enough(cluster: Cluster, configured: ConfiguredHost) -> None:
+    cluster.psql("CREATE ROLE auditor LOGIN PASSWORD 'of the auditor'")
+    configured.configure(DB_HOST="127.0.0.1", DB_USER="auditor", DB_PASSWORD="of the auditor", DB_SSLMODE="disable")
+    results = found(configured)
+    assert results["server", "connection"]["severity"] == OK, results["server", "connection"]
+    assert results["restores", "all"]["severity"] == OK
+    # It may neither read where the data directory is, nor the state of an administrator.
+    assert not [subject for area, subject in results if area == "space" and "data" in subject]
