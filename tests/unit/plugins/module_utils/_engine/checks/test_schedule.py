@@ -72,6 +72,13 @@ def test_without_cron_no_table_is_obeyed(host: Host, tmp_path: pathlib.Path) -> 
     assert next(schedule.check(host)).severity == CRITICAL
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+def test_another_users_cron_is_none(host: Host, tmp_path: pathlib.Path) -> None:
+    write_table(tmp_path, f"20 3 * * * postgres {tmp_path}/opt/backup.sh")
+    os.chown(tmp_path / "proc/7/comm", 1, 1)
+    assert next(schedule.check(host)).severity == CRITICAL
+
+
 TIMER = """
 if [ "$2" = infrazero-db-backup.timer ]; then
     echo ActiveState={active}
