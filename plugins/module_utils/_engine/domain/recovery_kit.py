@@ -183,11 +183,11 @@ DATABASES
 """
 
 _KEY_ELSEWHERE = """\
-The private keys are not in this kit. Put the one of the database (a line that
-begins with AGE-SECRET-KEY-1, or several) into the file key.txt."""
+   The private keys are not in this kit. Put the one of the database (a line
+   that begins with AGE-SECRET-KEY-1, or several) into the file key.txt."""
 
 _KEY_IN_KIT = """\
-The private keys are in identities.age. This asks for the passphrase:
+   The private keys are in identities.age. This asks for the passphrase:
 
     age -d identities.age >key.txt"""
 

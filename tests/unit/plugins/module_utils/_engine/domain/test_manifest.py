@@ -757,7 +757,7 @@ def test_what_has_no_canonical_form_is_not_embedded(strange: bytes) -> None:
     with pytest.raises(errors.ManifestError, match="embedded"):
         rekeyed(data)
     inner = b'{"at":"2026-12-01T04:00:00Z","sha256":"%s","manifest":{"later":%s}}' % (SHA256.encode(), strange)
-    with pytest.raises(errors.ManifestError, match="rekeyed.manifest can't be brought into its canonical form"):
+    with pytest.raises(errors.ManifestError, match="brought into its canonical form"):
         manifest.parse(of_ours()[:-1] + b',"rekeyed":' + inner + b"}")
 
 
