@@ -22,6 +22,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.subjects import ClusterGlobals
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
     ChecksumMismatch,
@@ -37,7 +38,9 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.errors 
     WrongIdentity,
 )
 from ansible_collections.infrazero.database.plugins.module_utils._engine.keys import rekey
+from ansible_collections.infrazero.database.plugins.module_utils._engine.restore import cluster as globals_of
 from ansible_collections.infrazero.database.plugins.module_utils._engine.restore import restore
+from ansible_collections.infrazero.database.plugins.module_utils._engine.sources.base import RecordedGlobals
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import Store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 from ansible_collections.infrazero.database.plugins.module_utils._engine.streams import age
@@ -530,6 +533,27 @@ def test_backups_of_older_tools(cluster: Cluster, store: Store, app: Database, d
         copy_of(FIRST): "unchanged",
         SECOND: "skipped",
     }
+
+
+def test_the_roles_of_the_cluster(cluster: Cluster, store: Store, db1: SigningHost) -> None:
+    cluster.psql("CREATE ROLE reporting; CREATE ROLE deploy LOGIN")
+    old, new = (scene.entry("keys") for _unused in range(2))
+    before, after = (ClusterGlobals("cluster/db1/", one.recipients) for one in (old, new))
+    backup.back_up_globals(
+        before, settings=cluster.settings, store=store, options=BackupOptions(signer=db1.signer), moment=NOON
+    )
+    how = options(old, db1, trust(db1))
+    summary = rekey.rekey_all(store, rekey.plan(store, [after], options=how), options=how, moment=NOW)
+    assert [one.status for one in summary.outcomes] == ["rekeyed"], summary
+
+    def read_with(entry: Database) -> RecordedGlobals | None:
+        return globals_of.read(store, after, trust=trust(db1), identity=lambda _url: t.cast(Secret, entry.identity))
+
+    found = read_with(new)
+    assert found is not None and {"reporting", "deploy"} <= {role.name for role in found.globals.roles}
+    assert found.signed_by is not None and found.origin.key.endswith(".rekeyed-20261201T040000Z.sql.gz.age")
+    with pytest.raises(WrongIdentity, match=r"encrypted to .*\(cluster globals\)"):
+        read_with(old)
 
 
 def test_large_backups_stream_through_s3(cluster: Cluster, db1: SigningHost) -> None:
