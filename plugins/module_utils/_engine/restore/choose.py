@@ -160,6 +160,9 @@ def _verified(found: catalogue.Found, *, trust: Trust, database: Subject, expect
         signed_by, warnings = verification.check(found, trust=trust, database=database)
     except TrustError as exc:
         raise remedies.explained(exc, found, trust=trust, database=database) from None
+    if signed_by is None:
+        other = remedies.newest_beside(found, trust=trust, database=database)
+        warnings += (f"an accepted host has signed another backup: {other}",) if other else ()
     return _chosen(found, signed_by, warnings, expected_sha256)
 
 

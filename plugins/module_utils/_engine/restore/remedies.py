@@ -29,7 +29,7 @@ _MOST_BYTES = 4096
 
 def explained(error: TrustError, found: catalogue.Found, *, trust: Trust, database: Subject) -> TrustError:
     """*error*, which refuses the manifest *found*, with a hint that names what is in the store."""
-    other = newest_accepted(found.store, _prefix(found.key), trust=trust, database=database)
+    other = newest_beside(found, trust=trust, database=database)
     key = trusting.key_of(found.manifest.signature or "")
     if isinstance(error, Unsigned):
         _explain_unsigned(error, found, other)
@@ -53,6 +53,11 @@ def _explain_unsigned(error: TrustError, found: catalogue.Found, other: str) -> 
         error.hint = f"{instead}; find out who wrote the manifest"
     else:
         error.hint = f"{instead}; {trusting.OLDER}"
+
+
+def newest_beside(found: catalogue.Found, *, trust: Trust, database: Subject) -> str:
+    """As :func:`newest_accepted`, beside the manifest *found*."""
+    return newest_accepted(found.store, _prefix(found.key), trust=trust, database=database)
 
 
 def newest_accepted(store: Store, prefix: str, *, trust: Trust, database: Subject) -> str:
