@@ -84,7 +84,7 @@ def refused(store: Store, source: str, trusted: Trust, kind: type[EngineError] =
 def test_a_forgotten_slash(store: Store, hosts: dict[str, SigningHost], mode: str) -> None:
     backup(store, "db/shop/", hosts["db1"])
     text = refused(store, "db/shop", trust(hosts["db1"], mode=mode))
-    assert f"object db/shop is not in {store.location}" in text
+    assert f"object db/shop is not in the {store.location}" in text
     assert "did you mean db/shop/ (latest backup of 2 h ago, signed by db1)?" in text
 
 
@@ -137,7 +137,7 @@ def test_a_prefix_without_a_latest_backup(store: Store, hosts: dict[str, Signing
 
 def test_an_empty_store_suggests_nothing(store: Store, hosts: dict[str, SigningHost]) -> None:
     text = refused(store, "db/shop/", trust(hosts["db1"]))
-    assert f"object db/shop/latest-dump.json is not in {store.location}; " in text and "did you mean" not in text
+    assert f"object db/shop/latest-dump.json is not in the {store.location}; " in text and "did you mean" not in text
 
 
 def test_what_others_left_is_not_suggested(store: Store, hosts: dict[str, SigningHost]) -> None:
@@ -193,7 +193,7 @@ def test_another_directory(tmp_path: pathlib.Path, hosts: dict[str, SigningHost]
     here = DirectoryStore(DirectorySettings(str(tmp_path / "one")))
     backup(here.sibling("two"), "db/shop/", hosts["db1"])
     text = refused(here, "s3://two/db/shop", trust(hosts["db1"]))
-    assert f"is not in directory {tmp_path / 'two'}; did you mean db/shop/" in text
+    assert f"is not in the directory {tmp_path / 'two'}; did you mean db/shop/" in text
 
 
 # A real server, with policies -----------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ PARTS = {
         "names the host db2",
         "compare the key's fingerprint",
     ),
-    "missing slash": (1, "object db/shop is not in s3://backups", "NoSuchKey", "did you mean db/shop/"),
+    "missing slash": (1, "object db/shop is not in the bucket s3://backups", "NoSuchKey", "did you mean db/shop/"),
     "wrong name": (2, "'shopp' is not in the databases list", "the list has 'shop', 'ledger'", "did you mean 'shop'?"),
     "wrong key": (1, "does not open", "the key of database ledger", "give the private key of one of these"),
 }

@@ -73,11 +73,12 @@ def similar(key: str, keys: t.Iterable[str]) -> list[str]:
 def message(key: str, *, location: str, named: t.Sequence[Nearby], now: datetime.datetime, why_few: str = "") -> str:
     """The message that the object *key* is not in the store.
 
-    :param location: description of the store.
+    :param location: description of the store, such as ``s3://backups (URL)`` or ``directory /path``.
     :param named: sources to suggest, the best one first.
     :param why_few: why others could not be looked for.
     """
-    text = f"object {printable_name(key)} is not in {location}"
+    place = f"bucket {location}" if location.startswith("s3://") else location
+    text = f"object {printable_name(key)} is not in the {place}"
     texts = list(filter(None, (one.described(now) for one in named)))[:MOST]
     if texts:
         *first, last = texts

@@ -62,7 +62,8 @@ def message(key: str, *named: Nearby, **rest: str) -> str:
 def test_one_suggestion() -> None:
     found = Nearby("db/shop/", EARLIER, "db1", accepted=True)
     assert message("db/shop", found) == (
-        "object db/shop is not in s3://backups; did you mean db/shop/ (latest backup of 2 h ago, signed by db1)?"
+        "object db/shop is not in the bucket s3://backups; "
+        "did you mean db/shop/ (latest backup of 2 h ago, signed by db1)?"
     )
 
 
@@ -82,9 +83,9 @@ def test_no_more_than_three_are_named() -> None:
 
 
 def test_without_suggestions_the_reason_is_named_if_there_is_one() -> None:
-    assert message("x") == "object x is not in s3://backups"
+    assert message("x") == "object x is not in the bucket s3://backups"
     assert message("x", why_few="the store denies listing") == (
-        "object x is not in s3://backups; the store denies listing"
+        "object x is not in the bucket s3://backups; the store denies listing"
     )
 
 
