@@ -365,6 +365,8 @@ def test_restore_playbook_beside_the_database_and_back_again(host: Host) -> None
     twice = ["--extra-vars", "database=app from=db/app/ undo=true"]
     assert "exclude each other" in failed(host.controller().play("restore", *twice, infrazero_databases=host.entries))
 
+    # What has no table is not kept.
+    host.cluster.psql("CREATE TABLE public.later (id int)", "app")
     played("from=db/app/")
     assert host.cluster.psql(oid) != before
     run = played("undo=true", "--check", "--diff")
@@ -375,6 +377,7 @@ def test_restore_playbook_beside_the_database_and_back_again(host: Host) -> None
     assert "app__replaced_" in played("drop_replaced=all", "--check").output
     assert "dropped=1 nothing=0 failed=0" in played("drop_replaced=all").output
     assert "dropped=0 nothing=1 failed=0" in played("drop_replaced=all").output
+    host.cluster.psql("DROP TABLE public.later", "app")
     host.cluster.psql("DROP DATABASE app_check")
     assert host.cluster.psql("SELECT count(*) FROM pg_database WHERE datname LIKE 'app%'") == "1"
 
