@@ -21,6 +21,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain 
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.databases import Database
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.records import DatabaseRecord
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
+from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.secret import Secret
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.trust import UNSIGNED, Trust
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
     ConnectionFailed,
@@ -237,7 +238,7 @@ def test_roles_that_are_gone(cluster: Cluster, store: Store, app: Database) -> N
     cluster.psql('REVOKE ALL ON DATABASE app FROM "head of readers" CASCADE; DROP ROLE reader')
     (warning,) = undone(cluster)["warnings"]
     assert "privileges of reader" in warning
-    assert may_connect(cluster, scene.entry("head of readers", password=scene.Secret("h")), "app")
+    assert may_connect(cluster, scene.entry("head of readers", password=Secret("h")), "app")
 
 
 def test_an_owner_that_is_gone_is_named(cluster: Cluster, store: Store, app: Database) -> None:
@@ -370,8 +371,8 @@ def test_the_former_owner_has_no_way_into_a_replaced_database(cluster: Cluster, 
     with pytest.raises(psycopg2.OperationalError):
         inside.cursor().execute("SELECT 1")
     readers = [
-        scene.entry("reader", password=scene.Secret("r")),
-        scene.entry("head of readers", password=scene.Secret("h")),
+        scene.entry("reader", password=Secret("r")),
+        scene.entry("head of readers", password=Secret("h")),
     ]
     for who in (app, *readers):
         assert not may_connect(cluster, who, kept)
@@ -403,7 +404,7 @@ def test_the_tenant_of_a_copy_gets_no_further_than_the_copy(cluster: Cluster, st
             with pytest.raises(psycopg2.Error), tenant.cursor() as cursor:
                 cursor.execute(way.format(kept=kept))
     assert settings_of(cluster, kept) == before
-    assert not may_connect(cluster, scene.entry("reader", password=scene.Secret("r")), "app_check")
+    assert not may_connect(cluster, scene.entry("reader", password=Secret("r")), "app_check")
 
 
 def test_a_database_that_a_tenant_gave_the_name_of_a_kept_one_is_not_swapped_in(
