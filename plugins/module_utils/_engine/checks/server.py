@@ -25,7 +25,7 @@ def check(host: Host) -> t.Iterator[Check]:
     except EngineError as exc:
         yield failed(AREA, "connection", exc)
         return
-    role = ", a standby: it can be backed up, but not restored" if health.standby else ""
+    role = ", a standby" if health.standby else ""
     yield Check(AREA, "connection", OK, f"PostgreSQL {health.version}{role}")
     if isinstance(health.dump_program, EngineError):
         yield failed(AREA, "pg_dump", health.dump_program)
