@@ -51,7 +51,7 @@ def ask(url: str, *, interactive: bool) -> Secret:
     if not interactive or not sys.stdin.isatty():
         raise IdentityMissing(
             f"{url} is encrypted and no age private key was given",
-            hint="set DB_RESTORE_AGE_PRIVATE_KEY, or run on a terminal to be asked for it",
+            hint="set DB_RESTORE_AGE_PRIVATE_KEY or DB_RESTORE_AGE_PRIVATE_KEY_FILE, or run on a terminal",
         )
     try:
         text = getpass.getpass("age private key (not shown): ").strip()
