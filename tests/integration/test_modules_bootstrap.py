@@ -291,13 +291,20 @@ def test_one_clear_error_and_nothing_changed(cluster: Cluster) -> None:
 
 def test_what_is_kept_and_what_is_under_way_is_told(cluster: Cluster) -> None:
     cluster.psql("CREATE DATABASE app__replaced_0a1b2c3d")
+    cluster.psql("CREATE DATABASE app_check")
+    source = RestoredFrom("file:///app.age", "app.age", "0" * 64)
     with contextlib.closing(connect(cluster.settings)) as conn:
         state.record_replaced(conn, "app__replaced_0a1b2c3d", database="app", keep=datetime.timedelta(hours=1))
         state.begin_restore(conn, "4d5e6f70", database="app", stage="app__restore_4d5e6f70", role="loader")
+        state.record_copy(conn, "app_check", database="app", restored_from=source, keep=None)
     (result,) = play(info(cluster)).results
     (kept,) = result["replaced"]
     assert (kept["name"], kept["database"]) == ("app__replaced_0a1b2c3d", "app")
     assert kept["replaced_at"] < kept["drop_after"]
+    assert kept.keys() == {"name", "database", "replaced_at", "drop_after"}
+    (copy,) = result["copies"]
+    assert copy.pop("created_at").endswith("Z")
+    assert copy == {"name": "app_check", "database": "app", "drop_after": None, "source": "file:///app.age"}
     (restore,) = result["restores"]
     assert (restore["id"], restore["stage"]) == ("4d5e6f70", "app__restore_4d5e6f70")
     assert result["databases"] == []
