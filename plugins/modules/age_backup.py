@@ -57,7 +57,7 @@ options:
     description:
       - Back up only what has no backup yet. A database with a backup is V(present); one whose store has the history of
         another cluster is V(skipped), with a warning.
-      - Each backup is read back as far as the rights of the host go, see RV(databases.read_back).
+      - Each backup is read back as far as the rights of the host go, see RV(databases[].read_back).
     type: bool
     default: false
     version_added: 0.2.0

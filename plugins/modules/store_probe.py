@@ -88,7 +88,7 @@ destinations:
       elements: str
       sample: [db/shop/]
     severity:
-      description: The worst of RV(destinations.checks) - V(ok), V(unknown), V(warning) or V(critical).
+      description: The worst of RV(destinations[].checks) - V(ok), V(unknown), V(warning) or V(critical).
       type: str
       sample: ok
     listing:
@@ -115,7 +115,7 @@ destinations:
       type: bool
       sample: true
     object_lock:
-      description: Whether the bucket has an object lock; null as for RV(destinations.versions).
+      description: Whether the bucket has an object lock; null as for RV(destinations[].versions).
       type: bool
       sample: false
     clock_offset_seconds:
