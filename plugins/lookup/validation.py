@@ -103,7 +103,7 @@ class LookupModule(LookupBase):
         given = {name: value(name) for name in validation.setting_variables() if name in known}
         before = len(errors)
         source = value(listed)
-        # Why there is no list has been said then.
+        # The reason has been recorded by then.
         nothing = str(value(missing)) if not source and len(errors) == before else ""
         report = validation.examine(
             given,

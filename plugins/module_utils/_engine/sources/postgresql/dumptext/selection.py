@@ -327,7 +327,7 @@ class Selection:
         return self._note("rows", "of materialized views", "they were not chosen")
 
     def _select(self, cursor: Cursor) -> bool:
-        """A call of a function, in which pg_dump writes what is no statement of its own."""
+        """A call of a function, which pg_dump writes for what has no statement of its own."""
         function = cursor.parts()
         if function is None or not cursor.symbol("("):
             return True
