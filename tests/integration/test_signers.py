@@ -325,6 +325,7 @@ def test_what_can_not_be_a_name_is_refused_before_anything_changes(fleet: Fleet)
         "infrazero_install_directory": str(fleet.root / "opt"),
         "infrazero_config_directory": f"{fleet.root}/etc/{{{{ inventory_hostname }}}}",
         "infrazero_allowed_signers_file": str(fleet.file),
+        "infrazero_s3_bucket": "backups",
         "infrazero_databases": [{"name": "shop", "user": "shop", "password": "x", "backup_age_public_key": "age1x"}],
         "infrazero_signing_name": f"{{{{ ({json.dumps(names)})[inventory_hostname] | default(inventory_hostname) }}}}",
         "infrazero_signers": f"{{{{ ({json.dumps(bound)})[inventory_hostname] | default({{}}) }}}}",
