@@ -70,7 +70,7 @@ def _tree(kind: type[errors.EngineError], depth: int) -> t.Iterator[tuple[type[e
 
 def _row(kind: type[errors.EngineError], depth: int) -> str:
     # The first paragraph: what follows is for those who raise it.
-    meaning = " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
+    meaning = " ".join((inspect.getdoc(kind) or "").split("\n\n", maxsplit=1)[0].split())
     meaning = re.sub(r":class:`\.*(\w+)`", r"`\1`", meaning).replace("``", "`").replace("|", "\\|").replace("  ", " ")
     status = common.status_of(kind("message"))
     return f"| {'&nbsp;&nbsp;' * depth}`{kind.__name__}` | `{kind.phase}` | {status} | {meaning} |"

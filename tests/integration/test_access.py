@@ -134,7 +134,7 @@ def test_a_host_may_store_its_public_key(
 ) -> None:
     shop, host = scene.entry("shop"), SigningHost.make(tmp_path, "db1")
     scene.make(cluster, shop, "CREATE TABLE t AS SELECT 1 AS id")
-    for _ in range(2):
+    for _run in range(2):
         summary = backup.back_up_all(
             [shop],
             settings=cluster.settings,

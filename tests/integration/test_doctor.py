@@ -91,9 +91,9 @@ def test_what_cannot_be_read_leaves_the_rest_unknown(configured: ConfiguredHost)
     (configured.directory / "db.env").write_text("S3_REGION")
     results = found(configured)
     assert results["configuration", "db.env"]["severity"] == CRITICAL
-    assert {check["severity"] for (area, _), check in results.items() if area not in ("configuration", "schedule")} == {
-        UNKNOWN
-    }
+    assert {
+        check["severity"] for (area, _subject), check in results.items() if area not in ("configuration", "schedule")
+    } == {UNKNOWN}
 
 
 def test_a_dead_server_hides_no_other_result(cluster: Cluster, configured: ConfiguredHost) -> None:

@@ -377,7 +377,7 @@ def test_the_controller_signs_with_its_own_key(
         (trust(db1, office, signers={"app": ("office",)}, revoked_keys=office.public_key + "\n"), RevokedSigner),
     ):
         error = restored(cluster, store, new, trusted).error
-        assert type(error) is refused, error
+        assert isinstance(error, refused), error
     bound = trust(db1, office, signers={"app": ("office",)})
     rows = scene.rows(cluster, app)
     back = restored(cluster, store, new, bound)
@@ -434,7 +434,7 @@ def test_a_signer_vouches_for_nothing_that_was_not_accepted(
     for name, (fields, kind) in forged.items():
         store.put(LATEST, manifests.canonical(manifests.signed(office, fields)))
         error = restored(cluster, store, new, bound).error
-        assert type(error) is kind, (name, error)
+        assert isinstance(error, kind), (name, error)
         assert "rekeyed from" in error.message or kind is ForgedManifest, name
     # And a writer to the bucket, without any accepted key, gains nothing by embedding a sound manifest.
     for fields in (unsigned, manifests.signed(hosts["mallory"], {**unsigned, "host": "db1"})):
@@ -478,7 +478,7 @@ def test_a_manifest_that_changes_between_plan_and_rekey(
     for fields, kind in ((another, ManifestError), (manifests.changed(signed, signature=...), Unsigned)):
         store.put(manifest_of(FIRST), manifests.canonical(fields))
         summary = rekey.rekey_all(store, work, options=how, moment=NOW)
-        assert type(summary.outcomes[0].error) is kind, summary
+        assert isinstance(summary.outcomes[0].error, kind), summary
     assert stores.keys(store) == before
 
 

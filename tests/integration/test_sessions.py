@@ -14,7 +14,7 @@ def test_the_page_shows_what_the_commands_show(cluster: Cluster) -> None:
     assert list(shown) and set(shown) == set(sessions.SESSIONS)
     with sessions.stage(cluster) as stage:
         for name in sessions.SESSIONS:
-            assert sessions.shape(stage.session(name)) == sessions.shape(shown[name]), "run scripts/sessions"
+            assert sessions.shape(stage.session(name)) == sessions.shape(shown[name]), "run scripts/sessions.py"
         # The mistake is undone by the session about one table already.
         assert cluster.psql("SELECT count(*) FROM orders", "shop") == "5000"
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The terminal sessions of docs/restoring.md, really run: on a cluster, with a store, typed on a terminal.
 
-``scripts/sessions`` writes what they show into the page; a test runs them again and compares what does not vary.
+``scripts/sessions.py`` writes what they show into the page; a test runs them again and compares what does not vary.
 """
 
 from __future__ import annotations

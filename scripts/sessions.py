@@ -1,9 +1,11 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026, The infrazero.database contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run the terminal sessions of docs/restoring.md, and write what they show into the page: .venv/bin/python scripts/sessions."""
+"""Run the terminal sessions of docs/restoring.md, and write what they show into the page.
+
+.venv/bin/python scripts/sessions.py
+"""
 
 from __future__ import annotations
 
