@@ -15,7 +15,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import conftest  # noqa: E402, F401 - it links the collection
+import conftest  # noqa: E402, F401  (puts the collection on sys.path)  # pylint: disable=unused-import
 from tests.support import sessions  # noqa: E402
 from tests.support.cluster import Cluster  # noqa: E402
 
