@@ -194,8 +194,13 @@ def blocks(page: str) -> dict[str, str]:
     return {match[1]: match[2] for match in found}
 
 
+#: Blanks at the ends of lines, which psql pads its headings with, and which a page may not have.
+_TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
+
+
 def with_session(page: str, name: str, text: str) -> str:
     """The text of the page with another session *name*."""
+    text = _TRAILING.sub("", text)
     pattern = rf"(<!-- BEGIN generated: session {name} [^\n]*\n)(?:.*?)(<!-- END generated -->)"
     written, count = re.subn(pattern, lambda match: f"{match[1]}```text\n{text}```\n{match[2]}", page, flags=re.S)
     if count != 1:
@@ -220,4 +225,4 @@ def shape(text: str) -> str:
     """What of a session is the same in every run."""
     for pattern, mask in _VARYING:
         text = re.sub(pattern, mask, text)
-    return text
+    return _TRAILING.sub("", text)
