@@ -117,6 +117,11 @@ def host_settings() -> list[Setting]:
     return [row for row in settings.TABLE if row.variable and row.environment and row.stored]
 
 
+def in_file(row: Setting) -> str:
+    """The help of the variable that names a file of the host with a secret; ``""``: the setting is not secret."""
+    return f"file on the host that holds O({row.option}), in place of it" if row.secret else ""
+
+
 def plain_default(row: Setting) -> t.Any:
     """The default in YAML; empty: the engine's own, which for a connection is the machine's own server."""
     if row.section == "connection" or row.default is None:
@@ -133,6 +138,11 @@ def role_default(row: Setting) -> str:
     return f"{{{{ infrazero_{row.variable} | default({literal}) }}}}"
 
 
+def file_default(row: Setting) -> str:
+    """The default of role runtime's variable for the file that holds a secret."""
+    return f"{{{{ infrazero_{row.variable}_file | default('') }}}}"
+
+
 def role_type(row: Setting) -> dict[str, t.Any]:
     """How argument_specs.yml describes the type: anything but a text is raw, because its default is a template."""
     return {"type": row.type.ansible if row.type.ansible in ("str", "path") else "raw"}
@@ -145,7 +155,12 @@ def role_choices(row: Setting) -> list[str]:
 
 def role_defaults() -> str:
     """Defaults of role runtime."""
-    return "".join(f'runtime_{row.variable}: "{role_default(row)}"\n' for row in host_settings())
+    lines = []
+    for row in host_settings():
+        lines.append(f'runtime_{row.variable}: "{role_default(row)}"\n')
+        if row.secret:
+            lines.append(f'runtime_{row.variable}_file: "{file_default(row)}"\n')
+    return "".join(lines)
 
 
 def role_specs() -> str:
@@ -165,6 +180,12 @@ def role_specs() -> str:
             **({"choices": role_choices(row)} if row.choices else {}),
             "default": role_default(row),
         }
+        if row.secret:
+            options[f"runtime_{row.variable}_file"] = {
+                "description": [role_text(sentence(in_file(row))), f"Shared as C(infrazero_{row.variable}_file)."],
+                "type": "str",
+                "default": file_default(row),
+            }
     return dump(options, indent=6)
 
 
@@ -176,16 +197,23 @@ def role_text(text: str) -> str:
 
 def role_values() -> str:
     """The variables of role runtime by the name in db.env."""
-    lines = [f'  {row.environment}: "{{{{ runtime_{row.variable} }}}}"' for row in host_settings()]
+    lines = []
+    for row in host_settings():
+        lines.append(f'  {row.environment}: "{{{{ runtime_{row.variable} }}}}"')
+        if row.secret:
+            lines.append(f'  {row.environment}{secretfiles.SUFFIX}: "{{{{ runtime_{row.variable}_file }}}}"')
     return "__runtime_settings:\n" + "\n".join(lines) + "\n"
 
 
 def role_table() -> str:
     """Rows of the table in the README of role runtime."""
-    return "".join(
-        f"| `runtime_{row.variable}` | {markdown(default_of(row))} | {markdown(row.help)} |\n"
-        for row in host_settings()
-    )
+    lines = []
+    for row in host_settings():
+        lines.append(f"| `runtime_{row.variable}` | {markdown(default_of(row))} | {markdown(row.help)} |\n")
+        if row.secret:
+            text = markdown(role_text(in_file(row)))
+            lines.append(f"| `runtime_{row.variable}_file` | | {text} |\n")
+    return "".join(lines)
 
 
 # Reference ------------------------------------------------------------------------------------------------------------
@@ -203,6 +231,11 @@ def places(row: Setting) -> str:
     return f"{row.environment}` or `{row.environment}{secretfiles.SUFFIX}" if row.secret else row.environment
 
 
+def in_inventory(row: Setting, variable: str) -> str:
+    """Its name in an inventory, and that of the variable for the file that may hold it if it is secret."""
+    return f"infrazero_{variable}` or `infrazero_{variable}_file" if row.secret else f"infrazero_{variable}"
+
+
 def names_of(row: Setting) -> dict[str, str]:
     """What a setting is called in each place; ``""``: not there."""
     variable = row.variable if row.environment and row.stored else None
@@ -211,7 +244,7 @@ def names_of(row: Setting) -> dict[str, str]:
         "environment": places(row) if row.environment in settings.SWITCHES else "",
         "command": row.flag or "",
         "module": row.option or "",
-        "inventory": f"infrazero_{variable}" if variable else "",
+        "inventory": in_inventory(row, variable) if variable else "",
     }  # type: ignore[return-value]
 
 
@@ -247,6 +280,11 @@ def inventory_schema() -> dict[str, t.Any]:
         for row in settings.TABLE
         if row.variable
     }
+    files = {
+        f"infrazero_{row.variable}_file": {"description": plain(sentence(in_file(row))), "type": "string"}
+        for row in host_settings()
+        if row.secret
+    }
     return {
         "$schema": listfields.DIALECT,
         "title": "Variables of the collection infrazero.database in an inventory",
@@ -255,6 +293,7 @@ def inventory_schema() -> dict[str, t.Any]:
             "infrazero_databases": {"description": "The list of databases of a host.", **part},
             "infrazero_databases_json_file": {"description": path, "type": "string"},
             **variables,
+            **files,
         },
         "patternProperties": {
             "^infrazero_databases_(?!json_file(?![\\s\\S]))": {"description": "A part of the list.", **part}

@@ -100,7 +100,8 @@ class LookupModule(LookupBase):
                 errors.append(f"{name} cannot be templated: {type(exc).__name__}")
             return None
 
-        given = {name: value(name) for name in validation.setting_variables() if name in known}
+        names = {**validation.setting_variables(), **validation.file_variables()}
+        given = {name: value(name) for name in names if name in known}
         before = len(errors)
         source = value(listed)
         # The reason has been recorded by then.

@@ -78,10 +78,21 @@ def setting_variables() -> dict[str, settings.Setting]:
     return {f"{each}{row.variable}": row for each in _BEGINNINGS for row in settings.TABLE if row.variable}
 
 
+def file_variables() -> dict[str, settings.Setting]:
+    """Secret settings by the variables that name files of the host with their values."""
+    return {
+        f"{each}{row.variable}_file": row
+        for each in _BEGINNINGS
+        for row in settings.STORED.values()
+        if row.variable and row.secret
+    }
+
+
 def examine(values: t.Mapping[str, t.Any], source: object, *, host: str, node: str, missing: str) -> Report:
     """Validate the variables of one host.
 
-    :param values: of the variables of settings, by name; ``None``: it has one, but that is not known.
+    :param values: of the variables of settings and of those that name their files, by name; ``None``: it has one, but
+        that is not known.
     :param source: the list, its JSON text or the base64 of that.
     :param host: name in the inventory.
     :param node: node name of the controller.
@@ -92,9 +103,9 @@ def examine(values: t.Mapping[str, t.Any], source: object, *, host: str, node: s
     found, errors = settings.examine(values, rows)
     for error in errors.values():
         report.failed(error)
-    _check_store(
-        report, found, unknown={rows[name].key for name in rows if name in errors or values.get(name, "") is None}
-    )
+    unknown = {rows[name].key for name in rows if name in errors or values.get(name, "") is None}
+    unknown |= set(_check_files(report, values))
+    _check_store(report, found, unknown=unknown)
     name = found.get(("signing", "signing_name")) or host
     try:
         name = signers.signing_name(str(name), node=node)
@@ -155,6 +166,20 @@ def _check_list(report: Report, source: object, *, maintenance: str | None) -> l
         report.warnings.append("the age keys were not validated: the library pyrage is not installed on the controller")
     report.databases = [entry.name for entry in listed.entries]
     return [entry.prefix for entry in listed.entries]
+
+
+def _check_files(report: Report, values: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, str]]:
+    """Record the errors in the paths of files that hold secrets; yield the keys of settings that have such a file."""
+    for name, row in file_variables().items():
+        path = values.get(name, "")
+        if path == "":
+            continue
+        yield row.key
+        secret = name[: -len("_file")]
+        if values.get(secret):
+            report.errors.append(f"{secret} and {name} are both set (set only one of them)")
+        elif path is not None and not str(path).startswith("/"):
+            report.errors.append(f"{name} is not an absolute path (name a file on the host)")
 
 
 def _check_store(

@@ -22,8 +22,10 @@ BEGINNING = "infrazero_"
 #: What the names begin with whose ending is the user's: parts of the databases list.
 OPEN = ("infrazero_databases_",)
 
-#: Shared variables that are settings.
-SETTINGS = frozenset(f"infrazero_{row.variable}" for row in settings.TABLE if row.variable)
+#: Shared variables that are settings, or name the file on a host that holds a secret one.
+SETTINGS = frozenset(f"infrazero_{row.variable}" for row in settings.TABLE if row.variable) | frozenset(
+    f"infrazero_{row.variable}_file" for row in settings.STORED.values() if row.variable and row.secret
+)
 
 #: Shared variables that roles and playbooks read; the others are settings.
 SHARED = SETTINGS | frozenset(

@@ -66,3 +66,14 @@ def test_what_is_written_is_read_as_it_was_meant() -> None:
 def test_a_variable_that_is_not_valid_is_named(name: str, value: t.Any, message: str) -> None:
     with pytest.raises(AnsibleFilterError, match=message):
         db_env({name: value})
+
+
+def test_a_secret_in_a_file_of_the_host() -> None:
+    path = "/run/secrets/s3"
+    assert db_env({"S3_SECRET_ACCESS_KEY": "", "S3_SECRET_ACCESS_KEY_FILE": path, "DB_PASSWORD_FILE": ""}) == {
+        "S3_SECRET_ACCESS_KEY_FILE": path
+    }
+    with pytest.raises(AnsibleFilterError, match="infrazero_db_password and infrazero_db_password_file are both set"):
+        db_env({"DB_PASSWORD": "not shown", "DB_PASSWORD_FILE": path})
+    with pytest.raises(AnsibleFilterError, match="infrazero_db_password_file is not an absolute path"):
+        db_env({"DB_PASSWORD_FILE": "secrets/db"})

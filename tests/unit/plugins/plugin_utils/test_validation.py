@@ -90,3 +90,17 @@ def test_places_that_hosts_share() -> None:
     (warning,) = validation.shared(places)
     assert warning.startswith("db1, db2 store backups in the same place, s3://backups/db/shop/: ")
     assert "s3://backups/cluster/db1/" in places["db1"]
+
+
+def test_a_secret_in_a_file_of_the_host() -> None:
+    values = {"infrazero_s3_bucket": "b", "infrazero_s3_access_key_id": "A"}
+    path = "/run/secrets/s3"
+    assert examined({**values, "infrazero_s3_secret_access_key_file": path}, ENTRY).errors == []
+    assert examined({**values, "infrazero_s3_secret_access_key_file": None}, ENTRY).errors == []
+    both = {**values, "infrazero_s3_secret_access_key": "S", "infrazero_s3_secret_access_key_file": path}
+    assert examined(both, ENTRY).errors == [
+        "infrazero_s3_secret_access_key and infrazero_s3_secret_access_key_file are both set (set only one of them)"
+    ]
+    assert examined({**values, "infrazero_s3_secret_access_key_file": "s3"}, ENTRY).errors == [
+        "infrazero_s3_secret_access_key_file is not an absolute path (name a file on the host)"
+    ]

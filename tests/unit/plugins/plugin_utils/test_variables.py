@@ -26,7 +26,8 @@ def read_by_the_collection() -> set[str]:
 
 def test_the_table_has_exactly_the_variables_that_roles_and_playbooks_read() -> None:
     # A prefix of names in a comment, such as infrazero_s3_, ends with an underscore and is not found.
-    assert read_by_the_collection() == variables.KNOWN
+    # The lookup plugin of the list reads the one that begins like a part of the list.
+    assert read_by_the_collection() == variables.KNOWN - {"infrazero_databases_json_file"}
 
 
 def test_every_option_of_a_playbook_is_read_under_both_names() -> None:
