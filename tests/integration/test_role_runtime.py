@@ -137,6 +137,9 @@ def test_refuses_before_anything_changes(host: Host) -> None:
     assert "rename it to backup_install_directory, runtime_install_directory." in old
     misplaced = failed(host.run(infrazero_databases=[{**DATABASES[0], "backup_age_public_key": PRIVATE}]))
     assert PRIVATE not in misplaced
+    both = failed(host.run(infrazero_s3_secret_access_key_file="/run/secrets/s3"))
+    assert "infrazero_s3_secret_access_key and infrazero_s3_secret_access_key_file are both set" in both
+    assert "{canary}" not in both
     assert host.tree() == {}
 
 
@@ -225,6 +228,18 @@ def test_without_a_list_the_settings_stay(host: Host) -> None:
 def test_changed_setting(host: Host) -> None:
     assert good(host.run("--diff", infrazero_s3_bucket="other")).changed == 1
     assert "DB_BACKUP_BUCKET='other'" in host.settings.read_text(encoding="utf-8")
+
+
+def test_a_secret_in_a_file_of_the_host(host: Host) -> None:
+    path = "/run/secrets/s3"
+    more = {"infrazero_s3_bucket": "other", "infrazero_s3_secret_access_key_file": path}
+    assert good(host.run("--diff", without="infrazero_s3_secret_access_key", **more)).changed == 1
+    text = host.settings.read_text(encoding="utf-8")
+    values = envfile.parse(text, name="db.env")
+    # An empty value is not set; scripts that read the file know its name.
+    assert (values["S3_SECRET_ACCESS_KEY_FILE"], values["S3_SECRET_ACCESS_KEY"]) == (path, "")
+    assert "{canary}" not in text
+    assert good(host.run(infrazero_s3_bucket="other")).changed == 1
 
 
 def test_upgrade_of_the_engine(host: Host) -> None:
