@@ -26,6 +26,7 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.
 from ansible_collections.infrazero.database.plugins.module_utils._engine.errors import (
     AccessDenied,
     AlreadyExists,
+    BucketMissing,
     ConfigurationError,
     Deleted,
     EngineError,
@@ -443,7 +444,7 @@ def test_each_permission_may_be_the_one_missing(
 @pytest.mark.parametrize(
     ("status", "code", "error", "hint"),
     [
-        (404, "NoSuchBucket", StoreError, "create the bucket"),
+        (404, "NoSuchBucket", BucketMissing, "create the bucket"),
         (404, "", StoreError, "endpoint is an S3 API"),
         (301, "PermanentRedirect", StoreError, "region"),
         (400, "AuthorizationHeaderMalformed", StoreError, "region"),
