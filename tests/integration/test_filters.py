@@ -68,6 +68,10 @@ def test_the_plan_of_a_restore_shows_nothing_that_a_terminal_obeys() -> None:
         "rows": 1,
         "age_seconds": 1,
         "strategy": "swap",
+        "as": foreign,
+        "only_tables": [foreign],
+        "space": {"needed": 1, "available": 1},
+        "refusal": foreign,
         "warnings": [foreign],
         "replaces": {"owner": foreign, "size": 1, "sessions": 0},
     }

@@ -364,7 +364,7 @@ def test_the_playbook_takes_tables(cluster: Cluster, store: Store, shop: Databas
         "infrazero_options": {"as": "copy"},
     }
     controller = Controller(tmp_path / "controller", variables)
-    arguments = ["--extra-vars", json.dumps({"database": "shop", "from": "db/shop/", "confirm": "yes"})]
+    arguments = ["--extra-vars", json.dumps({"database": "shop", "from": "db/shop/", "as": "copy", "confirm": "yes"})]
     wrong = controller.play("restore", *arguments, "--extra-vars", '{"tables": ["public.order"]}', hosts=("db1",))
     assert wrong.status != 0 and "did you mean public.orders?" in " ".join(wrong.output.split()), wrong.output
     done = controller.play("restore", *arguments, "--extra-vars", "tables=public.orders", hosts=("db1",))
