@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import os
 import pathlib
-import subprocess
 import sys
 import typing as t
-import warnings
 
 import pytest
 from ansible_collections.infrazero.database.plugins.module_utils._engine.domain.restoring import RestoreOptions
@@ -18,48 +16,31 @@ from ansible_collections.infrazero.database.plugins.module_utils._engine.restore
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.base import DirectorySettings
 from ansible_collections.infrazero.database.plugins.module_utils._engine.stores.registry import open_store
 
-import conftest
-from tests.support import outcomes, scene, signing
+from tests.support import containers, outcomes, scene, signing
 from tests.support.cluster import Cluster
 from tests.support.patroni import NAMES, PatroniCluster, build_image
 
-SCRIPTS = pathlib.Path(conftest.ROOT, "scripts", "containers")
+pytestmark = pytest.mark.skipif("TEST_PATRONI" not in os.environ, reason="takes minutes: make patroni")
 
 
 @pytest.fixture(scope="module")
 def engine() -> t.Iterator[None]:
-    """A Docker engine with the image, or the reason why there is none.  One that runs only for this is stopped."""
-
-    def said_by(*command: str) -> tuple[int, str, str]:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout.strip(), done.stderr
-
-    def skip(reason: str) -> t.NoReturn:
-        warnings.warn(f"NO CLUSTER WAS TRIED: {reason}", stacklevel=1)
-        pytest.skip(reason)
-
+    """A Docker engine with the image, or the reason why there is none."""
     if sys.version_info[:2] != (3, 11):
-        skip("the libraries of this Python are not those of Debian 12's")
-    status, host, said = said_by(str(SCRIPTS / "engine"))
+        pytest.skip("the libraries of this Python are not those of Debian 12's")
     before = os.environ.get("DOCKER_HOST")
-    try:
-        if status or not host.startswith("unix:"):
-            skip(said.strip().splitlines()[-1] if status else f"{host} cannot mount this checkout")
+    with containers.engine("the cluster") as host:
+        if not host.startswith("unix:"):
+            pytest.skip(f"{host} cannot mount this checkout")
         os.environ["DOCKER_HOST"] = host
-        status, _out, problem = said_by(str(SCRIPTS / "images"), "12")
-        if status:
-            skip(problem.strip().splitlines()[-1])
-        build_image()
-        yield
-    finally:
-        if before is None:
-            os.environ.pop("DOCKER_HOST", None)
-        else:
-            os.environ["DOCKER_HOST"] = before
-        if "engine: starting dockerd" in said:
-            said_by(str(SCRIPTS / "engine"), "--stop")
-        elif "engine: starting docker.service" in said:
-            subprocess.run(["systemctl", "stop", "docker.service", "docker.socket"], check=True)
+        try:
+            build_image()
+            yield
+        finally:
+            if before is None:
+                del os.environ["DOCKER_HOST"]
+            else:
+                os.environ["DOCKER_HOST"] = before
 
 
 @pytest.mark.usefixtures("engine")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import subprocess
@@ -35,30 +36,71 @@ def script(name: str, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+#: Held while an engine is started, prepared or stopped; and, shared, by everyone who uses it.
+_CHANGING, _USING = "changing", "using"
+_STARTED = "started"
+
+
 @contextlib.contextmanager
 def engine(subject: str) -> t.Iterator[str]:
-    """An engine with images and collections, or a skip that gives the reason; one that runs only for this is stopped.
+    """An engine with images and collections, or a skip that gives the reason.
+
+    One that was started here is stopped by the last one who uses it: tests run in several processes.
 
     :param subject: what is not tried without an engine.
     :returns: its ``DOCKER_HOST``.
     """
-    status, said = script("containers/engine")
-    answer = said.strip().splitlines()[-1:]
-    try:
-        for name, *arguments in (["containers/images", "12"], ["containers/collections"]):
-            if status == 0:
-                status, said_then = script(name, *arguments)
-                said += said_then
-        if status:
-            reason = f"NO HOST WAS TRIED, {subject} was not run: {said.strip().splitlines()[-1]}"
-            warnings.warn(reason, stacklevel=1)
-            pytest.skip(reason)
-        yield answer[0]
-    finally:
-        if "engine: starting dockerd" in said:
-            script("containers/engine", "--stop")
-        elif "engine: starting docker.service" in said:
-            subprocess.run(["systemctl", "stop", "docker.service", "docker.socket"], check=True)
+    state = pathlib.Path(conftest.ROOT, ".cache", "engine")
+    state.mkdir(parents=True, exist_ok=True)
+    started = state / _STARTED
+    with (state / _USING).open("w") as using:
+        try:
+            with _locked(state / _CHANGING):
+                status, said = script("containers/engine")
+                answer = said.strip().splitlines()[-1:]
+                for kind in ("dockerd", "docker.service"):
+                    if f"engine: starting {kind}" in said:
+                        started.write_text(kind)
+                fcntl.flock(using, fcntl.LOCK_SH)
+                for name, *arguments in (["containers/images", "12"], ["containers/collections"]):
+                    if status == 0:
+                        status, said_then = script(name, *arguments)
+                        said += said_then
+            if status:
+                reason = f"NO HOST WAS TRIED, {subject} was not run: {said.strip().splitlines()[-1]}"
+                warnings.warn(reason, stacklevel=1)
+                pytest.skip(reason)
+            yield answer[0]
+        finally:
+            with _locked(state / _CHANGING):
+                fcntl.flock(using, fcntl.LOCK_UN)
+                if started.exists() and _is_free(state / _USING):
+                    _stop(started.read_text())
+                    started.unlink()
+
+
+@contextlib.contextmanager
+def _locked(path: pathlib.Path) -> t.Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _is_free(path: pathlib.Path) -> bool:
+    """Whether nobody holds the lock."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _stop(kind: str) -> None:
+    if kind == "dockerd":
+        script("containers/engine", "--stop")
+    else:
+        subprocess.run(["systemctl", "stop", "docker.service", "docker.socket"], check=True)
 
 
 class Containers:
