@@ -19,15 +19,12 @@ import contextlib
 import typing as t
 
 from ...domain.restoring import REFUSE
-from ...errors import ChecksumMismatch, LoadError, PostgresError
+from ...errors import LoadError, PostgresError
 from ..base import Loaded, Open, Swapped, Task
 from . import (
-    archive,
     database_settings,
-    execution,
     extensions,
     inplace_load,
-    limits,
     load,
     lock,
     ownership,
@@ -36,8 +33,8 @@ from . import (
     swap,
 )
 from .connection import APPLICATION, ConnectionSettings, connect, translated
+from .dumpreading import DumpReading
 from .dumptext import events, preamble, tally
-from .dumptext.scanner import Statement
 
 try:
     from psycopg2 import sql
@@ -49,7 +46,6 @@ if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
     from ...domain.records import RestoredFrom
-    from ...streams.pipeline import Decoded, Readable
 
 #: How long to wait for the tables that other sessions use.
 LOCK_TIMEOUT = "60s"
@@ -111,7 +107,7 @@ _KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES", "n": 
 _OF_PUBLIC = {"f": "EXECUTE", "T": "USAGE"}
 
 
-class InPlace:
+class InPlace(DumpReading):
     """One restore in place; a context around all of it, within the limits of time and size.
 
     :param admin: an autocommit session in the maintenance database.
@@ -122,8 +118,7 @@ class InPlace:
     dropped = False
 
     def __init__(self, task: Task, *, admin: Connection, held: lock.Lock, settings: ConnectionSettings) -> None:
-        self._task = task
-        self._admin = admin
+        super().__init__(task, admin=admin)
         self._held = held
         self._settings = settings
         self._name = task.database.name
@@ -131,9 +126,7 @@ class InPlace:
         self._options = task.options
         self._filling = contextlib.ExitStack()
         self._around = contextlib.ExitStack()
-        self._preamble = preamble.Preamble()
         self._warnings: list[str] = []
-        self.limits = limits.Limits(self._name, seconds=self._options.timeout.total_seconds())
 
     def __enter__(self) -> te.Self:
         self._around.enter_context(self.limits)
@@ -143,35 +136,10 @@ class InPlace:
         with self._around:
             self._filling.close()
 
-    def check(self, source: Open, /) -> t.Mapping[str, int]:
-        """Read the dump to its end, execute nothing, and count the rows of each table."""
-        with self.limits.sources() as stack:
-            rows = {table.name: table.rows for table in tally.check(self._text(source(stack), stack))}
-        self.limits.text_bytes = 0  # it is read once more
-        return rows
-
     def make_room(self) -> None:
         """Do nothing: what is in the database goes only with the end of the transaction."""
 
     # Filling ----------------------------------------------------------------------------------------------------------
-
-    def _text(self, plain: Decoded, stack: contextlib.ExitStack, *, again: bool = False) -> Readable:
-        self.limits.closing(plain)
-        text = stack.enter_context(archive.as_text(plain, server_version_num=self._admin.info.server_version))
-        return self.limits.text(text, counted=not again)
-
-    def _reader_again(self, source: Open) -> execution.Again:
-        """Open the dump once more, while it is read."""
-
-        @contextlib.contextmanager
-        def again() -> t.Iterator[t.Iterable[Statement]]:
-            text = f"reading {self._task.url} again, for rows that depend on others"
-            self._task.reporter.stage(self._task.subject, "load", text, total=self._task.size)
-            with self.limits.sources() as stack:
-                _preamble, dump = preamble.read(self._text(source(stack), stack, again=True))
-                yield events.read(dump)
-
-        return again
 
     def load(self, source: Open, /) -> Loaded:
         """Begin the transaction, empty the database and load the dump into it."""
@@ -227,21 +195,6 @@ class InPlace:
         """The limit of size: files of what is replaced stay until the end."""
         most, replaced = self._task.most(text_bytes), self._task.replaces
         return None if most is None else most + (0 if replaced is None else replaced.size)
-
-    def _require_preamble(self) -> None:
-        """Raise unless the preamble is the one that the manifest names."""
-        said = None if self._task.part is None else self._task.part.preamble_sha256
-        if said is not None and said != self._preamble.sha256:
-            raise ChecksumMismatch(
-                f"the preamble of {self._task.url} is not the one that its manifest names",
-                phase="load",
-                hint="choose another backup; nothing was replaced",
-            )
-
-    @property
-    def _settings_of_backup(self) -> database_settings.DatabaseSettings | None:
-        settings = self._preamble.settings
-        return None if settings is None else settings_text.of_backup(settings)
 
     def _begin(self) -> None:
         if self._options.on_connections == REFUSE:

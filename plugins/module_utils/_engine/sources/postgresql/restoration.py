@@ -16,21 +16,17 @@ import typing as t
 from ...domain import names, restoring
 from ...domain.records import OUTSTANDING, RESTORED, RestoredFrom
 from ...domain.restoring import REFUSE
-from ...errors import ChecksumMismatch, PostgresError
+from ...errors import PostgresError
 from ...settings import name_for_errors
-from ...streams.pipeline import Decoded, Readable
 from ..base import Loaded, Open, Swapped, Task
 from . import (
-    archive,
     copies,
     cron,
     database_settings,
     definer,
-    execution,
     extensions,
     facts,
     leftovers,
-    limits,
     load,
     loader_role,
     lock,
@@ -42,8 +38,8 @@ from . import (
     swap,
 )
 from .connection import ConnectionSettings, connect
+from .dumpreading import DumpReading
 from .dumptext import events, preamble, tally
-from .dumptext.scanner import Statement
 from .dumptext.selection import Selection
 
 if t.TYPE_CHECKING:
@@ -73,7 +69,7 @@ def encoding_of(text: bytes) -> str | None:
     return named[1].decode("ascii") if named else None
 
 
-class Restoration:
+class Restoration(DumpReading):
     """The staging database of one restore; a context around all of it, within the limits of time and size.
 
     :param admin: an autocommit session in the maintenance database.
@@ -81,8 +77,7 @@ class Restoration:
     """
 
     def __init__(self, task: Task, *, admin: Connection, held: lock.Lock, settings: ConnectionSettings) -> None:
-        self._task = task
-        self._admin = admin
+        super().__init__(task, admin=admin)
         self._held = held
         self._settings = settings
         self._name = task.database.name
@@ -100,12 +95,10 @@ class Restoration:
         self._loaded: load.LoadResult | None = None
         self._definer: definer.Definer | None = None
         self._swapped = False
-        self._preamble = preamble.Preamble()
         self._warnings: list[str] = []
         self._load_options: load.LoadOptions | None = None
         # Of a database that was dropped to make room: its successor gets these settings.
         self._before: database_settings.DatabaseSettings | None = None
-        self.limits = limits.Limits(self._name, seconds=self._options.timeout.total_seconds())
 
     def __enter__(self) -> te.Self:
         self._around.enter_context(self.limits)
@@ -150,13 +143,6 @@ class Restoration:
             icu_rules=part.icu_rules,
         )
 
-    def check(self, source: Open, /) -> t.Mapping[str, int]:
-        """Read the dump to its end, execute nothing, and count the rows of each table."""
-        with self.limits.sources() as stack:
-            rows = {table.name: table.rows for table in tally.check(self._text(source(stack), stack))}
-        self.limits.text_bytes = 0  # it is read once more
-        return rows
-
     def make_room(self) -> None:
         """Drop the database, and record what its successor must get from it."""
         if self._options.on_connections == REFUSE:
@@ -176,28 +162,6 @@ class Restoration:
         self._before = before
 
     # Filling ----------------------------------------------------------------------------------------------------------
-
-    def _text(self, plain: Decoded, stack: contextlib.ExitStack, *, again: bool = False) -> Readable:
-        """The text of the dump, whatever form it has, until *stack* is left.
-
-        :param again: whether this is a second reading, during the first.
-        """
-        self.limits.closing(plain)
-        text = stack.enter_context(archive.as_text(plain, server_version_num=self._admin.info.server_version))
-        return self.limits.text(text, counted=not again)
-
-    def _reader_again(self, source: Open) -> execution.Again:
-        """Open the dump once more, while it is read."""
-
-        @contextlib.contextmanager
-        def again() -> t.Iterator[t.Iterable[Statement]]:
-            text = f"reading {self._task.url} again, for rows that depend on others"
-            self._task.reporter.stage(self._task.subject, "load", text, total=self._task.size)
-            with self.limits.sources() as stack:
-                _preamble, dump = preamble.read(self._text(source(stack), stack, again=True))
-                yield events.read(dump)
-
-        return again
 
     def _own_search_path(self) -> tuple[str, ...]:
         """The search_path that statements of the dump may rely on: the source's, or that of the replaced database."""
@@ -311,16 +275,6 @@ class Restoration:
             left_out=left_out,
         )
 
-    def _require_preamble(self) -> None:
-        """Raise unless the preamble is the one that the manifest names."""
-        said = None if self._task.part is None else self._task.part.preamble_sha256
-        if said is not None and said != self._preamble.sha256:
-            raise ChecksumMismatch(
-                f"the preamble of {self._task.url} is not the one that its manifest names",
-                phase="load",
-                hint="choose another backup; nothing was replaced",
-            )
-
     def _make_definer(self) -> definer.Definer:
         """What creates the objects that only a superuser may create: of a signed backup of this database, or if asked.
 
@@ -344,11 +298,6 @@ class Restoration:
             role_map=role_map,
             roles=(part.roles or ()) if part is not None and self._task.proven else (),
         )
-
-    @property
-    def _settings_of_backup(self) -> database_settings.DatabaseSettings | None:
-        settings = self._preamble.settings
-        return None if settings is None else settings_text.of_backup(settings)
 
     def finish(self) -> tuple[str, ...]:
         """Gather statistics, shut the loader out and hand everything over to the owner."""
