@@ -230,6 +230,13 @@ class Profile:
         cluster = self.cluster_globals()
         return (*self.databases().entries, *([cluster] if cluster.recipients else []))
 
+    def selected(self, names: t.Sequence[str] | None) -> tuple[Subject, ...]:
+        """The databases *names*; without any, all of :meth:`subjects`.
+
+        :raises ConfigurationError: for a name that is not in the list.
+        """
+        return tuple(self.databases().selected(names)) if names else self.subjects()
+
     def backup_options(self) -> BackupOptions:
         """How backups are created."""
         values = self.values.of_section("backup")

@@ -16,7 +16,6 @@ from ..stores import catalogue, registry
 from . import common
 
 if t.TYPE_CHECKING:
-    from ..domain.subjects import Subject
     from ..reporting import Reporter
 
 _HEADER = ("CREATED", "AGE", "DATABASE", "SIZE", "STATE", "LATEST", "KEY")
@@ -39,12 +38,10 @@ def run(options: common.Options, _reporter: Reporter) -> int:
     host = common.read_profile(options)
     store = registry.open_store(host.store())
     now = datetime.datetime.now(datetime.timezone.utc)
-    subjects: list[Subject] = list(host.databases().selected(options.database))
-    cluster = host.cluster_globals()
-    if cluster.recipients and not options.database:
-        subjects.append(cluster)
     backups = [
-        backup for subject in subjects for backup in catalogue.catalogue(store, subject.name, prefix=subject.prefix)
+        backup
+        for subject in host.selected(options.database)
+        for backup in catalogue.catalogue(store, subject.name, prefix=subject.prefix)
     ]
     if options.json:
         common.write_json({"backups": [one.as_dict(now) for one in backups]})
@@ -53,7 +50,7 @@ def run(options: common.Options, _reporter: Reporter) -> int:
         sys.stderr.write(f"warning: {printable(warning)}\n")
     for row in _aligned([_HEADER, *(_cells(one, now) for one in backups)]):
         sys.stdout.write(row + "\n")
-    if not (cluster.recipients or options.database):
+    if not (host.cluster_globals().recipients or options.database):
         sys.stderr.write(
             "note: the roles of the cluster are not backed up, because DB_CLUSTER_AGE_PUBLIC_KEYS names no recipient\n"
         )

@@ -16,7 +16,6 @@ from ..stores import registry
 from . import common
 
 if t.TYPE_CHECKING:
-    from ..domain.subjects import Subject
     from ..keys.backups import Held
     from ..reporting import Reporter
 
@@ -37,12 +36,10 @@ def run(options: common.Options, _reporter: Reporter) -> int:
     """Print the recipients; the exit status is returned."""
     host = common.read_profile(options)
     store = registry.open_store(host.store())
-    entries, cluster = host.databases(), host.cluster_globals()
-    known = recipients.owners([*entries.entries, cluster])
-    subjects: list[Subject] = list(entries.selected(options.database))
-    if cluster.recipients and not options.database:
-        subjects.append(cluster)
-    held = [one for subject in subjects for one in backups.held(store, subject, trust=host.trust())]
+    known = recipients.owners(host.subjects())
+    held = [
+        one for subject in host.selected(options.database) for one in backups.held(store, subject, trust=host.trust())
+    ]
     if options.json:
         common.write_json({"backups": [_as_dict(one, known) for one in held]})
         return common.OK
